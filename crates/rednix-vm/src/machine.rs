@@ -317,7 +317,10 @@ fn judge(
     match exit.kind {
         // A status of 1 from a machine that ran is the guest's value 0; before that, the monitor's own failure.
         ExitKind::Failed if status == 1 && greeted => exit.kind = ExitKind::Guest,
-        ExitKind::Failed => {
+        // Killed before there was a machine, with something to say about it: an abort of the monitor.
+        ExitKind::Killed(_) if greeted || diagnostics.is_empty() => {}
+        ExitKind::Failed | ExitKind::Killed(_) => {
+            let status = exit.status;
             return Err(Error::Start {
                 program: runner.name().into(),
                 machine: spec.name.clone(),
