@@ -43,7 +43,7 @@ let
   };
 in
 {
-  inherit archive layers;
+  inherit archive layers lock;
 
   # The layers of a named root of the lock, the glue on top.
   root = name: [ glue ] ++ map (package: layers.${package}) (lock.roots.${name} or (throw
