@@ -1,0 +1,117 @@
+//! Configuration: the file, the environment and the machine's own settings become plain values here, and
+//! nowhere else. Rooms get these values and never read the environment themselves.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use crate::cli::Global;
+use crate::failure::{EXIT_USAGE, Failure};
+
+/// `config.toml` in the user's configuration folder. Unknown keys are errors, so that a typo is seen.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub struct File {
+    /// Folder of the store.
+    pub store: Option<PathBuf>,
+    /// URL prefix → prefix to use in its place (another server, or a folder).
+    pub mirrors: BTreeMap<String, String>,
+    /// Debian suite → base URLs or folders that have its `pool/`, in order.
+    pub debian: BTreeMap<String, Vec<String>>,
+    pub proxy: Option<String>,
+    pub max_jobs: Option<usize>,
+    pub cores: Option<usize>,
+}
+
+/// Everything a command needs to know about the machine and the user's wishes.
+#[derive(Debug)]
+pub struct Config {
+    pub store: PathBuf,
+    pub cache: PathBuf,
+    pub mirrors: Vec<(String, String)>,
+    pub debian: BTreeMap<String, Vec<String>>,
+    pub proxy: Option<String>,
+    pub certificates: Option<PathBuf>,
+    pub cargo_home: PathBuf,
+    pub path: Vec<PathBuf>,
+    pub max_jobs: usize,
+    pub cores: usize,
+}
+
+impl Config {
+    /// Reads the user's file and the environment; the command line goes before both.
+    pub fn load(global: &Global) -> Result<Config, Failure> {
+        let home = std::env::var_os("HOME").map(PathBuf::from).filter(|p| p.is_absolute());
+        let xdg = |variable: &str, fallback: &str| -> Option<PathBuf> {
+            std::env::var_os(variable)
+                .map(PathBuf::from)
+                .filter(|p| p.is_absolute())
+                .or_else(|| home.as_ref().map(|h| h.join(fallback)))
+        };
+        let no_home = || {
+            Failure::usage("neither HOME nor the XDG folders are set, so there is no place for the store")
+                .hint("set HOME, or pass `--store DIR` and set XDG_CACHE_HOME")
+        };
+
+        let file = match xdg("XDG_CONFIG_HOME", ".config") {
+            Some(folder) => read_file(&folder.join("rednix/config.toml"))?,
+            None => File::default(),
+        };
+        let data = xdg("XDG_DATA_HOME", ".local/share");
+        let store = global
+            .store
+            .clone()
+            .or_else(|| std::env::var_os("REDNIX_STORE").map(PathBuf::from))
+            .or(file.store)
+            .or_else(|| data.map(|d| d.join("rednix")))
+            .ok_or_else(no_home)?;
+        let store = std::path::absolute(&store)
+            .map_err(|e| Failure::usage(format!("the store's folder `{}`: {e}", store.display())))?;
+        let cache = xdg("XDG_CACHE_HOME", ".cache").map(|c| c.join("rednix")).unwrap_or_else(|| store.join("cache"));
+        let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
+        let proxy = ["https_proxy", "HTTPS_PROXY", "http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"]
+            .iter()
+            .find_map(|name| std::env::var(name).ok().filter(|v| !v.is_empty()));
+        Ok(Config {
+            store,
+            cache,
+            mirrors: file.mirrors.into_iter().collect(),
+            debian: file.debian,
+            proxy: file.proxy.or(proxy),
+            certificates: std::env::var_os("SSL_CERT_FILE").map(PathBuf::from),
+            cargo_home: std::env::var_os("CARGO_HOME")
+                .map(PathBuf::from)
+                .or_else(|| home.as_ref().map(|h| h.join(".cargo")))
+                .ok_or_else(no_home)?,
+            path: std::env::var_os("PATH").map(|p| std::env::split_paths(&p).collect()).unwrap_or_default(),
+            max_jobs: global.jobs.or(file.max_jobs).unwrap_or(cores).max(1),
+            cores: global.cores.or(file.cores).unwrap_or(cores).max(1),
+        })
+    }
+
+    /// The first program of that name on PATH.
+    pub fn find_program(&self, name: &str) -> Option<PathBuf> {
+        self.path.iter().map(|folder| folder.join(name)).find(|file| is_executable(file))
+    }
+}
+
+fn is_executable(file: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    file.metadata().is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0)
+}
+
+fn read_file(path: &Path) -> Result<File, Failure> {
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(File::default()),
+        Err(error) => return Err(Failure::usage(format!("cannot read `{}`: {error}", path.display()))),
+    };
+    toml::from_str(&text).map_err(|error| Failure {
+        status: EXIT_USAGE,
+        message: format!("the configuration `{}` is wrong", path.display()),
+        details: Some(error.to_string()),
+        hint: Some("keys are: store, mirrors, debian, proxy, max-jobs, cores".to_owned()),
+        shown: false,
+    })
+}
