@@ -113,6 +113,14 @@ impl<'r> Run<'r> {
         while let Some(group) = open.pop() {
             let refusal = self.run_cargo(&group, true);
             let mut missing = self.look_up(group);
+            // A file that is there with another hash goes back too: the copy says which hash it has.
+            missing.retain(|request| match self.cached_path(request) {
+                Some(path) if refusal.is_ok() => {
+                    self.found.insert(request.tag, Ok(path));
+                    false
+                }
+                _ => true,
+            });
             let Err(mut reason) = refusal.map_err(|error| error.reason()) else {
                 self.fail(&missing, "cargo says it fetched it, but it is not in cargo's cache");
                 continue;
@@ -128,8 +136,7 @@ impl<'r> Run<'r> {
                 // hash is compared afterwards.
                 match self.run_cargo(&missing, false) {
                     Ok(()) => {
-                        let unverified = CrateRequest { hash: None, ..missing[0].clone() };
-                        if let Some(path) = self.cached_path(&unverified) {
+                        if let Some(path) = self.cached_path(missing[0]) {
                             self.found.insert(missing[0].tag, Ok(path));
                             continue;
                         }
