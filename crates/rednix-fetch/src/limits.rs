@@ -55,3 +55,8 @@ pub const TAR_EXTENSION_BYTES_MAX: u64 = 1 << 20;
 pub const AR_MEMBERS_MAX: usize = 64;
 /// A `Cargo.toml` or a checksum file.
 pub const MANIFEST_BYTES_MAX: u64 = 16 << 20;
+
+/// Submodules inside submodules.
+pub const SUBMODULE_DEPTH_MAX: usize = 10;
+/// Submodules of one tree.
+pub const SUBMODULES_MAX: usize = 1000;
