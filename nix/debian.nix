@@ -29,7 +29,7 @@ let
         (link "usr/bin/c++" "g++")
         (link "usr/bin/cc" "gcc")
         (link "usr/bin/sh" "bash")
-        (link "usr/bin/rust-lld" "lld")
+        (link "usr/bin/rust-lld" "../lib/llvm-22/bin/lld")
         (link "usr/bin/pkg-config" "pkgconf")
         (link "usr/bin/automake" "automake-1.17")
         (link "usr/bin/aclocal" "aclocal-1.17")

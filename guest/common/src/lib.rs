@@ -12,6 +12,7 @@ pub mod acpi;
 pub mod areas;
 pub mod boot;
 pub mod device;
+pub mod device_path;
 pub mod elf;
 pub mod environment;
 pub mod initfs;

@@ -66,6 +66,11 @@ impl<'a, M: PhysicalMemory> PageTables<'a, M> {
         Ok(tables)
     }
 
+    /// Tables that exist already, to be extended.
+    pub fn existing(memory: &'a mut M, root: u64) -> Self {
+        PageTables { memory, root }
+    }
+
     /// The kernel's file image, page by page.
     pub fn map_kernel(&mut self, base: u64, bytes: u64) -> Result<(), PagingError> {
         if bytes > 1 << 30 {
