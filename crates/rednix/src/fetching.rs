@@ -6,6 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use rednix_build::cancel::CancelToken;
 use rednix_build::fetch::{Fetch, FetchRequest};
 use rednix_events::Events;
+use rednix_fetch::git::GitRequest;
 use rednix_fetch::{FetchError, Fetched, Fetcher};
 use rednix_store::path::{ContentMethod, fixed_output_path};
 use rednix_store::store::Layout;
@@ -75,12 +76,9 @@ impl Sources {
     }
 
     fn fetch_git(&self, request: &FetchRequest, events: &Events) -> Result<(), String> {
-        let text = |name: &str| {
-            let value = request.attributes.get(name).and_then(|v| v.as_str());
-            value.ok_or_else(|| format!("the attribute `{name}` of `{}` is missing", request.name))
-        };
-        self.fetcher
-            .fetch_git(text("url")?, text("rev")?, request.flag("submodules"), &request.destination, events)
+        let attributes = serde_json::Value::Object(request.attributes.clone());
+        GitRequest::from_attributes(&attributes)
+            .and_then(|git| self.fetcher.fetch_git(&git, &request.destination, events))
             .map(drop)
             .map_err(|error| error.to_string())
     }

@@ -1,7 +1,6 @@
 //! `rednix doctor`: what this machine has, what it lacks, and how to get it.
 
 use std::fmt::Write;
-use std::path::Path;
 
 use crate::failure::Failure;
 use crate::machines;
@@ -101,10 +100,11 @@ fn program(session: &Session, name: &str, needed: bool, purpose: &str, package: 
 }
 
 fn firmware(session: &Session) -> Result<Finding, Failure> {
-    let spec = rednix_vm::MachineSpec::new("doctor", Path::new("/dev/null").to_path_buf());
     let config = machines::config(session)?;
-    Ok(match rednix_vm::find_firmware(&spec, &config) {
-        Ok(text) => good(format!("UEFI firmware: {text}")),
+    let runner = rednix_vm::by_name("qemu")?;
+    let found = runner.find(&config).and_then(|program| rednix_vm::qemu::firmware::find(&program, &config));
+    Ok(match found {
+        Ok(files) => good(format!("UEFI firmware: {files}")),
         Err(error) => Finding {
             good: false,
             needed: false,

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use rednix_events::Event;
+use rednix_fetch::git::GitRequest;
 use rednix_fetch::{FetchRequest, Fetcher};
 use rednix_store::hash::HashAlgorithm;
 use serde::{Deserialize, Serialize};
@@ -87,7 +88,7 @@ pub fn run(session: &Session, project: &Project, arguments: &LockArgs) -> Result
         session,
         fetcher: session.fetcher(),
         scratch: tempfile::tempdir_in(session.cache_folder("lock")?)?,
-        date: arguments.date.clone(),
+        date: arguments.date.as_ref().map(|day| format!("{day}T23:59:59Z")),
         lock: &mut lock,
         number: 0,
     };
@@ -142,13 +143,11 @@ impl Work<'_> {
     fn pin(&mut self, name: &str, recipe: &Value) -> Result<(), Failure> {
         let text = |key: &str| recipe["source"][key].as_str().map(str::to_owned);
         let (source, tree) = if let Some(url) = text("git") {
-            let reference = text("rev").or_else(|| text("branch"));
+            let reference = text("rev").or_else(|| text("branch")).unwrap_or_else(|| "HEAD".to_owned());
             self.step(format!("pinning {name} from {url}"));
-            let rev = self.fetcher.resolve_ref(&url, reference.as_deref(), self.date.as_deref(), self.session.events())?;
-            let tree = self.folder();
-            self.fetcher.fetch_git(&url, &rev, true, &tree, self.session.events())?;
-            let (hash, _) = rednix_store::nar::hash_path(&tree, HashAlgorithm::Sha256)?;
-            (Source::Git { url, rev, nar_hash: hash.to_sri() }, tree)
+            let rev = self.fetcher.resolve_ref(&url, &reference, self.date.as_deref())?;
+            let (tree, nar_hash) = self.git(&url, &rev)?;
+            (Source::Git { url, rev, nar_hash }, tree)
         } else if let Some(url) = text("tar") {
             self.step(format!("pinning {name} from {url}"));
             self.tar(&url, text("blake3").as_deref())?
@@ -159,6 +158,14 @@ impl Work<'_> {
         let rust_targets = rust_targets(&tree);
         self.lock.sources.insert(name.to_owned(), Pin { source, cargo, rust_targets });
         Ok(())
+    }
+
+    /// Fetches a revision's tree; gives its folder and the hash of its NAR.
+    fn git(&mut self, url: &str, rev: &str) -> Result<(PathBuf, String), Failure> {
+        let tree = self.folder();
+        let request = GitRequest { url: url.to_owned(), rev: rev.to_owned(), submodules: true };
+        let fetched = self.fetcher.fetch_git(&request, &tree, self.session.events())?;
+        Ok((tree, fetched.hash.to_sri()))
     }
 
     fn tar(&mut self, url: &str, blake3: Option<&str>) -> Result<(Source, PathBuf), Failure> {
@@ -173,7 +180,7 @@ impl Work<'_> {
         let file = self.fetcher.fetch(&request, &folder, self.session.events())?.path;
         let sha256 = rednix_store::store::hash_flat(&file, HashAlgorithm::Sha256)?;
         let tree = folder.join("tree");
-        rednix_fetch::unpack(&serde_json::json!({ "src": file, "strip": 1 }), &tree)?;
+        rednix_fetch::unpack(&serde_json::json!({ "formatVersion": 1, "src": file, "strip": 1 }), &tree)?;
         Ok((Source::Tar { url: url.to_owned(), sha256: sha256.to_hex() }, tree))
     }
 
@@ -213,14 +220,12 @@ impl Work<'_> {
             .ok_or_else(|| Failure::failed(format!("`{}` of a Cargo.lock is no git source", package.source)))?;
         let url = url.split('?').next().expect("split gives at least one part");
         self.step(format!("pinning {} from {url}", package.name));
-        let tree = self.folder();
-        self.fetcher.fetch_git(url, rev, true, &tree, self.session.events())?;
-        let (hash, _) = rednix_store::nar::hash_path(&tree, HashAlgorithm::Sha256)?;
+        let (tree, nar_hash) = self.git(url, rev)?;
         let subfolder = find_package(&tree, &package.name)?.ok_or_else(|| {
             Failure::failed(format!("the git source {url} at {rev} has no package `{}`", package.name))
         })?;
         let pinned = self.lock.cargo_git.entry(package.source.clone()).or_default();
-        pinned.nar_hash = hash.to_sri();
+        pinned.nar_hash = nar_hash;
         pinned.packages.insert(key, subfolder.to_string_lossy().into_owned());
         Ok(())
     }
