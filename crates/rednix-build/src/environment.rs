@@ -57,9 +57,7 @@ pub fn prepare(
             let json = serde_json::to_vec(attributes).expect("a JSON value can always be written");
             files.insert(".attrs.json".to_owned(), json);
             files.insert(".attrs.sh".to_owned(), shell_attributes(attributes).into_bytes());
-            for (name, file) in
-                [("NIX_ATTRS_JSON_FILE", ".attrs.json"), ("NIX_ATTRS_SH_FILE", ".attrs.sh")]
-            {
+            for (name, file) in [("NIX_ATTRS_JSON_FILE", ".attrs.json"), ("NIX_ATTRS_SH_FILE", ".attrs.sh")] {
                 environment.insert(name.into(), format!("{BUILD_FOLDER}/{file}").into_bytes());
             }
         }
@@ -170,7 +168,10 @@ fn root_layers(
             String::from_utf8_lossy(text).split_whitespace().map(str::to_owned).collect()
         }
     };
-    words.into_iter().map(|word| StorePath::parse(&word).map_err(|_| PrepareError::BadRootLayer(word))).collect()
+    words
+        .into_iter()
+        .map(|word| StorePath::parse(&word).map_err(|_| PrepareError::BadRootLayer(word)))
+        .collect()
 }
 
 /// The derivation's own outputs' placeholders and the paths they stand for.

@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rednix_store::hash::Hash;
 use rustix::fs::FlockOperation;
@@ -21,18 +22,17 @@ pub struct Local {
     farm_folder: PathBuf,
     limits: ResourceLimits,
     capabilities: OnceLock<Result<Capabilities, String>>,
+    farms_made: AtomicU64,
 }
 
 impl Local {
     pub fn new(farm_folder: PathBuf, limits: ResourceLimits) -> Self {
-        Local { farm_folder, limits, capabilities: OnceLock::new() }
+        Local { farm_folder, limits, capabilities: OnceLock::new(), farms_made: AtomicU64::new(0) }
     }
 
     /// What this machine allows, found out at the first build that needs it.
     fn capabilities(&self, work: &Path) -> Result<Capabilities, BackendError> {
-        let found = self
-            .capabilities
-            .get_or_init(|| sandbox::probe(work).map_err(|error| error.to_string()));
+        let found = self.capabilities.get_or_init(|| sandbox::probe(work).map_err(|error| error.to_string()));
         found.clone().map_err(BackendError::Unavailable)
     }
 
@@ -65,7 +65,8 @@ impl Local {
                 }
             }
             fs::create_dir_all(&self.farm_folder)?;
-            let making = farm.with_extension(format!("new-{}", std::process::id()));
+            let number = self.farms_made.fetch_add(1, Ordering::Relaxed);
+            let making = farm.with_extension(format!("{}-{number}", std::process::id()));
             sandbox::compose_farm(layers, &making, SandboxSpec::USER_DEFAULT, SandboxSpec::GROUP_DEFAULT)?;
             match fs::rename(&making, &farm) {
                 Err(error) if error.kind() != io::ErrorKind::DirectoryNotEmpty => return Err(error),

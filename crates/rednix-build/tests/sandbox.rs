@@ -65,7 +65,7 @@ fn main() {
             }
         }
     }
-    libtest_mimic::run(&arguments, trials).exit();
+    support::finish(libtest_mimic::run(&arguments, trials));
 }
 
 fn label(kind: Confinement) -> &'static str {
@@ -121,21 +121,49 @@ const SCRIPTS: &[(&str, &str, &str)] = &[
     ("/dev read only", "touch /dev/x 2>/dev/null || echo denied", "denied\n"),
     ("/dev/shm writable", "echo a > /dev/shm/x; cat /dev/shm/x", "a\n"),
     ("devices work", "echo a > /dev/null; head -c 2 /dev/zero | (read -r -d '' -n 1 x; echo $?)", "0\n"),
-    ("devices present", "cd /dev; for d in full random tty urandom zero null; do [ -c $d ] || echo no $d; done", ""),
+    (
+        "devices present",
+        "cd /dev; for d in full random tty urandom zero null; do [ -c $d ] || echo no $d; done",
+        "",
+    ),
     ("standard input is empty", "cat", ""),
     ("environment cleared", "/usr/bin/env -u SHLVL -u PWD -u _", "PATH=/usr/bin\n"),
     ("process 1 is hidden", "cat /proc/1/environ 2>/dev/null || echo denied", "denied\n"),
-    ("process 1 cannot be killed", "kill -9 1 2>/dev/null || kill -TERM 1 2>/dev/null || :; echo here", "here\n"),
+    (
+        "process 1 cannot be killed",
+        "kill -9 1 2>/dev/null || kill -TERM 1 2>/dev/null || :; echo here",
+        "here\n",
+    ),
     ("only its own processes", "set -- /proc/[0-9]*; [ $# -le 3 ] && echo few", "few\n"),
     ("set-user-id denied", "touch x; chmod 4755 x 2>/dev/null || echo denied", "denied\n"),
     ("set-group-id denied", "touch x; chmod 2755 x 2>/dev/null || echo denied", "denied\n"),
     ("ordinary modes allowed", "touch x; chmod 751 x; stat -c %a x", "751\n"),
-    ("kernel switches closed", "echo 1 2>/dev/null > /proc/sys/kernel/core_uses_pid || echo denied", "denied\n"),
-    ("no descriptors inherited", "for n in 3 4 5 6 7 8 9 10 11 12; do [ -e /proc/$$/fd/$n ] && echo $n; done; echo -", "-\n"),
+    (
+        "kernel switches closed",
+        "echo 1 2>/dev/null > /proc/sys/kernel/core_uses_pid || echo denied",
+        "denied\n",
+    ),
+    (
+        "no descriptors inherited",
+        "for n in 3 4 5 6 7 8 9 10 11 12; do [ -e /proc/$$/fd/$n ] && echo $n; done; echo -",
+        "-\n",
+    ),
     ("no core files", "ulimit -c", "0\n"),
-    ("no capabilities", "while read -r k v; do [ $k = CapEff: -o $k = CapBnd: ] && echo $v; done < /proc/self/status", "0000000000000000\n0000000000000000\n"),
-    ("no new privileges", "while read -r k v; do [ $k = NoNewPrivs: ] && echo $v; done < /proc/self/status", "1\n"),
-    ("nothing of the host is mounted", "while read -r a b c d e f; do case $e in /|/nix/store|/build|/tmp|/dev|/dev/*|/proc|/proc/*) ;; *) echo $e;; esac; done < /proc/self/mountinfo", ""),
+    (
+        "no capabilities",
+        "while read -r k v; do [ $k = CapEff: -o $k = CapBnd: ] && echo $v; done < /proc/self/status",
+        "0000000000000000\n0000000000000000\n",
+    ),
+    (
+        "no new privileges",
+        "while read -r k v; do [ $k = NoNewPrivs: ] && echo $v; done < /proc/self/status",
+        "1\n",
+    ),
+    (
+        "nothing of the host is mounted",
+        "while read -r a b c d e f; do case $e in /|/nix/store|/build|/tmp|/dev|/dev/*|/proc|/proc/*) ;; *) echo $e;; esac; done < /proc/self/mountinfo",
+        "",
+    ),
     ("fifos work", "mkfifo f; (echo a > f) & cat f", "a\n"),
 ];
 
@@ -255,7 +283,10 @@ fn many_layers_and_inputs(kind: Confinement) -> Result<(), Failed> {
         layers.push(Bytes::from(layer));
     }
     layers.push(support::layer().into());
-    let mut scratch = Scratch::new(kind, "cat /data/top; set -- /data/*; echo -n \" $#\"; set -- /nix/store/*; echo \" $#\"");
+    let mut scratch = Scratch::new(
+        kind,
+        "cat /data/top; set -- /data/*; echo -n \" $#\"; set -- /nix/store/*; echo \" $#\"",
+    );
     scratch.spec.inputs = inputs;
     scratch.spec.root = Root::Overlay(layers);
     let mut log = Vec::new();
@@ -270,7 +301,8 @@ fn farm_as_root(kind: Confinement) -> Result<(), Failed> {
     let host = tempfile::tempdir()?;
     let farm = host.path().join("farm");
     compose_farm(&[support::layer().to_owned()], &farm, 1000, 100)?;
-    let mut scratch = Scratch::new(kind, "touch /usr/bin/x 2>/dev/null || echo denied; echo a > y; cat /build/y");
+    let mut scratch =
+        Scratch::new(kind, "touch /usr/bin/x 2>/dev/null || echo denied; echo a > y; cat /build/y");
     scratch.spec.root = Root::Folder(farm.into());
     let mut log = Vec::new();
     run(&scratch.spec, &control(), &mut |piece| log.extend_from_slice(piece))?;

@@ -62,7 +62,7 @@ fn try_one(folder: &Path, confinement: Confinement, overlay: bool) -> Result<(),
     let layer = Bytes::from(scratch.path("layer").as_path());
     let spec = SandboxSpec {
         confinement,
-        root: if overlay { Root::Overlay(vec![layer.clone(), layer]) } else { Root::Empty },
+        root: if overlay { Root::Overlay(vec![layer]) } else { Root::Empty },
         inputs: Vec::new(),
         build_folder: scratch.path("build").into(),
         store_folder: scratch.path("store").into(),

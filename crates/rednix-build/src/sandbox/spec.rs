@@ -178,13 +178,23 @@ impl SandboxSpec {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Report {
     /// A step of the set-up failed; nothing ran.
-    SetupFailed { step: String, object: String, error: i32 },
+    SetupFailed {
+        step: String,
+        object: String,
+        error: i32,
+    },
     /// The sandbox stands; the program starts now.
     Started,
     /// A builtin ended with an error.
-    BuiltinFailed { message: String },
-    Exited { status: i32 },
-    Signalled { signal: i32 },
+    BuiltinFailed {
+        message: String,
+    },
+    Exited {
+        status: i32,
+    },
+    Signalled {
+        signal: i32,
+    },
 }
 
 #[cfg(test)]

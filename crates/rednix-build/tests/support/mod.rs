@@ -2,6 +2,8 @@
 //! folders. Only tests use the host's programs; rednix itself never does.
 #![allow(dead_code)]
 
+pub mod world;
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -9,9 +11,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use rednix_build::CancelToken;
-use rednix_build::sandbox::{
-    Bytes, Confinement, Control, Program, ResourceLimits, Root, SandboxSpec, probe,
-};
+use rednix_build::sandbox::{Bytes, Confinement, Control, Program, ResourceLimits, Root, SandboxSpec, probe};
 
 /// Programs of the test layer, found on PATH.
 const PROGRAMS: [&str; 17] = [
@@ -19,9 +19,18 @@ const PROGRAMS: [&str; 17] = [
     "touch", "seq", "mkfifo",
 ];
 
+static LAYER: OnceLock<(tempfile::TempDir, PathBuf)> = OnceLock::new();
+
+/// Removes what statics hold, which nobody drops, and ends the test program.
+pub fn finish(conclusion: libtest_mimic::Conclusion) -> ! {
+    if let Some((folder, _)) = LAYER.get() {
+        let _ = std::fs::remove_dir_all(folder.path());
+    }
+    conclusion.exit()
+}
+
 /// A folder with `/usr/bin/bash` and friends and the libraries they need.
 pub fn layer() -> &'static Path {
-    static LAYER: OnceLock<(tempfile::TempDir, PathBuf)> = OnceLock::new();
     let (_, path) = LAYER.get_or_init(|| {
         let folder = tempfile::tempdir().expect("temporary folders can be made");
         let path = folder.path().join("layer");
@@ -63,10 +72,9 @@ pub fn confinements() -> Result<Vec<Confinement>, String> {
     let Confinement::Privileged { host_id, .. } = found else { return Ok(vec![found]) };
     // Root can have all of them, and each is the only one somewhere.
     let mut all = vec![found];
-    for other in [
-        Confinement::Privileged { host_id, nested_user: false },
-        Confinement::User { is_host_root: true },
-    ] {
+    for other in
+        [Confinement::Privileged { host_id, nested_user: false }, Confinement::User { is_host_root: true }]
+    {
         if other != found {
             all.push(other);
         }
