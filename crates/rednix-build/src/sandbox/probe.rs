@@ -17,7 +17,19 @@ pub struct Capabilities {
     pub overlay: bool,
 }
 
-/// Tries, in the order of preference, below `folder`, an empty folder the caller removes afterwards.
+impl std::fmt::Display for Capabilities {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let confinement = match self.confinement {
+            Confinement::User { .. } => "in user namespaces",
+            Confinement::Privileged { nested_user: true, .. } => "as root, builders in user namespaces",
+            Confinement::Privileged { nested_user: false, .. } => "as root, without user namespaces",
+        };
+        let root = if self.overlay { "overlay" } else { "hard links" };
+        write!(formatter, "{confinement}, roots composed by {root}")
+    }
+}
+
+/// Tries, in the order of preference, below `folder`, where it leaves nothing.
 pub fn probe(folder: &Path) -> Result<Capabilities, SandboxError> {
     let mut first_error = None;
     for confinement in candidates() {
@@ -90,7 +102,7 @@ const FOLDERS: [&str; 5] = ["layer", "build", "store", "tmp", "root"];
 
 impl ProbeFolders {
     fn new(folder: &Path) -> std::io::Result<Self> {
-        let probe = ProbeFolders(folder.join("probe"));
+        let probe = ProbeFolders(folder.join(format!("probe-{}", std::process::id())));
         fs::create_dir(&probe.0)?;
         set_mode(&probe.0, 0o700)?;
         for name in FOLDERS {

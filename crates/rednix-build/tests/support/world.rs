@@ -93,7 +93,7 @@ impl World {
     }
 
     pub fn builder(&self) -> Builder {
-        Builder::local(
+        Builder::new(
             self.store.clone(),
             self.fetch.clone(),
             builtins(),
