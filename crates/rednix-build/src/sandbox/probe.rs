@@ -78,6 +78,7 @@ fn try_one(folder: &Path, confinement: Confinement, overlay: bool) -> Result<(),
         inputs: Vec::new(),
         build_folder: scratch.path("build").into(),
         store_folder: scratch.path("store").into(),
+        aside_folder: scratch.path("aside").into(),
         temporary_folder: scratch.path("tmp").into(),
         mount_folder: scratch.path("root").into(),
         program: Program::Nothing,
@@ -98,7 +99,7 @@ fn try_one(folder: &Path, confinement: Confinement, overlay: bool) -> Result<(),
 /// Folders of one try, removed when it is over.
 struct ProbeFolders(std::path::PathBuf);
 
-const FOLDERS: [&str; 5] = ["layer", "build", "store", "tmp", "root"];
+const FOLDERS: [&str; 6] = ["layer", "build", "store", "aside", "tmp", "root"];
 
 impl ProbeFolders {
     fn new(folder: &Path) -> std::io::Result<Self> {
@@ -118,6 +119,8 @@ impl ProbeFolders {
 
 impl Drop for ProbeFolders {
     fn drop(&mut self) {
+        // What an overlay leaves in its own folder.
+        let _ = fs::remove_dir(self.path("aside/work"));
         for name in FOLDERS {
             let _ = fs::remove_dir(self.path(name));
         }

@@ -92,7 +92,7 @@ impl Scratch {
     /// A sandbox with the test layer as root which runs `script` in bash.
     pub fn new(confinement: Confinement, script: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        for name in ["build", "store", "tmp", "root"] {
+        for name in ["build", "store", "aside", "tmp", "root"] {
             std::fs::create_dir(folder.path().join(name)).unwrap();
         }
         let at = |name: &str| Bytes::from(folder.path().join(name));
@@ -102,6 +102,7 @@ impl Scratch {
             inputs: Vec::new(),
             build_folder: at("build"),
             store_folder: at("store"),
+            aside_folder: at("aside"),
             temporary_folder: at("tmp"),
             mount_folder: at("root"),
             program: Program::Execute {
@@ -119,6 +120,15 @@ impl Scratch {
 
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // An overlay leaves a folder that cannot be listed, which ordinary removal cannot deal with.
+        if let Ok(folder) = rednix_store::handle::Dir::open(self.folder.path()) {
+            let _ = folder.remove_tree("aside");
+        }
     }
 }
 
