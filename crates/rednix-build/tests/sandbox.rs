@@ -14,7 +14,7 @@ use rednix_build::Builtins;
 use rednix_build::sandbox::{
     Bytes, Confinement, Control, Ending, Input, Program, Root, SandboxError, compose_farm, run,
 };
-use support::{Scratch, control, none_left};
+use support::{Folder, Scratch, control, none_left};
 
 /// Argument that makes this test binary a stand-in for a rednix that is killed.
 const VICTIM: &str = "victim";
@@ -413,7 +413,9 @@ fn parent_killed(kind: Confinement) -> Result<(), Failed> {
     let kinds = support::confinements()?;
     let index = kinds.iter().position(|&other| other == kind).expect("it came from this list");
     let marker = format!("8{}{index}", std::process::id());
+    let elsewhere = Folder::new();
     let mut victim = Command::new(std::env::current_exe()?)
+        .env("TMPDIR", elsewhere.path())
         .args([VICTIM, &marker, &index.to_string()])
         .stdout(Stdio::piped())
         .spawn()?;

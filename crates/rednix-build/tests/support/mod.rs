@@ -84,14 +84,14 @@ pub fn confinements() -> Result<Vec<Confinement>, String> {
 
 /// The folders of one sandbox.
 pub struct Scratch {
-    pub folder: tempfile::TempDir,
+    pub folder: Folder,
     pub spec: SandboxSpec,
 }
 
 impl Scratch {
     /// A sandbox with the test layer as root which runs `script` in bash.
     pub fn new(confinement: Confinement, script: &str) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = Folder::new();
         for name in ["build", "store", "aside", "tmp", "root"] {
             std::fs::create_dir(folder.path().join(name)).unwrap();
         }
@@ -123,11 +123,33 @@ impl Scratch {
     }
 }
 
-impl Drop for Scratch {
+/// A temporary folder that goes away whatever is in it: a store's folders are read only, and an overlay
+/// leaves one that cannot be listed; ordinary removal can deal with neither.
+pub struct Folder(tempfile::TempDir);
+
+impl Folder {
+    pub fn new() -> Folder {
+        Folder(tempfile::tempdir().expect("temporary folders can be made"))
+    }
+
+    pub fn below(parent: &Path) -> Folder {
+        Folder(tempfile::tempdir_in(parent).expect("temporary folders can be made"))
+    }
+
+    pub fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    pub fn text(&self) -> &str {
+        self.path().to_str().expect("temporary folders have plain names")
+    }
+}
+
+impl Drop for Folder {
     fn drop(&mut self) {
-        // An overlay leaves a folder that cannot be listed, which ordinary removal cannot deal with.
-        if let Ok(folder) = rednix_store::handle::Dir::open(self.folder.path()) {
-            let _ = folder.remove_tree("aside");
+        let Ok(folder) = rednix_store::handle::Dir::open(self.path()) else { return };
+        for entry in folder.entries().unwrap_or_default() {
+            let _ = folder.remove_tree(&entry.name);
         }
     }
 }
