@@ -16,7 +16,8 @@ use super::version;
 fn peer(test: &str) -> Option<PathBuf> {
     let Some(place) = std::env::var_os("REDNIX_PEER") else {
         // Not `eprintln!`, which the test runner keeps to itself.
-        let _ = writeln!(std::io::stderr(), "skipped: {test}: REDNIX_PEER names no C++ Nix to compare with");
+        let line = format!("\nskipped: {test}: REDNIX_PEER names no C++ Nix to compare with\n");
+        let _ = std::io::stderr().write_all(line.as_bytes());
         return None;
     };
     let place = PathBuf::from(place);
@@ -38,11 +39,18 @@ fn evaluate(program: &PathBuf, expression: &str) -> Vec<Tree> {
     }
 }
 
+/// A string literal of the language.
 fn quoted(text: &str) -> String {
-    format!(
-        "\"{}\"",
-        text.replace('\\', "\\\\").replace('"', "\\\"").replace('$', "\\$").replace('\n', "\\n")
-    )
+    let mut literal = "\"".to_owned();
+    for character in text.chars() {
+        match character {
+            '\\' | '"' | '$' => literal.extend(['\\', character]),
+            '\n' => literal.push_str("\\n"),
+            '\r' => literal.push_str("\\r"),
+            _ => literal.push(character),
+        }
+    }
+    literal + "\""
 }
 
 fn string(text: &str) -> Tree {

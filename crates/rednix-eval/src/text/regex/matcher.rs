@@ -234,7 +234,12 @@ pub(super) fn full_match(program: &Program, home: &CacheCell, subject: &[u8]) ->
     } else {
         tape.column(0)
     };
-    tape.cache().columns.matches(column).then(|| tape.groups(0, column))
+    if !tape.cache().columns.matches(column) {
+        return None;
+    }
+    // Without groups there is nothing to walk for.
+    let has_groups = program.slots > 2;
+    Some(if has_groups { tape.groups(0, column) } else { vec![Some(0..subject.len())] })
 }
 
 /// The matches of a pattern in a subject, from left to right, not overlapping.
