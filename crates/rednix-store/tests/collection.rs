@@ -266,3 +266,22 @@ fn many_at_once() {
     assert!(store.contents().entries().unwrap().is_empty());
     assert!(scratch_is_empty(folder.path()));
 }
+
+#[test]
+fn several_create_one_store() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("deep/root");
+    let barrier = std::sync::Barrier::new(6);
+    std::thread::scope(|scope| {
+        for _ in 0..6 {
+            scope.spawn(|| {
+                barrier.wait();
+                let store = Store::open(&root, OpenOptions::default()).unwrap();
+                store.add_text("same", b"same", &BTreeSet::new()).unwrap();
+            });
+        }
+    });
+    let store = Store::open(&root, OpenOptions::read_only()).unwrap();
+    assert_eq!(store.all_valid_paths().unwrap().len(), 1);
+    assert_clean(&store);
+}
