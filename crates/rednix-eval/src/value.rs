@@ -91,7 +91,7 @@ pub(crate) struct Apply {
 /// Variables of one function call or `let`; followed by its slots.
 #[repr(C, align(16))]
 pub(crate) struct Env {
-    pub up: Option<Gc<Env>>,
+    pub up: Cell<Option<Gc<Env>>>,
     pub length: u32,
 }
 
@@ -106,7 +106,7 @@ impl Gc<Env> {
     pub fn ancestor(self, depth: u16) -> Gc<Env> {
         let mut env = self;
         for _ in 0..depth {
-            env = env.up.expect("the compiler counted the environments");
+            env = env.up.get().expect("the compiler counted the environments");
         }
         env
     }
@@ -114,7 +114,7 @@ impl Gc<Env> {
 
 pub(crate) fn new_env(heap: &mut Heap, up: Option<Gc<Env>>, length: u32) -> Gc<Env> {
     let slots = (0..length as usize).map(|_| Cell::new(Value::Null));
-    heap.with_tail(Env { up, length }, slots)
+    heap.with_tail(Env { up: Cell::new(up), length }, slots)
 }
 
 #[derive(Clone)]
