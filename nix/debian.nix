@@ -29,7 +29,7 @@ let
         (link "usr/bin/c++" "g++")
         (link "usr/bin/cc" "gcc")
         (link "usr/bin/sh" "bash")
-        (link "usr/bin/rust-lld" "lld")
+        (link "usr/bin/rust-lld" "../lib/llvm-22/bin/lld")
         (link "usr/bin/pkg-config" "pkgconf")
         (link "usr/bin/automake" "automake-1.17")
         (link "usr/bin/aclocal" "aclocal-1.17")
@@ -43,7 +43,7 @@ let
   };
 in
 {
-  inherit archive layers;
+  inherit archive layers lock;
 
   # The layers of a named root of the lock, the glue on top.
   root = name: [ glue ] ++ map (package: layers.${package}) (lock.roots.${name} or (throw

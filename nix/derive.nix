@@ -51,7 +51,8 @@ in
     builder = "/usr/bin/bash";
     args = [ "-e" script ];
     rednixRoot = root;
-    PATH = "/usr/bin:/usr/sbin";
+    # Debian keeps LLVM's programs under their plain names in a folder per version.
+    PATH = "/usr/bin:/usr/sbin:/usr/lib/llvm-22/bin";
     LC_ALL = "C";
   });
 }

@@ -22,7 +22,8 @@ rec {
   removePrefix = prefix: text:
     if hasPrefix prefix text then substring (stringLength prefix) (stringLength text) text else text;
   last = list: builtins.elemAt list (length list - 1);
-  splitOn = separator: text: filter isString (builtins.split separator text);
+  # `separator` is one character; in brackets it stands for itself.
+  splitOn = separator: text: filter isString (builtins.split "[${separator}]" text);
   lines = text: splitOn "\n" text;
 
   # Keeps the first of equal strings, in order.

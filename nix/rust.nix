@@ -27,8 +27,10 @@ let
   };
 in
 {
-  # Where the standard library's own dependencies lie in the root, for packages that build it themselves.
-  stdVendor = "${debian.layers.rust-web-src}/usr/src";
+  # The standard library's own dependencies, for packages that build it themselves.
+  stdVendor =
+    let version = builtins.head (lib.splitOn "+" debian.lock.packages.rust-web-src.version);
+    in "${debian.layers.rust-web-src}/usr/src/rustc-${version}/library/vendor";
 
   # The layer with `target`'s library, or null where the toolchain brings it or nobody can prebuild it.
   stdLayer = target: if libraries ? ${target} then std target else null;

@@ -4,6 +4,7 @@
 //! nothing; [`handle`] and [`store`] do. No other crate writes the database. Nothing here reads the environment
 //! or the home directory, and nothing prints.
 
+pub mod canonical;
 pub mod derivation;
 pub mod error;
 pub mod handle;
@@ -12,5 +13,9 @@ pub mod limits;
 pub mod nar;
 pub mod nix32;
 pub mod path;
+pub mod rewrite;
+pub mod scan;
+pub mod store;
 
 pub use error::{Error, Result};
+pub use store::{PathInfo, Store};

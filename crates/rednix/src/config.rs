@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use rednix_fetch::{FetchConfig, apt};
 use serde::Deserialize;
 
 use crate::cli::Global;
@@ -31,7 +32,9 @@ pub struct Config {
     pub cache: PathBuf,
     pub mirrors: Vec<(String, String)>,
     pub debian: BTreeMap<String, Vec<String>>,
-    pub proxy: Option<String>,
+    pub http_proxy: Option<String>,
+    pub https_proxy: Option<String>,
+    pub no_proxy: Option<String>,
     pub certificates: Option<PathBuf>,
     pub cargo_home: PathBuf,
     pub path: Vec<PathBuf>,
@@ -70,15 +73,15 @@ impl Config {
             .map_err(|e| Failure::usage(format!("the store's folder `{}`: {e}", store.display())))?;
         let cache = xdg("XDG_CACHE_HOME", ".cache").map(|c| c.join("rednix")).unwrap_or_else(|| store.join("cache"));
         let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
-        let proxy = ["https_proxy", "HTTPS_PROXY", "http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"]
-            .iter()
-            .find_map(|name| std::env::var(name).ok().filter(|v| !v.is_empty()));
+        let variable = |names: [&str; 3]| names.iter().find_map(|n| std::env::var(n).ok()).filter(|v| !v.is_empty());
         Ok(Config {
             store,
             cache,
             mirrors: file.mirrors.into_iter().collect(),
             debian: file.debian,
-            proxy: file.proxy.or(proxy),
+            http_proxy: file.proxy.clone().or_else(|| variable(["http_proxy", "all_proxy", "ALL_PROXY"])),
+            https_proxy: file.proxy.or_else(|| variable(["https_proxy", "HTTPS_PROXY", "all_proxy"])),
+            no_proxy: variable(["no_proxy", "NO_PROXY", "no_proxy"]),
             certificates: std::env::var_os("SSL_CERT_FILE").map(PathBuf::from),
             cargo_home: std::env::var_os("CARGO_HOME")
                 .map(PathBuf::from)
@@ -88,6 +91,29 @@ impl Config {
             max_jobs: global.jobs.or(file.max_jobs).unwrap_or(cores).max(1),
             cores: global.cores.or(file.cores).unwrap_or(cores).max(1),
         })
+    }
+
+    /// What fetching needs to know, apt's and cargo's own settings included.
+    pub fn fetch(&self, offline: bool) -> FetchConfig {
+        let mut fetch = FetchConfig::new(self.cache.join("fetch"));
+        fetch.mirrors = self.mirrors.clone();
+        fetch.debian_mirrors =
+            self.debian.iter().flat_map(|(suite, bases)| bases.iter().map(|b| (suite.clone(), b.clone()))).collect();
+        fetch.apt_sources = apt::read_folder(Path::new("/etc/apt"));
+        let keyrings = [Path::new("/usr/share/keyrings"), Path::new("/etc/apt/trusted.gpg.d")];
+        fetch.keyrings = apt::default_keyrings(&fetch.apt_sources, &keyrings);
+        fetch.http_proxy = self.http_proxy.clone();
+        fetch.https_proxy = self.https_proxy.clone();
+        fetch.no_proxy = self.no_proxy.clone();
+        fetch.ca_bundle = self.certificates.clone();
+        fetch.offline = offline;
+        fetch.cargo_home = Some(self.cargo_home.clone());
+        for (program, name) in [(&mut fetch.cargo, "cargo"), (&mut fetch.git, "git"), (&mut fetch.gpgv, "gpgv")] {
+            if let Some(found) = self.find_program(name) {
+                *program = found;
+            }
+        }
+        fetch
     }
 
     /// The first program of that name on PATH.

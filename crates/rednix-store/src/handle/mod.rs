@@ -254,6 +254,34 @@ impl Dir {
         Ok(entries)
     }
 
+    /// Changes the mode of a file or directory in this directory, even where it is not readable; never follows
+    /// a link.
+    pub fn set_mode_of(&self, name: impl AsRef<OsStr>, mode: u32) -> Result<()> {
+        use std::os::fd::AsRawFd;
+        let name = name.as_ref();
+        let mode = Mode::from_raw_mode(mode);
+        let (parent, last) = self.parent("change the mode of", Path::new(name))?;
+        let open = |flags: OFlags| {
+            rustix::fs::openat(&parent, &last, flags | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
+        };
+        let kind = self.kind(name)?;
+        let changed = match kind {
+            Kind::Symlink | Kind::Other => Err(Errno::INVAL),
+            Kind::File | Kind::Directory => match open(OFlags::RDONLY | OFlags::NONBLOCK) {
+                Ok(fd) => rustix::fs::fchmod(&fd, mode),
+                // A handle that grants nothing can still be reached by its number.
+                Err(Errno::ACCESS) => open(OFlags::PATH).and_then(|fd| {
+                    if Kind::of(&rustix::fs::fstat(&fd)?) != kind {
+                        return Err(Errno::INVAL);
+                    }
+                    rustix::fs::chmod(format!("/proc/self/fd/{}", fd.as_raw_fd()), mode)
+                }),
+                Err(errno) => Err(errno),
+            },
+        };
+        changed.map_err(|errno| self.error("change the mode of", name, errno))
+    }
+
     /// Changes the mode of the directory itself.
     pub fn set_mode(&self, mode: u32) -> Result<()> {
         rustix::fs::fchmod(&self.fd, Mode::from_raw_mode(mode))

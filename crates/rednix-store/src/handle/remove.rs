@@ -5,7 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::fs::AtFlags;
 use rustix::io::Errno;
 
 use super::{Dir, Kind};
@@ -113,19 +113,7 @@ impl Dir {
         if stat.st_mode & OWNER_ALL == OWNER_ALL {
             return Ok(());
         }
-        let mode = Mode::from_raw_mode(stat.st_mode & 0o7777 | OWNER_ALL);
-        let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let changed = match rustix::fs::openat(self, name, flags, Mode::empty()) {
-            Ok(fd) => rustix::fs::fchmod(&fd, mode),
-            // Unreadable too: a handle that grants nothing can still be reached by its number.
-            Err(Errno::ACCESS) => rustix::fs::openat(self, name, flags | OFlags::PATH, Mode::empty())
-                .and_then(|fd| {
-                    use std::os::fd::AsRawFd;
-                    rustix::fs::chmod(format!("/proc/self/fd/{}", fd.as_raw_fd()), mode)
-                }),
-            Err(errno) => Err(errno),
-        };
-        changed.map_err(|errno| self.error("make writable", name, errno))
+        self.set_mode_of(name, stat.st_mode & 0o7777 | OWNER_ALL)
     }
 
     fn unlink(&self, name: &OsStr, flags: AtFlags) -> Result<()> {

@@ -18,7 +18,7 @@ use std::path::Path;
 
 pub use dump::{Accept, dump, dump_accepted, dump_dir, dump_file};
 pub use read::{Visitor, read};
-pub use restore::{Discard, restore, restore_into};
+pub use restore::{Discard, restore, restore_canonical, restore_into};
 pub use tree::Tree;
 pub use write::{Writer, node_size, padding};
 

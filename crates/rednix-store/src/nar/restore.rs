@@ -8,6 +8,7 @@ use std::path::Path;
 use rustix::fs::FallocateFlags;
 
 use super::read::{Visitor, read};
+use crate::canonical;
 use crate::error::{Error, Result};
 use crate::handle::Dir;
 use crate::limits::COPY_BUFFER_BYTES;
@@ -29,8 +30,17 @@ pub fn restore(stream: &mut (impl Read + ?Sized), destination: impl AsRef<Path>)
 
 /// Unpacks an archive as entry `name` of an open folder.
 pub fn restore_into(stream: &mut (impl Read + ?Sized), parent: &Dir, name: &[u8]) -> Result<u64> {
-    let mut restorer =
-        Restorer { levels: vec![parent.try_clone()?], root: name.to_vec(), buffer: Vec::new() };
+    unpack(stream, parent, name, false)
+}
+
+/// [`restore_into`] in the shape of store contents, but for the top, which [`canonical::settle_root`] finishes.
+pub fn restore_canonical(stream: &mut (impl Read + ?Sized), parent: &Dir, name: &[u8]) -> Result<u64> {
+    unpack(stream, parent, name, true)
+}
+
+fn unpack(stream: &mut (impl Read + ?Sized), parent: &Dir, name: &[u8], canonical: bool) -> Result<u64> {
+    let levels = vec![parent.try_clone()?];
+    let mut restorer = Restorer { levels, root: name.to_vec(), buffer: Vec::new(), canonical };
     read(stream, &mut restorer)
 }
 
@@ -39,6 +49,7 @@ struct Restorer {
     levels: Vec<Dir>,
     root: Vec<u8>,
     buffer: Vec<u8>,
+    canonical: bool,
 }
 
 impl Restorer {
@@ -78,11 +89,17 @@ impl Visitor for Restorer {
             false => self.dir().error("write", &name, error),
         })?;
         self.buffer = buffer;
+        if self.canonical {
+            canonical::settle(&file, canonical::file_mode(executable))
+                .map_err(|errno| self.dir().error("set the mode of", &name, errno))?;
+        }
         Ok(())
     }
 
     fn symlink(&mut self, name: &[u8], target: &[u8]) -> Result<()> {
-        self.dir().symlink(std::ffi::OsStr::from_bytes(target), self.name(name))
+        let name = self.name(name);
+        self.dir().symlink(std::ffi::OsStr::from_bytes(target), &name)?;
+        if self.canonical { canonical::settle_symlink(self.dir(), &name) } else { Ok(()) }
     }
 
     fn enter_directory(&mut self, name: &[u8]) -> Result<()> {
@@ -94,7 +111,12 @@ impl Visitor for Restorer {
     }
 
     fn leave_directory(&mut self) -> Result<()> {
-        self.levels.pop();
+        let left = self.levels.pop().expect("only entered directories are left");
+        // The top must stay writable until it stands where it stays.
+        if self.canonical && self.levels.len() > 1 {
+            canonical::settle(&left, canonical::MODE_DIRECTORY)
+                .map_err(|errno| left.error("set the mode of", "", errno))?;
+        }
         Ok(())
     }
 }

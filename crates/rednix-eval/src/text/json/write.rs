@@ -1,0 +1,34 @@
+//! Writing JSON strings.
+
+use super::JsonError;
+
+/// Appends a string with its quotes. Only quotes, backslashes and control characters are escaped; bytes that are
+/// not UTF-8 are an error, and then nothing of use is appended.
+pub fn write_string(output: &mut Vec<u8>, text: &[u8]) -> Result<(), JsonError> {
+    if let Err(error) = std::str::from_utf8(text) {
+        let index = error.valid_up_to();
+        return Err(JsonError::NotUtf8 { index, byte: text[index] });
+    }
+    output.reserve(text.len() + 2);
+    output.push(b'"');
+    let mut rest = text;
+    while let Some(index) = rest.iter().position(|&byte| matches!(byte, b'"' | b'\\' | 0..0x20)) {
+        output.extend_from_slice(&rest[..index]);
+        match rest[index] {
+            byte @ (b'"' | b'\\') => output.extend([b'\\', byte]),
+            8 => output.extend(b"\\b"),
+            9 => output.extend(b"\\t"),
+            10 => output.extend(b"\\n"),
+            12 => output.extend(b"\\f"),
+            13 => output.extend(b"\\r"),
+            byte => {
+                let digit = |value: u8| b"0123456789abcdef"[usize::from(value)];
+                output.extend([b'\\', b'u', b'0', b'0', digit(byte >> 4), digit(byte & 15)]);
+            }
+        }
+        rest = &rest[index + 1..];
+    }
+    output.extend_from_slice(rest);
+    output.push(b'"');
+    Ok(())
+}

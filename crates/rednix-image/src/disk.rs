@@ -1,0 +1,253 @@
+//! Puts an image together: layout, partition table, loaders, file system, manifest. Same input, same bytes.
+//! It decides nothing about what the system contains.
+
+use std::fs::{self, File, OpenOptions};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+use crate::assemble::{Assembled, Package, assemble};
+use crate::config::{Config, General};
+use crate::error::{Error, Result};
+use crate::esp;
+use crate::filesystem::{self, Failure, Window};
+use crate::gpt::{self, SECTOR, Table};
+use crate::limits::{
+    BIOS_LOADER_SIZE_MAX, DISK_SIZE_MAX_MIB, DISK_SIZE_MIN_MIB, EFI_SIZE_DEFAULT_MIB, EFI_SIZE_MAX_MIB,
+};
+use crate::manifest::{self, FileSystemPlace, Identity, Manifest, hex};
+use crate::tree::{Content, Entry};
+
+const MIB: u64 = 1 << 20;
+
+/// Everything an image is made of.
+#[derive(Clone, Debug)]
+pub struct Request {
+    pub name: String,
+    /// As in target triples; decides the loader's name in the EFI partition.
+    pub architecture: String,
+    pub config: Config,
+    /// In the order they are installed: later ones win.
+    pub packages: Vec<Package>,
+    pub uefi_loader: Option<PathBuf>,
+    pub bios_loader: Option<PathBuf>,
+    pub initfs: Option<PathBuf>,
+}
+
+/// Where things lie on the disk, in MiB except where noted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Layout {
+    disk: u64,
+    /// None: no partition table, the whole disk is the file system.
+    efi: Option<u64>,
+}
+
+impl Layout {
+    fn new(general: &General, needed_bytes: u64) -> Result<Layout> {
+        let efi = match general.skip_partitions {
+            Some(true) => None,
+            _ => Some(general.efi_partition_size.unwrap_or(EFI_SIZE_DEFAULT_MIB)),
+        };
+        if efi.is_some_and(|size| size == 0 || size > EFI_SIZE_MAX_MIB) {
+            return Err(Error::Config(format!(
+                "`general.efi_partition_size` must be 1 to {EFI_SIZE_MAX_MIB} MiB"
+            )));
+        }
+        let disk = match general.filesystem_size {
+            None | Some(0) => DISK_SIZE_MIN_MIB.max(needed_bytes.div_ceil(MIB) + overhead(efi)),
+            Some(size) if size < DISK_SIZE_MIN_MIB => {
+                return Err(Error::Config(format!(
+                    "`general.filesystem_size` is {size} MiB, the least is {DISK_SIZE_MIN_MIB}"
+                )));
+            }
+            Some(size) => size,
+        };
+        if disk > DISK_SIZE_MAX_MIB || disk <= overhead(efi) {
+            return Err(Error::Config(format!(
+                "an image of {disk} MiB cannot be made: the most is {DISK_SIZE_MAX_MIB}, the EFI partition and tables come on top of the contents"
+            )));
+        }
+        Ok(Layout { disk, efi })
+    }
+
+    fn disk_bytes(&self) -> u64 {
+        self.disk * MIB
+    }
+
+    /// First byte and size of the file system.
+    fn filesystem(&self) -> (u64, u64) {
+        match self.efi {
+            None => (0, self.disk_bytes()),
+            Some(efi) => {
+                let start = (1 + efi) * MIB;
+                let end = (self.disk_bytes() - gpt::HEAD_BYTES) / MIB * MIB;
+                (start, end - start)
+            }
+        }
+    }
+
+    fn table(&self, efi: u64, identity: &Identity) -> Table {
+        let (start, size) = self.filesystem();
+        let partition = |name: &str, type_guid, first: u64, end: u64| gpt::Partition {
+            name: name.to_owned(),
+            type_guid,
+            guid: identity.uuid(&format!("partition {name}")),
+            first: first / SECTOR,
+            last: end / SECTOR - 1,
+        };
+        let partitions = vec![
+            partition("BIOS", gpt::TYPE_BIOS_BOOT, gpt::HEAD_BYTES, MIB),
+            partition("EFI", gpt::TYPE_EFI_SYSTEM, MIB, (1 + efi) * MIB),
+            partition("REDOX", gpt::TYPE_LINUX_FILE_SYSTEM, start, start + size),
+        ];
+        Table { sectors: self.disk_bytes() / SECTOR, disk_guid: identity.uuid("disk"), partitions }
+    }
+}
+
+/// MiB that the tables and the EFI partition take.
+fn overhead(efi: Option<u64>) -> u64 {
+    efi.map_or(0, |efi| efi + 2)
+}
+
+/// Writes `disk.img` and `manifest.json` into the directory `output`, which is created.
+pub fn write(request: &Request, output: &Path) -> Result<Manifest> {
+    if request.config.general.encrypt_disk.as_ref().is_some_and(|password| !password.is_empty()) {
+        return Err(Error::Config("`general.encrypt_disk` is not supported: encryption needs random keys, and the image would be a new one every time".into()));
+    }
+    let uefi = request.uefi_loader.as_deref().map(read_file).transpose()?;
+    let bios = request.bios_loader.as_deref().map(read_bios_loader).transpose()?;
+    let Assembled { mut tree, collisions } =
+        assemble(&request.name, &request.config, &request.packages, request.initfs.as_deref())?;
+
+    let folder = tree.make_directories(crate::tree::parent_of(manifest::PATH), "rednix")?;
+    let manifest_path = crate::tree::join(&folder, "manifest");
+    tree.put(&manifest_path, Entry::file(Content::Bytes(Vec::new()), 0o644, "rednix"))?;
+    let mut records = manifest::records(&tree)?;
+    records.retain(|record| record.path != manifest_path);
+    let text = Content::Bytes(manifest::text(&records).into_bytes());
+    tree.put(&manifest_path, Entry::file(text, 0o644, "rednix"))?;
+
+    let needed = filesystem::size_needed(&tree);
+    let layout = Layout::new(&request.config.general, needed)?;
+    let loader_hash = |loader: &Option<Vec<u8>>| loader.as_ref().map(|bytes| hex(&Sha256::digest(bytes)));
+    let identity = Identity::new(
+        &records,
+        &[
+            format!("{layout:?}"),
+            format!("{} {:?} {:?}", request.architecture, loader_hash(&uefi), loader_hash(&bios)),
+        ],
+    );
+    fs::create_dir_all(output).map_err(Error::io("create", output))?;
+    let image = output.join("disk.img");
+    let file = create(&image, layout.disk_bytes())?;
+    let table = layout.efi.map(|efi| layout.table(efi, &identity));
+    if let (Some(table), Some(efi)) = (&table, layout.efi) {
+        write_boot(request, &file, &image, table, efi, &identity, (uefi.as_deref(), bios.as_deref()))?;
+    }
+    let uuid = identity.uuid("filesystem");
+    let (offset, size) = layout.filesystem();
+    let window = Window::new(file, offset, size);
+    match filesystem::write(window, &image, &tree, uuid) {
+        Ok(()) => {}
+        Err(Failure::Other(error)) => return Err(error),
+        Err(Failure::NoSpace) => {
+            let needed_mib = needed.div_ceil(MIB) + overhead(layout.efi);
+            return Err(Error::DoesNotFit { size_mib: layout.disk, needed_mib });
+        }
+    }
+    let manifest = Manifest {
+        format_version: manifest::FORMAT_VERSION,
+        name: request.name.clone(),
+        disk_size: layout.disk_bytes(),
+        filesystem: FileSystemPlace { offset, size, uuid: uuid.to_string() },
+        partitions: table.iter().flat_map(|table| &table.partitions).map(describe).collect(),
+        disk_guid: table.as_ref().map(|table| table.disk_guid.to_string()),
+        uefi_loader: table.as_ref().and_then(|_| loader_hash(&uefi)),
+        bios_loader: table.as_ref().and_then(|_| loader_hash(&bios)),
+        collisions,
+        entries: manifest::records(&tree)?,
+    };
+    let json = serde_json::to_vec_pretty(&manifest).expect("a manifest has only strings and numbers");
+    let path = output.join("manifest.json");
+    fs::write(&path, json).map_err(Error::io("write", &path))?;
+    Ok(manifest)
+}
+
+pub(crate) fn describe(partition: &gpt::Partition) -> manifest::Partition {
+    manifest::Partition {
+        name: partition.name.clone(),
+        guid: partition.guid.to_string(),
+        type_guid: partition.type_guid.to_string(),
+        first_sector: partition.first,
+        last_sector: partition.last,
+    }
+}
+
+fn create(image: &Path, size: u64) -> Result<File> {
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .open(image)
+        .map_err(Error::io("create", image))?;
+    file.set_len(size).map_err(Error::io("size", image))?;
+    Ok(file)
+}
+
+/// Table, boot code and EFI partition.
+fn write_boot(
+    request: &Request,
+    file: &File,
+    image: &Path,
+    table: &Table,
+    efi: u64,
+    identity: &Identity,
+    (uefi, bios): (Option<&[u8]>, Option<&[u8]>),
+) -> Result<()> {
+    if let Some(loader) = bios {
+        write_sparse(file, image, 0, loader)?;
+    }
+    let boot_code = bios.map_or(&[][..], |loader| &loader[..gpt::BOOT_CODE_BYTES.min(loader.len())]);
+    let (head, tail) = table.write(boot_code);
+    write_sparse(file, image, 0, &head[..SECTOR as usize])?;
+    file.write_all_at(&head[SECTOR as usize..], SECTOR).map_err(Error::io("write", image))?;
+    let end = table.sectors * SECTOR;
+    file.write_all_at(&tail, end - gpt::TAIL_BYTES).map_err(Error::io("write", image))?;
+    let name = esp::loader_name(&request.architecture).ok_or_else(|| {
+        Error::Config(format!("no UEFI loader name is known for architecture `{}`", request.architecture))
+    })?;
+    let id = identity.uuid("EFI volume").0;
+    let volume_id = u32::from_le_bytes([id[0], id[1], id[2], id[3]]);
+    let volume = esp::build(efi, volume_id, uefi.map(|bytes| (name, bytes)))?;
+    write_sparse(file, image, MIB, &volume)
+}
+
+/// Writes what is not zero, page by page; the file is new, so the rest is zero already.
+fn write_sparse(file: &File, image: &Path, offset: u64, bytes: &[u8]) -> Result<()> {
+    for (index, page) in bytes.chunks(4096).enumerate() {
+        if page.iter().any(|&byte| byte != 0) {
+            file.write_all_at(page, offset + index as u64 * 4096).map_err(Error::io("write", image))?;
+        }
+    }
+    Ok(())
+}
+
+fn read_file(path: &Path) -> Result<Vec<u8>> {
+    fs::read(path).map_err(Error::io("read", path))
+}
+
+/// A BIOS loader is a raw disk start; the partition table goes over bytes it leaves zero.
+fn read_bios_loader(path: &Path) -> Result<Vec<u8>> {
+    let loader = read_file(path)?;
+    let fail = |message: String| Error::malformed("BIOS loader", message);
+    if loader.len() < SECTOR as usize || loader.len() as u64 > BIOS_LOADER_SIZE_MAX {
+        return Err(fail(format!("{} bytes; a loader has 512 to {BIOS_LOADER_SIZE_MAX}", loader.len())));
+    }
+    let table_end = loader.len().min(gpt::HEAD_BYTES as usize);
+    if loader[SECTOR as usize..table_end].iter().any(|&byte| byte != 0) {
+        return Err(fail("bytes 512 to 17408 are not zero: the partition table has no room".into()));
+    }
+    Ok(loader)
+}

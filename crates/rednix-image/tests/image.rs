@@ -1,0 +1,367 @@
+//! Whole images: what goes in comes out, twice the same, and what is impossible is refused with a reason.
+
+use std::fs;
+use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+
+use rednix_image::builtin;
+use rednix_image::manifest::{Manifest, Record};
+use rednix_image::verify::{verify, verify_folder};
+use serde_json::{Value, json};
+
+struct Scene {
+    folder: tempfile::TempDir,
+}
+
+impl Scene {
+    fn new() -> Self {
+        Scene { folder: tempfile::tempdir().unwrap() }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn file(&self, name: &str, bytes: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.path(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, bytes).unwrap();
+        path
+    }
+
+    fn image(&self, name: &str, attributes: &Value) -> Result<Manifest, String> {
+        let output = self.path(name);
+        builtin::image(attributes, &output).map_err(|error| error.to_string())?;
+        verify_folder(&output).map_err(|error| error.to_string())?;
+        Ok(serde_json::from_slice(&fs::read(output.join("manifest.json")).unwrap()).unwrap())
+    }
+
+    fn refusal(&self, attributes: &Value) -> String {
+        self.image("refused", attributes).expect_err("the image must be refused")
+    }
+}
+
+fn record<'a>(manifest: &'a Manifest, path: &str) -> &'a Record {
+    manifest
+        .entries
+        .iter()
+        .find(|record| record.path == path)
+        .unwrap_or_else(|| panic!("no `{path}` in the image"))
+}
+
+fn shape(manifest: &Manifest, path: &str) -> (String, u32, u32) {
+    let record = record(manifest, path);
+    (record.mode.clone(), record.uid, record.gid)
+}
+
+/// A two-package system with loaders, users, links and files of every size class of RedoxFS.
+fn full(scene: &Scene) -> Value {
+    let noise = |length: usize| -> Vec<u8> {
+        let mut state = 0x9e37_79b9_7f4a_7c15u64;
+        (0..length)
+            .map(|_| {
+                state ^= state << 13;
+                state ^= state >> 7;
+                state ^= state << 17;
+                state as u8
+            })
+            .collect()
+    };
+    scene.file("one/usr/lib/boot/kernel", noise(1_100_000));
+    scene.file("one/usr/bin/tool", noise(3967));
+    fs::set_permissions(scene.path("one/usr/bin/tool"), fs::Permissions::from_mode(0o555)).unwrap();
+    scene.file("one/usr/bin/edge", noise(3968));
+    scene.file("one/usr/share/empty", b"");
+    scene.file("one/usr/share/zeros", vec![0; 300_000]);
+    scene.file("one/usr/share/big", noise(40 << 20));
+    scene.file("two/usr/bin/tool", b"the second tool");
+    scene.file("two/bin/through-the-link", b"#!");
+    symlink("../lib/boot/kernel", scene.path("two/usr/bin/kernel")).unwrap();
+    fs::create_dir_all(scene.path("two/var/empty")).unwrap();
+    for number in 0..600 {
+        scene.file(&format!("two/usr/share/many/file-{number}"), format!("number {number}"));
+    }
+    scene.file("loader.efi", noise(180_000));
+    let mut bios = noise(100_000);
+    bios[512..17408].fill(0);
+    scene.file("loader.bios", bios);
+    scene.file("initfs", noise(5000));
+    json!({
+        "formatVersion": 1,
+        "name": "full",
+        "config": {
+            "general": { "filesystem_size": 128, "prompt": false, "unknown": 1 },
+            "files": [
+                { "path": "/bin", "data": "usr/bin", "symlink": true },
+                { "path": "/usr/bin/tool", "data": "configured" },
+                { "path": "/etc/hostname", "data": "redox\n", "postinstall": true },
+                { "path": "/etc/hostname", "data": "more\n", "postinstall": true, "append": true },
+                { "path": "/var/tmp", "data": "", "directory": true, "mode": 0o1777 },
+                { "path": "/srv/data/x", "data": "", "uid": 7, "gid": 8, "mode": 0o600 },
+                { "path": "/srv", "data": "", "directory": true, "uid": 9, "recursive_chown": true, "postinstall": true },
+                { "path": "/etc/skel/.profile", "data": "skeleton" },
+            ],
+            "users": { "root": { "password": "password", "uid": 0, "gid": 0, "home": "/root" }, "user": { "password": "" } },
+            "groups": { "sudo": { "gid": 1, "members": ["user"] } },
+        },
+        "packages": [
+            { "name": "one", "path": scene.path("one") },
+            { "name": "two", "path": scene.path("two") },
+        ],
+        "loaders": { "uefi": scene.path("loader.efi"), "bios": scene.path("loader.bios") },
+        "initfs": scene.path("initfs"),
+    })
+}
+
+#[test]
+fn a_full_system_is_written_and_read_back() {
+    let scene = Scene::new();
+    let manifest = scene.image("image", &full(&scene)).unwrap();
+    let file = ("100644".to_owned(), 0, 0);
+    assert_eq!(shape(&manifest, "usr/bin/tool"), file);
+    assert_eq!(shape(&manifest, ""), ("40755".into(), 0, 0));
+    assert_eq!(shape(&manifest, "var/tmp"), ("41777".into(), 0, 0));
+    assert_eq!(shape(&manifest, "srv"), ("40755".into(), 9, 0));
+    assert_eq!(shape(&manifest, "srv/data/x"), ("100600".into(), 9, 8));
+    assert_eq!(shape(&manifest, "home/user"), ("40700".into(), 1000, 1000));
+    assert_eq!(shape(&manifest, "home/user/.profile"), ("100600".into(), 1000, 1000));
+    assert_eq!(shape(&manifest, "home/user/.local/share/Trash/info"), ("40700".into(), 1000, 1000));
+    assert_eq!(shape(&manifest, "root"), ("40700".into(), 0, 0));
+    assert_eq!(shape(&manifest, "etc/shadow"), ("100600".into(), 0, 0));
+    assert_eq!(record(&manifest, "etc/hostname").size, 11);
+    assert_eq!(record(&manifest, "usr/bin/kernel").target.as_deref(), Some("../lib/boot/kernel"));
+    assert_eq!(record(&manifest, "usr/lib/boot/initfs").size, 5000);
+    record(&manifest, "usr/bin/through-the-link");
+    record(&manifest, "var/empty");
+    let lost: Vec<_> =
+        manifest.collisions.iter().map(|c| (c.path.as_str(), c.winner.as_str(), c.loser.as_str())).collect();
+    assert_eq!(
+        lost,
+        [("usr/bin/tool", "package one", "configuration"), ("usr/bin/tool", "package two", "package one")]
+    );
+    let places: Vec<_> =
+        manifest.partitions.iter().map(|p| (p.name.as_str(), p.first_sector, p.last_sector)).collect();
+    assert_eq!(places, [("BIOS", 34, 2047), ("EFI", 2048, 4095), ("REDOX", 4096, 127 * 2048 - 1)]);
+    assert_eq!(manifest.filesystem.offset, 2 << 20);
+}
+
+#[test]
+fn the_same_input_gives_the_same_bytes() {
+    let (left, right) = (Scene::new(), Scene::new());
+    left.image("image", &full(&left)).unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(1100));
+    right.image("image", &full(&right)).unwrap();
+    for name in ["image/disk.img", "image/manifest.json"] {
+        assert!(fs::read(left.path(name)).unwrap() == fs::read(right.path(name)).unwrap(), "{name} differs");
+    }
+}
+
+#[test]
+fn another_input_gives_another_identity() {
+    let scene = Scene::new();
+    let attributes = |data: &str| json!({ "formatVersion": 1, "name": "x", "config": { "files": [{ "path": "a", "data": data }] } });
+    let one = scene.image("one", &attributes("1")).unwrap();
+    let two = scene.image("two", &attributes("2")).unwrap();
+    assert_ne!(one.filesystem.uuid, two.filesystem.uuid);
+    assert_ne!(one.disk_guid, two.disk_guid);
+    assert_eq!(one.disk_size, 32 << 20, "without a size, the least");
+}
+
+#[test]
+fn the_image_is_sparse() {
+    use std::os::unix::fs::MetadataExt;
+    let scene = Scene::new();
+    let attributes =
+        json!({ "formatVersion": 1, "name": "x", "config": { "general": { "filesystem_size": 1024 } } });
+    scene.image("image", &attributes).unwrap();
+    let metadata = fs::metadata(scene.path("image/disk.img")).unwrap();
+    assert_eq!(metadata.len(), 1 << 30);
+    assert!(metadata.blocks() * 512 < 4 << 20, "{} bytes on disk", metadata.blocks() * 512);
+}
+
+#[test]
+fn every_header_of_the_ring_carries_the_derived_uuid() {
+    let scene = Scene::new();
+    let manifest = scene.image("image", &full(&scene)).unwrap();
+    let disk = fs::File::open(scene.path("image/disk.img")).unwrap();
+    let wanted: String = manifest.filesystem.uuid.replace('-', "");
+    let mut headers = 0;
+    for slot in 0..256 {
+        let mut block = [0; 4096];
+        disk.read_exact_at(&mut block, manifest.filesystem.offset + slot * 4096).unwrap();
+        if &block[..8] == b"RedoxFS\0" {
+            headers += 1;
+            let uuid: String = block[16..32].iter().map(|byte| format!("{byte:02x}")).collect();
+            assert_eq!(uuid, wanted, "slot {slot}");
+        } else {
+            assert_ne!(slot, 0, "slot 0 must be valid for loaders");
+        }
+    }
+    assert!(headers > 2);
+}
+
+#[test]
+fn the_manifest_inside_lists_files_and_links() {
+    let scene = Scene::new();
+    let attributes = json!({ "formatVersion": 1, "name": "x", "config": { "files": [
+        { "path": "/b/file", "data": "abc", "mode": 0o755 }, { "path": "/a", "data": "b/file", "symlink": true },
+    ] } });
+    let manifest = scene.image("image", &attributes).unwrap();
+    let expected = "link 6 120777 a -> b/file\nba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad 3 100755 b/file\n";
+    assert_eq!(record(&manifest, "usr/share/rednix/manifest").size, expected.len() as u64);
+    use sha2::Digest;
+    let hash: String = sha2::Sha256::digest(expected).iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(record(&manifest, "usr/share/rednix/manifest").sha256, Some(hash));
+}
+
+#[test]
+fn without_partitions_the_disk_is_the_file_system() {
+    let scene = Scene::new();
+    let attributes = json!({ "formatVersion": 1, "name": "x",
+        "config": { "general": { "skip_partitions": true, "filesystem_size": 40 }, "files": [{ "path": "a", "data": "1" }] } });
+    let manifest = scene.image("image", &attributes).unwrap();
+    assert!(manifest.partitions.is_empty());
+    assert_eq!((manifest.filesystem.offset, manifest.filesystem.size), (0, 40 << 20));
+    let disk = fs::read(scene.path("image/disk.img")).unwrap();
+    assert_eq!(&disk[..8], b"RedoxFS\0");
+}
+
+#[test]
+fn a_larger_efi_partition_moves_the_file_system() {
+    let scene = Scene::new();
+    let loader = scene.file("loader.efi", vec![1; 3 << 20]);
+    let attributes = json!({ "formatVersion": 1, "name": "x", "loaders": { "uefi": loader },
+        "config": { "general": { "efi_partition_size": 5, "filesystem_size": 64 } } });
+    let manifest = scene.image("image", &attributes).unwrap();
+    assert_eq!(manifest.filesystem.offset, 6 << 20);
+}
+
+#[test]
+fn impossible_images_are_refused_with_a_reason() {
+    let scene = Scene::new();
+    let package = |name: &str| json!({ "name": name, "path": scene.path(name) });
+    scene.file("flat/a", b"file");
+    scene.file("deep/a/b", b"below");
+    scene.file("boot.bios", vec![1; 20_000]);
+    scene.file(
+        "large/file",
+        (0..40_000_000u32).flat_map(|n| (n.wrapping_mul(2_654_435_761)).to_le_bytes()).collect::<Vec<u8>>(),
+    );
+    let base = |more: Value| {
+        let mut attributes = json!({ "formatVersion": 1, "name": "x" });
+        attributes.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        attributes
+    };
+    let cases = [
+        (base(json!({ "formatVersion": 2 })), "formatVersion"),
+        (base(json!({ "packages": 7 })), "builtin:rednix-image: attributes"),
+        (base(json!({ "config": { "general": { "filesystem_size": 31 } } })), "the least is 32"),
+        (
+            base(json!({ "config": { "general": { "filesystem_size": 33, "efi_partition_size": 40 } } })),
+            "cannot be made",
+        ),
+        (base(json!({ "config": { "general": { "encrypt_disk": "x" } } })), "encrypt_disk"),
+        (base(json!({ "config": { "files": [{ "path": "/a/../b", "data": "" }] } })), "no file name"),
+        (
+            base(json!({ "config": { "files": [{ "path": "/a", "data": "", "mode": 0o10000 }] } })),
+            "bits beyond",
+        ),
+        (
+            base(
+                json!({ "config": { "files": [{ "path": "/a", "data": "" }, { "path": "/a", "data": "b", "symlink": true }] } }),
+            ),
+            "configured symlink",
+        ),
+        (
+            base(
+                json!({ "config": { "files": [{ "path": "/a", "data": "a", "symlink": true }, { "path": "/a/b", "data": "" }] } }),
+            ),
+            "too many symlinks",
+        ),
+        (base(json!({ "config": { "users": { "a;b": {} } } })), "no name for a user"),
+        (base(json!({ "packages": [package("flat"), package("deep")] })), "package deep needs a directory"),
+        (base(json!({ "packages": [package("deep"), package("flat")] })), "already has a directory"),
+        (base(json!({ "packages": [package("absent")] })), "absent"),
+        (base(json!({ "loaders": { "bios": scene.path("boot.bios") } })), "no room"),
+        (base(json!({ "loaders": { "uefi": scene.path("large/file") } })), "efi_partition_size"),
+        (
+            base(
+                json!({ "packages": [package("large")], "config": { "general": { "filesystem_size": 100 } } }),
+            ),
+            "the contents do not fit: `general.filesystem_size` is 100 MiB",
+        ),
+    ];
+    for (attributes, expected) in cases {
+        let message = scene.refusal(&attributes);
+        assert!(message.contains(expected), "expected {expected:?} in {message:?}");
+    }
+}
+
+#[test]
+fn the_size_a_refusal_names_is_enough() {
+    let scene = Scene::new();
+    let noise: Vec<u8> =
+        (0..15_000_000u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
+    scene.file("large/file", noise);
+    let attributes = |size: u64| {
+        json!({ "formatVersion": 1, "name": "x", "config": { "general": { "filesystem_size": size } },
+        "packages": [{ "name": "large", "path": scene.path("large") }] })
+    };
+    let message = scene.refusal(&attributes(40));
+    let named: u64 = message.rsplit("to ").next().unwrap().split(' ').next().unwrap().parse().unwrap();
+    scene.image("image", &attributes(named)).unwrap();
+}
+
+#[test]
+fn damage_anywhere_is_found() {
+    let scene = Scene::new();
+    let loader = scene.file("loader.efi", b"a loader");
+    let attributes = json!({ "formatVersion": 1, "name": "x", "loaders": { "uefi": loader },
+        "config": { "files": [{ "path": "/a", "data": "contents of a file" }] } });
+    let manifest = scene.image("image", &attributes).unwrap();
+    let disk = scene.path("image/disk.img");
+    let original = fs::read(&disk).unwrap();
+    let find = |needle: &[u8]| original.windows(needle.len()).rposition(|window| window == needle).unwrap();
+    for (place, what) in
+        [(find(b"contents of a file"), "file"), (find(b"a loader"), "loader"), (520, "table")]
+    {
+        let mut damaged = original.clone();
+        damaged[place] ^= 0x20;
+        fs::write(&disk, &damaged).unwrap();
+        assert!(verify(&disk, &manifest).is_err(), "{what}");
+    }
+    fs::write(&disk, &original).unwrap();
+    let mut other = manifest.clone();
+    other.entries.retain(|record| record.path != "a");
+    let message = verify(&disk, &other).unwrap_err().to_string();
+    assert!(message.contains("/a: not in the manifest"), "{message}");
+    other = manifest.clone();
+    other.entries.iter_mut().for_each(|record| record.uid += 1);
+    assert!(verify(&disk, &other).unwrap_err().to_string().contains("(0, 0) instead of (1, 0)"));
+}
+
+#[test]
+fn initfs_from_attributes() {
+    let scene = Scene::new();
+    scene.file("tree/bin/init", b"init");
+    fs::set_permissions(scene.path("tree/bin/init"), fs::Permissions::from_mode(0o555)).unwrap();
+    symlink("init", scene.path("tree/bin/alias")).unwrap();
+    let attributes = json!({ "formatVersion": 1, "format": "old", "bootstrap": null, "entries": [
+        { "path": "/", "source": scene.path("tree") },
+        { "path": "etc/text", "text": "hello" },
+        { "path": "lib", "target": "/bin" },
+        { "path": "empty" },
+    ] });
+    let read = |output: &Path| {
+        builtin::initfs(&attributes, output).unwrap();
+        fs::read(output).unwrap()
+    };
+    let image = read(&scene.path("one"));
+    assert_eq!(image, read(&scene.path("two")));
+    let (header, entries) = rednix_image::initfs::parse(&image).unwrap();
+    assert_eq!(header.format, rednix_image::initfs::Format::Old);
+    let paths: Vec<_> = entries.iter().map(|entry| entry.path.as_str()).collect();
+    assert_eq!(paths, ["bin", "bin/alias", "bin/init", "empty", "etc", "etc/text", "lib"]);
+    let twice = json!({ "formatVersion": 1, "entries": [{ "path": "a", "text": "", "target": "b" }] });
+    assert!(builtin::initfs(&twice, &scene.path("three")).unwrap_err().to_string().contains("more than one"));
+}
