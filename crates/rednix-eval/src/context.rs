@@ -60,3 +60,14 @@ impl ContextElement {
         }
     }
 }
+
+impl ContextElement {
+    /// The notation C++ Nix keeps contexts in, which some messages show.
+    pub fn encode(&self) -> String {
+        match self {
+            ContextElement::Opaque(path) => path.basename().to_string(),
+            ContextElement::DrvDeep(path) => format!("={}", path.basename()),
+            ContextElement::Built { derivation, output } => format!("!{output}!{}", derivation.basename()),
+        }
+    }
+}

@@ -40,3 +40,9 @@ pub const READY_ITEMS_MAX: usize = 16;
 
 /// Attributes that `//` may add as a layer.
 pub const LAYER_ENTRIES_MAX: usize = 16;
+
+/// Messages of `addErrorContext` that are computed one inside of another.
+pub const CONTEXT_RUNS_MAX: u32 = 16;
+
+/// Compiled regular expressions kept at a time.
+pub const REGEXES_MAX: usize = 1024;

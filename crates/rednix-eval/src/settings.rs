@@ -29,6 +29,8 @@ pub struct Settings {
     /// Derivations and sources are not written, only named.
     pub read_only: bool,
     pub search_path: Vec<SearchEntry>,
+    /// What relative entries of the search path are below.
+    pub working_directory: Option<String>,
     /// For paths below `~`.
     pub home: Option<String>,
     /// The experimental `|>` and `<|`.
@@ -48,6 +50,7 @@ impl Default for Settings {
             pure: false,
             read_only: false,
             search_path: Vec::new(),
+            working_directory: None,
             home: None,
             pipe_operators: false,
             toml_timestamps: false,

@@ -39,8 +39,8 @@ pub(crate) enum Value {
     // What follows is found in the cells of thunks only.
     /// Code to run in an environment.
     Suspended(Address, Gc<Env>),
-    /// A call to make.
-    Apply(Gc<Apply>),
+    /// A call to make: a function and its arguments, counted together.
+    Apply(u32, Gc<Value>),
     /// Being computed right now.
     Blackhole,
     /// Failed before, with the error of that number.
@@ -78,14 +78,6 @@ impl Partial {
     pub fn arguments<'a>(&self) -> &'a [Value] {
         slice(self.arguments, self.length)
     }
-}
-
-/// A call that waits to be wanted.
-#[derive(Clone, Copy)]
-pub(crate) struct Apply {
-    pub function: Value,
-    pub arguments: [Value; 2],
-    pub count: u8,
 }
 
 /// Variables of one function call or `let`; followed by its slots.
@@ -257,6 +249,16 @@ pub(crate) fn layer(heap: &mut Heap, base: Gc<Attrs>, pos: Pos, top: &[Entry]) -
     heap.with_tail(header, top.iter().cloned())
 }
 
+/// A thunk for `function arguments`, which are two at most.
+pub(crate) fn apply(heap: &mut Heap, function: Value, arguments: &[Value]) -> Value {
+    let start = match *arguments {
+        [one] => heap.copy_slice(&[function, one]),
+        [one, two] => heap.copy_slice(&[function, one, two]),
+        _ => unreachable!("calls that wait have one or two arguments"),
+    };
+    Value::Thunk(heap.alloc_any(Thunk::new(Value::Apply(arguments.len() as u32 + 1, start))))
+}
+
 static EMPTY_BYTE: u8 = 0;
 
 impl Value {
@@ -277,7 +279,7 @@ impl Value {
     pub fn is_whnf(self) -> bool {
         !matches!(
             self,
-            Value::Thunk(_) | Value::Suspended(..) | Value::Apply(_) | Value::Blackhole | Value::Failed(_)
+            Value::Thunk(_) | Value::Suspended(..) | Value::Apply(..) | Value::Blackhole | Value::Failed(_)
         )
     }
 

@@ -4,7 +4,7 @@ use super::native::Step;
 use super::{Frame, Vm};
 use crate::builtins::Outcome;
 use crate::bytecode::DefaultValue;
-use crate::error::{ErrorKind, EvalError, Result};
+use crate::error::{EvalError, Result};
 use crate::memory::Gc;
 use crate::value::{Attrs, BuiltinId, Env, LambdaId, Partial, Thunk, Value, entries, new_env};
 

@@ -184,12 +184,13 @@ impl Vm {
                 self.env = env;
                 Ok(())
             }
-            Value::Apply(apply) => {
+            Value::Apply(count, start) => {
                 self.stack.pop();
                 let frame = Frame::Force { ip: self.ip, env: self.env, thunk };
                 self.push_frame(frame)?;
                 thunk.set(Value::Blackhole);
-                self.enter_call(apply.function, &apply.arguments[..usize::from(apply.count)]);
+                let call = crate::memory::slice(start, count);
+                self.enter_call(call[0], &call[1..]);
                 Ok(())
             }
             value if value.is_whnf() => {
@@ -211,10 +212,11 @@ impl Vm {
                 self.env = env;
                 Ok(())
             }
-            Value::Apply(apply) => {
+            Value::Apply(count, start) => {
                 self.push_frame(frame)?;
                 thunk.set(Value::Blackhole);
-                self.enter_call(apply.function, &apply.arguments[..usize::from(apply.count)]);
+                let call = crate::memory::slice(start, count);
+                self.enter_call(call[0], &call[1..]);
                 Ok(())
             }
             value if value.is_whnf() => {

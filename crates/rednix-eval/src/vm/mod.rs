@@ -33,6 +33,7 @@ use rednix_store::derivation::DerivationHashes;
 use rednix_store::path::StorePath;
 use rednix_syntax::Interner;
 use rustc_hash::FxHashMap;
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use symbols::Symbols;
 
@@ -85,9 +86,13 @@ pub(crate) struct Vm {
     /// Which file a path to be imported means.
     pub resolved: FxHashMap<Vec<u8>, Vec<u8>>,
     pub derivation_hashes: DerivationHashes,
+    /// References and outputs of the derivations seen so far.
+    pub made_derivations: FxHashMap<StorePath, (BTreeSet<StorePath>, BTreeSet<String>)>,
     pub copied: FxHashMap<Vec<u8>, StorePath>,
     pub regexes: crate::builtins::RegexCache,
     pub search_cache: FxHashMap<Vec<u8>, Option<Vec<u8>>>,
+    /// Runs nested in the handling of errors right now.
+    pub context_runs: u32,
     pub warned_once: rustc_hash::FxHashSet<&'static str>,
 }
 
@@ -120,9 +125,11 @@ impl Vm {
             files: FxHashMap::default(),
             resolved: FxHashMap::default(),
             derivation_hashes: DerivationHashes::new(),
+            made_derivations: FxHashMap::default(),
             copied: FxHashMap::default(),
             regexes: Default::default(),
             search_cache: FxHashMap::default(),
+            context_runs: 0,
             warned_once: Default::default(),
         };
         crate::builtins::finish_globals(&mut vm);

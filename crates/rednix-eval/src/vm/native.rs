@@ -213,10 +213,11 @@ impl Vm {
                 self.env = env;
                 Ok(())
             }
-            Value::Apply(apply) => {
+            Value::Apply(count, start) => {
                 self.push_frame(Frame::Update { thunk })?;
                 thunk.set(Value::Blackhole);
-                self.enter_call(apply.function, &apply.arguments[..usize::from(apply.count)]);
+                let call = crate::memory::slice(start, count);
+                self.enter_call(call[0], &call[1..]);
                 Ok(())
             }
             other => Err(self.cannot_force(other)),
