@@ -1,0 +1,18 @@
+//! The sandbox: one command, or one function of rednix, in namespaces of its own with only its inputs.
+//! It knows no store and no derivation; see [`crate::backend`] for those.
+
+mod child;
+mod farm;
+mod mounts;
+mod probe;
+mod run;
+mod seccomp;
+mod skeleton;
+mod spec;
+mod system;
+
+pub use child::{CHILD_ARGUMENT, child_main};
+pub use farm::compose_farm;
+pub use probe::{Capabilities, probe, remedy};
+pub use run::{Control, Ending, SandboxError, run};
+pub use spec::{Bytes, Confinement, Input, Program, ResourceLimits, Root, SandboxSpec};

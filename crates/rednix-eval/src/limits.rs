@@ -1,0 +1,48 @@
+//! Limits of the evaluator, each with its unit.
+
+/// Nested calls of functions and builtins, as C++ Nix's `max-call-depth`.
+pub const CALL_DEPTH_DEFAULT: u32 = 10_000;
+
+/// Frames of the explicit stack: bounds chains of thunks, which are no calls.
+pub const FRAMES_MAX: usize = 2_000_000;
+
+/// Bytes of one string, and elements of one list: lengths are 32 bits wide inside values.
+pub const LENGTH_MAX: usize = u32::MAX as usize;
+
+/// Layers of `//` before an attribute set is copied flat.
+pub const LAYERS_MAX: u32 = 8;
+
+/// First and largest chunk of the arena, in bytes.
+pub const CHUNK_BYTES_MIN: usize = 256 << 10;
+pub const CHUNK_BYTES_MAX: usize = 16 << 20;
+
+/// Strings and lists at least this long (bytes, elements) are given room to grow when concatenated.
+pub const GROW_BYTES_MIN: usize = 256;
+pub const GROW_ITEMS_MIN: usize = 32;
+
+/// Slots of a `let` that are placed in the environment of the function around it.
+pub const MERGED_SLOTS_MAX: u32 = 32;
+
+/// Curried arguments that are taken in one call.
+pub const ARITY_MAX: u32 = 8;
+
+/// Calls between two looks at the interrupt flag.
+pub const INTERRUPT_EVERY: u32 = 4096;
+
+/// What a value is cut to in an error message.
+pub const SHOWN_DEPTH: usize = 10;
+pub const SHOWN_ATTRIBUTES: usize = 10;
+pub const SHOWN_ITEMS: usize = 10;
+pub const SHOWN_STRING_BYTES: usize = 1024;
+
+/// Items of a list that is made at once instead of as a thunk.
+pub const READY_ITEMS_MAX: usize = 16;
+
+/// Attributes that `//` may add as a layer.
+pub const LAYER_ENTRIES_MAX: usize = 16;
+
+/// Messages of `addErrorContext` that are computed one inside of another.
+pub const CONTEXT_RUNS_MAX: u32 = 16;
+
+/// Compiled regular expressions kept at a time.
+pub const REGEXES_MAX: usize = 1024;

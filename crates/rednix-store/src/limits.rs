@@ -1,0 +1,40 @@
+//! Limits of the store room: sizes in bytes, depths in levels, names in bytes. Nothing here reads or checks.
+
+/// Characters of a store path's name.
+pub const NAME_BYTES_MAX: usize = 211;
+/// A `.drv` file larger than this is refused before it is parsed.
+pub const DERIVATION_BYTES_MAX: usize = 256 << 20;
+/// Nodes of a NAR at this depth or deeper are refused, both when reading and when writing (the root is 0).
+pub const NAR_DEPTH_MAX: usize = 64;
+/// One file name inside a NAR.
+pub const NAR_NAME_BYTES_MAX: u64 = 255;
+/// The target of one symbolic link inside a NAR.
+pub const NAR_TARGET_BYTES_MAX: u64 = 4095;
+/// Entries of one NAR, of all directories together.
+pub const NAR_ENTRIES_MAX: u64 = 50_000_000;
+/// Buffer for streaming file contents.
+pub const COPY_BUFFER_BYTES: usize = 256 << 10;
+/// Directory handles kept open at once while a tree is removed; what lies deeper is moved up first.
+pub const REMOVE_HANDLES_MAX: usize = 64;
+/// Directory handles kept open at once while a tree is walked: the depth of the deepest tree walked.
+pub const WALK_DEPTH_MAX: usize = 256;
+/// Prepared statements kept per store.
+pub const STATEMENTS_MAX: usize = 64;
+/// How long the database waits for another process's transaction, milliseconds.
+pub const DATABASE_WAIT_MS: u64 = 600_000;
+/// Write-ahead pages gathered before they go into the database file.
+pub const WAL_PAGES: u32 = 4000;
+/// Size the write-ahead log is cut back to after a large transaction.
+pub const WAL_BYTES_KEPT: i64 = 32 << 20;
+/// Trees whose archive is no larger are held in memory while they are added, and read only once.
+pub const ADD_IN_MEMORY_BYTES: u64 = 32 << 20;
+/// Between two attempts to lock what another process holds, milliseconds.
+pub const LOCK_POLL_MS: u64 = 20;
+/// Dead paths removed from the database in one transaction.
+pub const COLLECT_BATCH: usize = 256;
+/// Links followed from a root to the store.
+pub const ROOT_LINKS_MAX: usize = 8;
+/// Depth of folders below `gcroots` and `profiles`.
+pub const ROOT_DEPTH_MAX: usize = 16;
+/// Largest file of temporary roots read.
+pub const TEMPORARY_ROOTS_BYTES_MAX: u64 = 256 << 20;

@@ -1,0 +1,118 @@
+//! Checks that what the database calls valid is there, and is what it was. Repairs nothing.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use rednix_events::Event;
+
+use super::{PathInfo, Store};
+use crate::error::Result;
+use crate::handle::Kind;
+use crate::hash::HashAlgorithm;
+use crate::nar;
+use crate::path::StorePath;
+
+#[derive(Clone, Copy, Debug)]
+pub struct VerifyOptions {
+    /// Hash all contents, not only look whether they are there.
+    pub check_contents: bool,
+    /// Threads that hash.
+    pub threads: usize,
+}
+
+impl Default for VerifyOptions {
+    fn default() -> Self {
+        let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        VerifyOptions { check_contents: true, threads }
+    }
+}
+
+/// What is wrong with one path.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Problem {
+    /// Valid, but not there.
+    Missing(StorePath),
+    /// The contents are not what was registered.
+    Changed { path: StorePath, expected: String, found: String },
+    /// The contents could not be read.
+    Unreadable { path: StorePath, message: String },
+}
+
+impl std::fmt::Display for Problem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Problem::Missing(path) => write!(f, "`{path}` is registered but not there"),
+            Problem::Changed { path, expected, found } => {
+                write!(f, "`{path}` was changed: expected {expected}, got {found}")
+            }
+            Problem::Unreadable { path, message } => write!(f, "`{path}` cannot be checked: {message}"),
+        }
+    }
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct VerifyReport {
+    /// Sorted by path.
+    pub problems: Vec<Problem>,
+    pub checked: usize,
+    pub bytes: u64,
+}
+
+impl VerifyReport {
+    pub fn is_clean(&self) -> bool {
+        self.problems.is_empty()
+    }
+}
+
+impl Store {
+    pub fn verify(&self, options: VerifyOptions) -> Result<VerifyReport> {
+        let paths = self.all_valid_paths()?;
+        let infos: Vec<PathInfo> = self.path_infos(&paths)?.into_values().collect();
+        let what = if options.check_contents { "checking the contents of" } else { "looking for" };
+        self.events.emit(Event::Step { what: format!("{what} {} store paths", infos.len()) });
+        let problems = Mutex::new(Vec::new());
+        let next = AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..options.threads.clamp(1, infos.len().max(1)) {
+                scope.spawn(|| {
+                    while let Some(info) = infos.get(next.fetch_add(1, Ordering::Relaxed)) {
+                        if let Some(problem) = self.check(info, options.check_contents) {
+                            let mut problems =
+                                problems.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                            problems.push(problem);
+                        }
+                    }
+                });
+            }
+        });
+        let mut problems = problems.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+        problems.sort();
+        let bytes = infos.iter().map(|info| info.nar_size).sum();
+        Ok(VerifyReport { problems, checked: infos.len(), bytes })
+    }
+
+    fn check(&self, info: &PathInfo, contents: bool) -> Option<Problem> {
+        let path = info.path.clone();
+        match self.contents.kind(path.basename()) {
+            Err(error) if error.is_not_found() => return Some(Problem::Missing(path)),
+            Err(error) => return Some(Problem::Unreadable { path, message: error.to_string() }),
+            Ok(Kind::Other) => {
+                return Some(Problem::Unreadable {
+                    path,
+                    message: "it is a device, a socket or a pipe".to_owned(),
+                });
+            }
+            Ok(_) if !contents => return None,
+            Ok(_) => {}
+        }
+        match nar::hash_path(self.real_path(&path), HashAlgorithm::Sha256) {
+            Err(error) => Some(Problem::Unreadable { path, message: error.to_string() }),
+            Ok((hash, size)) if (hash, size) == (info.nar_hash, info.nar_size) => None,
+            Ok((hash, size)) => Some(Problem::Changed {
+                path,
+                expected: format!("{} ({} bytes)", info.nar_hash.to_sri(), info.nar_size),
+                found: format!("{} ({size} bytes)", hash.to_sri()),
+            }),
+        }
+    }
+}

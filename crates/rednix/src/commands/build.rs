@@ -1,0 +1,48 @@
+//! `rednix build`: packages or attributes → store paths and a link that keeps them.
+
+use std::path::PathBuf;
+
+use crate::cli::BuildArgs;
+use crate::evaluation::{self, Target};
+use crate::failure::Failure;
+use crate::project::Project;
+use crate::relock;
+use crate::session::{Session, Wanted};
+
+use super::print;
+
+pub fn run(session: &Session, arguments: &BuildArgs) -> Result<(), Failure> {
+    let targets = |project: &Project| -> Vec<Target> {
+        match &arguments.expr {
+            Some(expression) => vec![Target::expression(expression)],
+            None => arguments.installables.iter().map(|name| Target::installable(project, name)).collect(),
+        }
+    };
+    if arguments.expr.is_none() && arguments.installables.is_empty() {
+        return Err(Failure::usage("nothing to build was named").hint("rednix build NAME…, or --expr EXPRESSION"));
+    }
+    let project = Project::find(&session.config, &arguments.tree)?;
+    if arguments.dry_run {
+        for wanted in evaluation::wanted(session, &targets(&project))? {
+            print(&format!("{}\n", wanted.derivation))?;
+        }
+        return Ok(());
+    }
+    let paths = relock::building(session, project, arguments.tree.locked, |project| {
+        let wanted: Vec<Wanted> = evaluation::wanted(session, &targets(project))?;
+        session.build(&wanted)
+    })?;
+    let store = session.store()?;
+    session.view.finish();
+    for (number, path) in paths.iter().enumerate() {
+        if !arguments.no_link {
+            let mut link = arguments.out_link.clone().into_os_string();
+            if number > 0 {
+                link.push(format!("-{}", number + 1));
+            }
+            store.add_indirect_root(&PathBuf::from(link), path)?;
+        }
+        print(&format!("{}\n", store.real_path(path).display()))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,58 @@
+//! `rednix image`: a system's disk image, as a store path or copied to a file.
+
+use std::path::{Path, PathBuf};
+
+use crate::cli::ImageArgs;
+use crate::evaluation::{self, Target};
+use crate::failure::Failure;
+use crate::project::{self, Project};
+use crate::relock;
+use crate::session::Session;
+
+use super::print;
+
+pub fn run(session: &Session, arguments: &ImageArgs) -> Result<(), Failure> {
+    let project = Project::find(&session.config, &arguments.tree)?;
+    let folder = build(session, project, &arguments.system, arguments.tree.locked)?;
+    session.view.finish();
+    match &arguments.output {
+        None => print(&format!("{}\n", folder.display())),
+        Some(file) => {
+            copy_sparse(&folder.join("disk.img"), file)
+                .map_err(|e| Failure::failed(format!("cannot write the image to `{}`: {e}", file.display())))?;
+            print(&format!("{}\n", file.display()))
+        }
+    }
+}
+
+/// Builds a system's image, keeps it from collection, and gives its folder on this machine.
+pub fn build(session: &Session, project: Project, system: &str, locked: bool) -> Result<PathBuf, Failure> {
+    let attribute = format!("systems.{}.image", project::attribute(system));
+    let paths = relock::building(session, project, locked, |project| {
+        let wanted = evaluation::wanted(session, &[Target::attribute(project, &attribute)])?;
+        session.build(&wanted)
+    })?;
+    let store = session.store()?;
+    store.add_root(&format!("system-{}", system.replace('/', "-")), &paths[0])?;
+    Ok(store.real_path(&paths[0]))
+}
+
+/// Copies without writing the holes: an image is mostly empty.
+fn copy_sparse(from: &Path, to: &Path) -> std::io::Result<()> {
+    use rustix::fs::{SeekFrom, seek};
+    use std::io::{Read, Seek, Write};
+    let mut source = std::fs::File::open(from)?;
+    let mut target = std::fs::File::create(to)?;
+    let size = source.metadata()?.len();
+    target.set_len(size)?;
+    let mut at = 0;
+    while at < size {
+        let Ok(data) = seek(&source, SeekFrom::Data(at)) else { break };
+        let hole = seek(&source, SeekFrom::Hole(data))?;
+        source.seek(std::io::SeekFrom::Start(data))?;
+        target.seek(std::io::SeekFrom::Start(data))?;
+        std::io::copy(&mut (&mut source).take(hole - data), &mut target)?;
+        at = hole;
+    }
+    target.flush()
+}

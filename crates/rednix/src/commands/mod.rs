@@ -1,0 +1,26 @@
+//! One file per command. Each takes its arguments and a session, and prints only its results.
+
+pub mod build;
+pub mod doctor;
+pub mod eval;
+pub mod gc;
+pub mod image;
+pub mod lock;
+pub mod log;
+pub mod nix_instantiate;
+pub mod run;
+pub mod test;
+pub mod verify;
+
+use std::io::Write;
+
+use crate::failure::Failure;
+
+/// Writes results to standard output. A reader that went away ends the program quietly.
+pub fn print(text: &str) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        other => other.map_err(|e| Failure::failed(format!("cannot write to standard output: {e}"))),
+    }
+}

@@ -1,0 +1,51 @@
+//! `rednix run`: a system's image in a virtual machine whose serial console is this terminal.
+
+use crate::cli::{MachineArgs, RunArgs};
+use crate::failure::Failure;
+use crate::machines;
+use crate::project::Project;
+use crate::session::Session;
+
+use super::{image, print};
+
+pub fn run(session: &Session, arguments: &RunArgs) -> Result<u8, Failure> {
+    let project = Project::find(&session.config, &arguments.tree)?;
+    let folder = image::build(session, project, &arguments.system, arguments.tree.locked)?;
+    let mut spec = rednix_vm::MachineSpec::new(&arguments.system, folder.join("disk.img"));
+    apply(&arguments.machine, &mut spec)?;
+    let config = machines::config(session)?;
+    let runner = rednix_vm::by_name("qemu")?;
+    if arguments.dry_run {
+        let command = rednix_vm::dry_run(runner.as_ref(), &spec, &config, session.events())?;
+        session.view.finish();
+        return print(&format!("{command}\n")).map(|()| 0);
+    }
+    // From here on the terminal belongs to the machine.
+    session.view.finish();
+    let exit = rednix_vm::run(runner.as_ref(), &spec, &config, session.events())?;
+    session.view.finish();
+    if exit.code() != 0 {
+        eprintln!("{exit}");
+    }
+    Ok(u8::try_from(exit.code()).unwrap_or(1))
+}
+
+/// Overwrites what the command line names.
+pub fn apply(arguments: &MachineArgs, spec: &mut rednix_vm::MachineSpec) -> Result<(), Failure> {
+    if let Some(memory) = arguments.memory {
+        spec.memory_mib = memory;
+    }
+    if let Some(cpus) = arguments.cpus {
+        spec.cpus = cpus;
+    }
+    if let Some(word) = &arguments.accel {
+        spec.acceleration = machines::word("--accel", word, "auto, kvm or tcg")?;
+    }
+    if let Some(word) = &arguments.disk {
+        spec.disk = machines::word("--disk", word, "virtio, nvme or ahci")?;
+    }
+    if let Some(word) = &arguments.firmware {
+        spec.firmware = machines::word("--firmware", word, "uefi or bios")?;
+    }
+    Ok(())
+}

@@ -1,0 +1,147 @@
+//! Configuration: the file, the environment and the machine's own settings become plain values here, and
+//! nowhere else. Rooms get these values and never read the environment themselves.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use rednix_fetch::{FetchConfig, apt};
+use serde::Deserialize;
+
+use crate::cli::Global;
+use crate::failure::{EXIT_USAGE, Failure};
+
+/// `config.toml` in the user's configuration folder. Unknown keys are errors, so that a typo is seen.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub struct File {
+    /// Folder of the store.
+    pub store: Option<PathBuf>,
+    /// URL prefix → prefix to use in its place (another server, or a folder).
+    pub mirrors: BTreeMap<String, String>,
+    /// Debian suite → base URLs or folders that have its `pool/`, in order.
+    pub debian: BTreeMap<String, Vec<String>>,
+    pub proxy: Option<String>,
+    /// UEFI firmware for virtual machines, where it is in no usual place.
+    pub firmware: Option<PathBuf>,
+    pub max_jobs: Option<usize>,
+    pub cores: Option<usize>,
+}
+
+/// Everything a command needs to know about the machine and the user's wishes.
+#[derive(Debug)]
+pub struct Config {
+    pub store: PathBuf,
+    pub cache: PathBuf,
+    pub mirrors: Vec<(String, String)>,
+    pub debian: BTreeMap<String, Vec<String>>,
+    pub http_proxy: Option<String>,
+    pub https_proxy: Option<String>,
+    pub no_proxy: Option<String>,
+    pub certificates: Option<PathBuf>,
+    pub cargo_home: PathBuf,
+    pub path: Vec<PathBuf>,
+    pub firmware: Option<PathBuf>,
+    pub max_jobs: usize,
+    pub cores: usize,
+}
+
+impl Config {
+    /// Reads the user's file and the environment; the command line goes before both.
+    pub fn load(global: &Global) -> Result<Config, Failure> {
+        let home = std::env::var_os("HOME").map(PathBuf::from).filter(|p| p.is_absolute());
+        let xdg = |variable: &str, fallback: &str| -> Option<PathBuf> {
+            std::env::var_os(variable)
+                .map(PathBuf::from)
+                .filter(|p| p.is_absolute())
+                .or_else(|| home.as_ref().map(|h| h.join(fallback)))
+        };
+        let no_home = || {
+            Failure::usage("neither HOME nor the XDG folders are set, so there is no place for the store")
+                .hint("set HOME, or pass `--store DIR` and set XDG_CACHE_HOME")
+        };
+
+        let file = match xdg("XDG_CONFIG_HOME", ".config") {
+            Some(folder) => read_file(&folder.join("rednix/config.toml"))?,
+            None => File::default(),
+        };
+        let data = xdg("XDG_DATA_HOME", ".local/share");
+        let store = global
+            .store
+            .clone()
+            .or_else(|| std::env::var_os("REDNIX_STORE").map(PathBuf::from))
+            .or(file.store)
+            .or_else(|| data.map(|d| d.join("rednix")))
+            .ok_or_else(no_home)?;
+        let store = std::path::absolute(&store)
+            .map_err(|e| Failure::usage(format!("the store's folder `{}`: {e}", store.display())))?;
+        let cache = xdg("XDG_CACHE_HOME", ".cache").map(|c| c.join("rednix")).unwrap_or_else(|| store.join("cache"));
+        let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
+        let variable = |names: [&str; 3]| names.iter().find_map(|n| std::env::var(n).ok()).filter(|v| !v.is_empty());
+        Ok(Config {
+            store,
+            cache,
+            mirrors: file.mirrors.into_iter().collect(),
+            debian: file.debian,
+            http_proxy: file.proxy.clone().or_else(|| variable(["http_proxy", "all_proxy", "ALL_PROXY"])),
+            https_proxy: file.proxy.or_else(|| variable(["https_proxy", "HTTPS_PROXY", "all_proxy"])),
+            no_proxy: variable(["no_proxy", "NO_PROXY", "no_proxy"]),
+            certificates: std::env::var_os("SSL_CERT_FILE").map(PathBuf::from),
+            cargo_home: std::env::var_os("CARGO_HOME")
+                .map(PathBuf::from)
+                .or_else(|| home.as_ref().map(|h| h.join(".cargo")))
+                .ok_or_else(no_home)?,
+            path: std::env::var_os("PATH").map(|p| std::env::split_paths(&p).collect()).unwrap_or_default(),
+            firmware: file.firmware,
+            max_jobs: global.jobs.or(file.max_jobs).unwrap_or(cores).max(1),
+            cores: global.cores.or(file.cores).unwrap_or(cores).max(1),
+        })
+    }
+
+    /// What fetching needs to know, apt's and cargo's own settings included.
+    pub fn fetch(&self, offline: bool) -> FetchConfig {
+        let mut fetch = FetchConfig::new(self.cache.join("fetch"));
+        fetch.mirrors = self.mirrors.clone();
+        fetch.debian_mirrors =
+            self.debian.iter().flat_map(|(suite, bases)| bases.iter().map(|b| (suite.clone(), b.clone()))).collect();
+        fetch.apt_sources = apt::read_folder(Path::new("/etc/apt"));
+        let keyrings = [Path::new("/usr/share/keyrings"), Path::new("/etc/apt/trusted.gpg.d")];
+        fetch.keyrings = apt::default_keyrings(&fetch.apt_sources, &keyrings);
+        fetch.http_proxy = self.http_proxy.clone();
+        fetch.https_proxy = self.https_proxy.clone();
+        fetch.no_proxy = self.no_proxy.clone();
+        fetch.ca_bundle = self.certificates.clone();
+        fetch.offline = offline;
+        fetch.cargo_home = Some(self.cargo_home.clone());
+        for (program, name) in [(&mut fetch.cargo, "cargo"), (&mut fetch.git, "git"), (&mut fetch.gpgv, "gpgv")] {
+            if let Some(found) = self.find_program(name) {
+                *program = found;
+            }
+        }
+        fetch
+    }
+
+    /// The first program of that name on PATH.
+    pub fn find_program(&self, name: &str) -> Option<PathBuf> {
+        self.path.iter().map(|folder| folder.join(name)).find(|file| is_executable(file))
+    }
+}
+
+fn is_executable(file: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    file.metadata().is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0)
+}
+
+fn read_file(path: &Path) -> Result<File, Failure> {
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(File::default()),
+        Err(error) => return Err(Failure::usage(format!("cannot read `{}`: {error}", path.display()))),
+    };
+    toml::from_str(&text).map_err(|error| Failure {
+        status: EXIT_USAGE,
+        message: format!("the configuration `{}` is wrong", path.display()),
+        details: Some(error.to_string()),
+        hint: Some("keys are: store, mirrors, debian, proxy, firmware, max-jobs, cores".to_owned()),
+        rotten_pin: false,
+    })
+}

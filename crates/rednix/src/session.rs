@@ -1,0 +1,134 @@
+//! What every command that works with the store shares: configuration, view, store, evaluation and building.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rednix_build::{BuildConfig, Builder, CancelToken};
+use rednix_events::Events;
+use rednix_fetch::Fetcher;
+use rednix_store::path::StorePath;
+use rednix_store::store::{OpenOptions, Store};
+
+use crate::cli::Global;
+use crate::config::Config;
+use crate::failure::Failure;
+use crate::fetching::Sources;
+use crate::view::View;
+use crate::{builtins, interrupt};
+
+pub struct Session {
+    pub global: Global,
+    pub config: Config,
+    pub view: View,
+    store: std::cell::OnceCell<Arc<Store>>,
+}
+
+/// A derivation and one of its outputs, as evaluation gives them.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Wanted {
+    pub derivation: StorePath,
+    pub output: String,
+}
+
+impl Session {
+    pub fn new(global: &Global) -> Result<Session, Failure> {
+        Ok(Session {
+            config: Config::load(global)?,
+            view: View::new(global.log_format),
+            global: global.clone(),
+            store: std::cell::OnceCell::new(),
+        })
+    }
+
+    pub fn events(&self) -> &Events {
+        &self.view.events
+    }
+
+    /// The store, made when it is not there yet.
+    pub fn store(&self) -> Result<Arc<Store>, Failure> {
+        if let Some(store) = self.store.get() {
+            return Ok(store.clone());
+        }
+        let store = Arc::new(self.open_store(&self.config.store)?);
+        Ok(self.store.get_or_init(|| store).clone())
+    }
+
+    /// Works with the store below another folder from now on.
+    pub fn use_store(&mut self, root: &Path) {
+        self.config.store = root.to_path_buf();
+        self.store = std::cell::OnceCell::new();
+    }
+
+    fn open_store(&self, root: &Path) -> Result<Store, Failure> {
+        Ok(Store::open(root, OpenOptions::default().with_events(self.events().clone()))?)
+    }
+
+    pub fn fetcher(&self) -> Fetcher {
+        Fetcher::new(self.config.fetch(self.global.offline))
+    }
+
+    /// A builder, what it fetches from, and the token that ends it.
+    fn builder(&self) -> Result<(Builder, Arc<Sources>, CancelToken), Failure> {
+        let mut config = BuildConfig::new(self.config.cores, &format!("{}-linux", std::env::consts::ARCH));
+        config.max_jobs = self.config.max_jobs;
+        config.timeout_total = self.global.timeout.map(std::time::Duration::from_secs);
+        config.keep_failed = self.global.keep_failed;
+        config.keep_going = self.global.keep_going;
+        config.offline = self.global.offline;
+        let sources = Arc::new(Sources::new(self.fetcher(), &self.global.borrow_from));
+        let cancel = interrupt::token()?;
+        let builder = Builder::local(
+            self.store()?,
+            sources.clone(),
+            builtins::registry(),
+            config,
+            self.events().clone(),
+            cancel.clone(),
+        );
+        Ok((builder, sources, cancel))
+    }
+
+    /// Builds outputs; the paths are in the order they were wanted.
+    pub fn build(&self, wanted: &[Wanted]) -> Result<Vec<StorePath>, Failure> {
+        let (builder, sources, cancel) = self.builder()?;
+        let requests: Vec<rednix_build::Wanted> =
+            wanted
+                .iter()
+                .map(|w| rednix_build::Wanted {
+                    derivation: w.derivation.clone(),
+                    outputs: [w.output.clone()].into(),
+                })
+                .collect();
+        let built = builder.build(&requests).map_err(|errors| build_failure(&errors, &sources, &cancel))?;
+        wanted
+            .iter()
+            .map(|w| {
+                let key = (w.derivation.clone(), w.output.clone());
+                built.get(&key).cloned().ok_or_else(|| {
+                    Failure::failed(format!("`{}` has no output `{}`", w.derivation.name(), w.output))
+                })
+            })
+            .collect()
+    }
+
+    /// A folder below the cache for what may be lost.
+    pub fn cache_folder(&self, name: &str) -> Result<PathBuf, Failure> {
+        let folder = self.config.cache.join(name);
+        std::fs::create_dir_all(&folder).map_err(|e| {
+            Failure::failed(format!("cannot create `{}`: {e}", folder.display()))
+                .hint("set XDG_CACHE_HOME to a folder that can be written to")
+        })?;
+        Ok(folder)
+    }
+}
+
+/// What failed was told as events already; what remains is the summary and where the logs are.
+fn build_failure(errors: &rednix_build::BuildErrors, sources: &Sources, cancel: &CancelToken) -> Failure {
+    if cancel.is_cancelled() {
+        return Failure::interrupted();
+    }
+    match sources.gone().as_slice() {
+        [] => Failure::failed(errors.to_string()),
+        gone => Failure { rotten_pin: true, ..Failure::failed(gone.join("; ")) },
+    }
+}

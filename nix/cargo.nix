@@ -1,0 +1,94 @@
+# What a Cargo.lock asks for, as derivations: every crate is a fetch of its own, and a package's closure is
+# one vendor directory beside a configuration that makes cargo use nothing else.
+{ lib, derive }:
+
+let
+  inherit (builtins) concatMap concatStringsSep filter fromTOML head map match readFile;
+
+  crate = { name, version, checksum, ... }: derive.fetchurl {
+    name = lib.storeName "${name}-${version}.crate";
+    url = "crate:${name}/${version}";
+    sha256 = checksum;
+  };
+
+  # `git+https://host/path?branch=x#rev` → its parts. Cargo itself writes them this way.
+  parseGit = source:
+    let
+      parts = match "git\\+([^?#]*)(\\?(branch|tag|rev)=([^#]*))?#(.*)" source;
+      at = builtins.elemAt parts;
+    in
+    if parts == null then null else {
+      url = at 0;
+      kind = at 2;
+      reference = at 3;
+      rev = at 4;
+    };
+in
+rec {
+  # Reads a lock file into the form rednix.lock keeps: registry crates with their checksums, git packages
+  # with their source line. Packages without a source are the workspace's own.
+  readLock = path: fromLock (fromTOML (readFile path));
+  fromLock = lock:
+    let packages = lock.package or [ ];
+    in {
+      crates = concatMap
+        (p: lib.optional ((p.source or "") != "" && lib.hasPrefix "registry+" p.source) {
+          inherit (p) name version;
+          checksum = p.checksum or (throw "Cargo.lock: `${p.name}` ${p.version} has no checksum; run `cargo update -p ${p.name}`");
+        })
+        packages;
+      git = concatMap
+        (p: lib.optional ((p.source or "") != "" && lib.hasPrefix "git+" p.source) { inherit (p) name version source; })
+        packages;
+    };
+
+  # The vendor directory of one or more locks. `gitSources` maps a git source line to its pinned tree
+  # ({ narHash, packages = { <name>-<version> = subdirectory; }; }).
+  vendor = { locks, gitSources ? { }, merge ? [ ] }:
+    let
+      key = package: "${package.name}-${package.version}";
+      byKey = packages: builtins.attrValues (builtins.listToAttrs (map (p: lib.nameValue (key p) p) packages));
+      pinned = package: gitSources.${package.source} or (throw
+        "Cargo git dependency `${package.name}` (${package.source}) is not pinned; run `rednix lock`");
+      gitTree = package:
+        let parts = parseGit package.source;
+        in derive.fetchgit {
+          name = lib.storeName "${package.name}-git";
+          inherit (parts) url rev;
+          inherit (pinned package) narHash;
+        };
+    in
+    derive.builtinBuild "vendor" {
+      name = "cargo-vendor";
+      crates = map (p: { inherit (p) name version checksum; src = crate p; }) (byKey (concatMap (l: l.crates) locks));
+      git = map
+        (p: {
+          inherit (p) name version;
+          src = gitTree p;
+          subdirectory = (pinned p).packages.${key p} or "";
+        })
+        (byKey (concatMap (l: l.git) locks));
+      inherit merge;
+    };
+
+  # Cargo's configuration for a vendor directory. The git tables must repeat each source as the lock names it.
+  config = { locks, directory }:
+    let
+      sources = lib.unique (map (p: p.source) (concatMap (l: l.git) locks));
+      gitTable = source:
+        let parts = parseGit source;
+        in concatStringsSep "\n" ([
+          "[source.\"${lib.removePrefix "git+" (head (lib.splitOn "#" source))}\"]"
+          "git = \"${parts.url}\""
+        ] ++ lib.optional (parts.kind != null) "${parts.kind} = \"${parts.reference}\""
+          ++ [ "replace-with = \"vendored\"" "" ]);
+    in
+    concatStringsSep "\n" ([
+      "[source.crates-io]"
+      "replace-with = \"vendored\""
+      ""
+      "[source.vendored]"
+      "directory = \"${directory}\""
+      ""
+    ] ++ map gitTable sources);
+}

@@ -1,0 +1,38 @@
+# Machine tests: each boots a system and talks to it. `rednix test` runs them all, `rednix test NAME` one.
+#
+#   system    the configuration to boot
+#   machine   what the virtual machine is like (memoryMib, cpus, disk, firmware, …)
+#   steps     in order, each with exactly one of: waitFor, send, command { send, expect }, expectExit, powerOff
+#   failOn    text that fails the test whenever it appears
+{ lib, systems }:
+
+{
+  # The image boots, and every file in it is what the build put there, as the guest itself reads it.
+  probe = {
+    system = "probe";
+    machine = { memoryMib = 256; cpus = 1; };
+    timeout = 240;
+    failOn = [ "panicked" "exception" ];
+    steps = [
+      { waitFor = "probe> "; timeout = 180; }
+      { command = { send = "ls /"; expect = "usr"; }; }
+      { command = { send = "check"; expect = { regex = "check: [1-9][0-9]* files, [0-9]+ bytes, all good"; }; }; timeout = 60; }
+      { send = "exit 25\n"; }
+      { expectExit = 51; }
+    ];
+  };
+
+  # The same image from another controller's point of view, and an orderly end.
+  probe-poweroff = {
+    system = "probe";
+    machine = { memoryMib = 256; cpus = 2; };
+    timeout = 240;
+    failOn = [ "panicked" "exception" ];
+    steps = [
+      { waitFor = "probe> "; timeout = 180; }
+      { command = { send = "cat /etc/motd"; expect = "built by rednix"; }; }
+      { send = "poweroff\n"; }
+      { expectExit = 0; }
+    ];
+  };
+}

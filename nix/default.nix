@@ -1,0 +1,43 @@
+# rednix's library: a recipe tree and its lock in, derivations out. Mechanism (fetching, sandboxing, writing
+# images) is in the Rust program; what a package is and what a system contains is here, to be overridden.
+#
+#   tree        a recipe tree in upstream's format: recipes/, config/
+#   lock        the tree's rednix.lock; null reads it beside the tree
+#   target      Redox target triple of packages that are not `host:`
+#   overrides   recipe name → folder to use in place of its source
+{ tree ? ../tree
+, lock ? null
+, debianLock ? ./debian.lock.json
+, target ? "x86_64-unknown-redox"
+, system ? "x86_64-linux"
+, contentAddressed ? true
+, overrides ? { }
+}:
+
+let
+  lib = import ./lib.nix;
+  derive = import ./derive.nix { inherit lib system contentAddressed; };
+  debian = import ./debian.nix {
+    inherit lib derive;
+    lock = builtins.fromJSON (builtins.readFile debianLock);
+  };
+  rust = import ./rust.nix { inherit lib derive debian; };
+  cargo = import ./cargo.nix { inherit lib derive; };
+  treePath = /. + toString tree;
+  lockFile = if lock != null then /. + toString lock else treePath + "/rednix.lock";
+  cookbook = import ./cookbook.nix {
+    inherit lib derive debian rust cargo target overrides;
+    tree = treePath;
+    lock = lib.jsonOr { sources = { }; } lockFile;
+  };
+  arch = builtins.head (lib.splitOn "-" target);
+  machines = import ./system.nix { inherit lib derive cookbook arch; tree = treePath; };
+in
+{
+  inherit lib debian rust cookbook;
+  inherit (machines) systems;
+  packages = cookbook.derivations;
+  hostPackages = cookbook.hostDerivations;
+  package = cookbook.package;
+  checks = import ./checks.nix { inherit lib; inherit (machines) systems; };
+}

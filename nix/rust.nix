@@ -1,0 +1,37 @@
+# Rust from Debian's packages: rustc, cargo and the standard library's source with its vendored crates.
+# The library for a target is built once, as a layer that puts it where rustc looks for it.
+{ lib, derive, debian }:
+
+let
+  # Which crates a bare-metal target gets. Targets not named here have no prebuilt library.
+  bare = { crates = "core,alloc"; features = "compiler-builtins-mem"; };
+  libraries = {
+    "aarch64-unknown-none" = bare;
+    "aarch64-unknown-none-softfloat" = bare;
+    "aarch64-unknown-uefi" = bare;
+    "i686-unknown-uefi" = bare;
+    "riscv64gc-unknown-none-elf" = bare;
+    "x86_64-unknown-none" = bare;
+    "x86_64-unknown-uefi" = bare;
+  };
+
+  std = target: derive.bashBuild {
+    name = "rust-std-${target}";
+    root = debian.root "rust";
+    script = "${./builder/std.sh}";
+    environment = {
+      inherit target;
+      inherit (libraries.${target}) crates features;
+      RUSTC_BOOTSTRAP = "1";
+    };
+  };
+in
+{
+  # The standard library's own dependencies, for packages that build it themselves.
+  stdVendor =
+    let version = builtins.head (lib.splitOn "+" debian.lock.packages.rust-web-src.version);
+    in "${debian.layers.rust-web-src}/usr/src/rustc-${version}/library/vendor";
+
+  # The layer with `target`'s library, or null where the toolchain brings it or nobody can prebuild it.
+  stdLayer = target: if libraries ? ${target} then std target else null;
+}
