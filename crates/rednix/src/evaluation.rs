@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
-use rednix_eval::{EvalError, ErrorKind, Evaluator, Handle, SearchEntry, Settings};
+use rednix_eval::{ErrorKind, EvalError, Evaluator, SearchEntry, Settings};
 use rednix_events::Event;
 use rednix_store::path::StorePath;
 use serde_json::Value;

@@ -77,7 +77,7 @@ impl Session {
         config.offline = self.global.offline;
         let sources = Arc::new(Sources::new(self.fetcher(), &self.global.borrow_from));
         let cancel = interrupt::token()?;
-        let builder = Builder::local(
+        let builder = Builder::new(
             self.store()?,
             sources.clone(),
             builtins::registry(),

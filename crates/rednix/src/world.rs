@@ -130,7 +130,7 @@ impl World for StoreWorld {
         if references.iter().any(StorePath::is_derivation) {
             self.flush().map_err(store_error)?;
         }
-        self.store.add_text(name, text, references).map(|added| added.path).map_err(store_error)
+        self.store.add_text(name, text, references).map_err(store_error)
     }
 
     fn write_derivation(&mut self, path: &StorePath, derivation: &Derivation, _: &[u8]) -> WorldResult<()> {
