@@ -52,12 +52,12 @@ impl Sources {
             files.push(rednix_fetch::FetchRequest {
                 urls: request.urls(),
                 file_name: name,
-                hash: (request.method == ContentMethod::Flat).then(|| request.hash.clone()),
+                hash: (request.method == ContentMethod::Flat).then_some(request.hash),
                 size_bytes: request.size_bytes(),
             });
         }
-        let folder = |request: &FetchRequest| request.destination.parent().unwrap_or(Path::new("/")).to_path_buf();
-        let folders: Vec<PathBuf> = wanted.iter().map(|(_, request)| folder(request)).collect();
+        // All requests of a batch go to one folder of the store's scratch space.
+        let folder = wanted[0].1.destination.parent().unwrap_or(Path::new("/")).to_path_buf();
         let report = |position: usize, result: &Result<Fetched, FetchError>| {
             let (index, request) = wanted[position];
             let outcome = match result {
@@ -72,7 +72,7 @@ impl Sources {
             };
             done(index, outcome);
         };
-        self.fetcher.fetch_each(&files, &folders, events, &report);
+        self.fetcher.fetch_each(&files, &folder, events, &report);
     }
 
     fn fetch_git(&self, request: &FetchRequest, events: &Events) -> Result<(), String> {

@@ -146,7 +146,10 @@ impl Session {
             }
             NodeKind::Directory => {
                 let prefix = if shown.is_empty() { String::new() } else { alloc::format!("{shown}/") };
-                check::sum_all(files, &node, &prefix).map_err(words)
+                match check::sum_all(files, &node, &prefix).map_err(words)? {
+                    0 => Ok(()),
+                    count => Err(alloc::format!("{count} files cannot be read")),
+                }
             }
             _ => Err(alloc::format!("`{path}` has no contents")),
         }
