@@ -56,8 +56,8 @@ impl Sources {
                 size_bytes: request.size_bytes(),
             });
         }
-        // All requests of a batch go to one folder of the store's scratch space.
-        let folder = wanted[0].1.destination.parent().unwrap_or(Path::new("/")).to_path_buf();
+        let folder = |request: &FetchRequest| request.destination.parent().unwrap_or(Path::new("/")).to_path_buf();
+        let folders: Vec<PathBuf> = wanted.iter().map(|(_, request)| folder(request)).collect();
         let report = |position: usize, result: &Result<Fetched, FetchError>| {
             let (index, request) = wanted[position];
             let outcome = match result {
@@ -72,7 +72,7 @@ impl Sources {
             };
             done(index, outcome);
         };
-        self.fetcher.fetch_each(&files, &folder, events, &report);
+        self.fetcher.fetch_each(&files, &folders, events, &report);
     }
 
     fn fetch_git(&self, request: &FetchRequest, events: &Events) -> Result<(), String> {

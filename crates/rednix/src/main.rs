@@ -13,7 +13,7 @@ mod project;
 mod relock;
 mod session;
 mod view;
-//mod world;
+mod world;
 
 use std::process::ExitCode;
 

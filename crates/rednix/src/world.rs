@@ -1,0 +1,188 @@
+//! The world an evaluation sees: this machine's files and environment, and the store. Derivations are
+//! gathered and written in one transaction when the evaluation is over.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use rednix_eval::{AddPath, FileKind, World, WorldError, WorldResult};
+use rednix_events::{Event, Events};
+use rednix_store::derivation::Derivation;
+use rednix_store::hash::HashAlgorithm;
+use rednix_store::path::{STORE_DIR, StorePath};
+use rednix_store::store::{Source, Store};
+
+use crate::failure::chain;
+
+/// Clones share what is gathered: one goes into the evaluator, the other flushes.
+#[derive(Clone)]
+pub struct StoreWorld {
+    store: Arc<Store>,
+    events: Events,
+    gathered: Rc<RefCell<Gathered>>,
+}
+
+#[derive(Default)]
+struct Gathered {
+    pending: Vec<Derivation>,
+    known: BTreeSet<StorePath>,
+}
+
+impl StoreWorld {
+    pub fn new(store: Arc<Store>, events: Events) -> StoreWorld {
+        StoreWorld { store, events, gathered: Rc::default() }
+    }
+
+    /// Writes what is gathered. Later calls write only what came since.
+    pub fn flush(&self) -> Result<(), rednix_store::Error> {
+        let pending = std::mem::take(&mut self.gathered.borrow_mut().pending);
+        if !pending.is_empty() {
+            self.store.write_derivations(&pending)?;
+        }
+        Ok(())
+    }
+
+    /// Where a path really is: below `/nix/store` it is the store's own folder.
+    fn real(&self, path: &Path) -> PathBuf {
+        match path.strip_prefix(STORE_DIR) {
+            Ok(rest) => self.store.layout().contents().join(rest),
+            Err(_) => path.to_path_buf(),
+        }
+    }
+}
+
+fn store_error(error: rednix_store::Error) -> WorldError {
+    WorldError::Failed(chain(&error))
+}
+
+fn io_error(operation: &str, path: &Path, error: &std::io::Error) -> WorldError {
+    if error.kind() == std::io::ErrorKind::NotFound {
+        WorldError::Missing(path.display().to_string())
+    } else {
+        WorldError::Failed(format!("cannot {operation} `{}`: {error}", path.display()))
+    }
+}
+
+fn kind_of(kind: std::fs::FileType) -> FileKind {
+    if kind.is_file() {
+        FileKind::Regular
+    } else if kind.is_dir() {
+        FileKind::Directory
+    } else if kind.is_symlink() {
+        FileKind::Symlink
+    } else {
+        FileKind::Other
+    }
+}
+
+impl World for StoreWorld {
+    fn read_file(&mut self, path: &Path) -> WorldResult<Vec<u8>> {
+        std::fs::read(self.real(path)).map_err(|e| io_error("read", path, &e))
+    }
+
+    fn read_dir(&mut self, path: &Path) -> WorldResult<Vec<(Vec<u8>, FileKind)>> {
+        use std::os::unix::ffi::OsStringExt;
+        let failed = |e: std::io::Error| io_error("list", path, &e);
+        let mut entries = Vec::new();
+        for entry in std::fs::read_dir(self.real(path)).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            entries.push((entry.file_name().into_vec(), kind_of(entry.file_type().map_err(failed)?)));
+        }
+        Ok(entries)
+    }
+
+    fn file_kind(&mut self, path: &Path) -> WorldResult<Option<FileKind>> {
+        match std::fs::symlink_metadata(self.real(path)) {
+            Ok(metadata) => Ok(Some(kind_of(metadata.file_type()))),
+            Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => Ok(None),
+            Err(e) => Err(io_error("look at", path, &e)),
+        }
+    }
+
+    fn read_link(&mut self, path: &Path) -> WorldResult<PathBuf> {
+        std::fs::read_link(self.real(path)).map_err(|e| io_error("read the link", path, &e))
+    }
+
+    fn environment(&mut self, name: &[u8]) -> Option<Vec<u8>> {
+        use std::os::unix::ffi::{OsStrExt, OsStringExt};
+        std::env::var_os(std::ffi::OsStr::from_bytes(name)).map(OsStringExt::into_vec)
+    }
+
+    fn add_path(&mut self, request: &AddPath<'_>) -> WorldResult<StorePath> {
+        let algorithm = request.expected.map_or(HashAlgorithm::Sha256, |hash| hash.algorithm());
+        let mut accept = |relative: &Path, _| {
+            Ok(request.accepted.is_none_or(|accepted| relative.as_os_str().is_empty() || accepted.contains(relative)))
+        };
+        let source = Source {
+            name: request.name,
+            method: request.method,
+            algorithm,
+            accept: if request.accepted.is_some() { Some(&mut accept) } else { None },
+            expected: request.expected.cloned(),
+        };
+        let added = self.store.add_from_path(&self.real(request.path), source).map_err(store_error)?;
+        Ok(added.path)
+    }
+
+    fn add_text(&mut self, name: &str, text: &[u8], references: &BTreeSet<StorePath>) -> WorldResult<StorePath> {
+        if references.iter().any(StorePath::is_derivation) {
+            self.flush().map_err(store_error)?;
+        }
+        self.store.add_text(name, text, references).map(|added| added.path).map_err(store_error)
+    }
+
+    fn write_derivation(&mut self, path: &StorePath, derivation: &Derivation, _: &[u8]) -> WorldResult<()> {
+        let mut gathered = self.gathered.borrow_mut();
+        if gathered.known.insert(path.clone()) {
+            gathered.pending.push(derivation.clone());
+        }
+        Ok(())
+    }
+
+    fn read_derivation(&mut self, path: &StorePath) -> WorldResult<Derivation> {
+        self.flush().map_err(store_error)?;
+        self.store.read_derivation(path).map_err(store_error)
+    }
+
+    fn realise(&mut self, wanted: &[(StorePath, Option<String>)]) -> WorldResult<Vec<StorePath>> {
+        let mut paths = Vec::new();
+        for (path, output) in wanted {
+            match output {
+                None if self.store.is_valid(path).map_err(store_error)? => {}
+                None => return Err(WorldError::Failed(format!("path '{path}' is not valid"))),
+                Some(output) => {
+                    let derivation = self.read_derivation(path)?;
+                    let known = derivation.outputs.get(output).and_then(|o| o.path());
+                    match known {
+                        Some(known) if self.store.is_valid(known).map_err(store_error)? => paths.push(known.clone()),
+                        _ => {
+                            return Err(WorldError::Failed(format!(
+                                "evaluation needs the output `{output}` of `{path}`, which is not built; build it first"
+                            )));
+                        }
+                    }
+                }
+            }
+        }
+        Ok(paths)
+    }
+
+    fn is_valid(&mut self, path: &StorePath) -> WorldResult<bool> {
+        Ok(self.gathered.borrow().known.contains(path) || self.store.is_valid(path).map_err(store_error)?)
+    }
+
+    fn current_system(&self) -> String {
+        format!("{}-linux", std::env::consts::ARCH)
+    }
+
+    fn current_time(&self) -> Option<i64> {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).ok()?;
+        Some(now.as_secs() as i64)
+    }
+
+    fn message(&mut self, text: &str) {
+        self.events.emit(Event::Notice { message: text.to_owned() });
+    }
+}
