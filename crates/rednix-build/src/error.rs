@@ -70,6 +70,7 @@ fn signal_name(signal: i32) -> &'static str {
         libc::SIGABRT => " (SIGABRT)",
         libc::SIGXFSZ => " (SIGXFSZ: a file became larger than allowed)",
         libc::SIGTERM => " (SIGTERM)",
+        libc::SIGSYS => " (SIGSYS: a program for another processor architecture?)",
         _ => "",
     }
 }

@@ -19,7 +19,7 @@ use crate::environment::{self, prepare};
 use crate::error::{BuildError, Reason};
 use crate::log::BuildLog;
 use crate::outputs::Built;
-use crate::sandbox::{Control, Ending};
+use crate::sandbox::{Control, Ending, Program};
 
 /// Output name to path.
 pub type Outputs = BTreeMap<String, StorePath>;
@@ -242,6 +242,7 @@ impl Context {
                 deriver: &job.path,
                 scratch: &resolved.scratch,
                 folder: &outcome.output_folder,
+                by_builtin: matches!(request.program, Program::Builtin { .. }),
                 closure: &closure,
                 cancel: &self.cancel,
             };
