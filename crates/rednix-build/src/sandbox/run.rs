@@ -40,7 +40,9 @@ pub enum Ending {
 #[derive(Debug, thiserror::Error)]
 pub enum SandboxError {
     /// The builder is missing or not executable in the sandbox's root.
-    #[error("cannot start the builder `{builder}` in the sandbox: {source}")]
+    #[error(
+        "cannot start the builder `{builder}` in the sandbox: {source}\n\nhint: is it in one of the layers that the derivation's `rednixRoot` names?"
+    )]
     Start { builder: String, source: std::io::Error },
     /// Without namespaces there is no sandbox, and nothing is ever built outside one.
     #[error("cannot create a sandbox, namespaces are denied here: {source}\n\nhint: {remedy}")]
