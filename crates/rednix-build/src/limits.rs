@@ -24,5 +24,5 @@ pub const TREE_DEPTH_MAX: usize = 1_024;
 pub const PROCESSES_MAX_DEFAULT: u64 = 8_192;
 /// Open files per process of a builder.
 pub const OPEN_FILES_MAX_DEFAULT: u64 = 65_536;
-/// Rounds a derivation may be resolved again because its inputs changed under it.
-pub const JOBS_MAX: usize = 1_024;
+/// Folders between a chroot's root and the real one.
+pub const CHROOT_DEPTH_MAX: usize = 256;

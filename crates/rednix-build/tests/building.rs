@@ -34,7 +34,7 @@ fn main() {
     let refusal = support::confinements().err();
     let trials = TESTS
         .iter()
-        .map(|(name, test)| match &refusal {
+        .map(|(name, test)| match &refusal.clone().or_else(|| obstacle(*test)) {
             None => Trial::test(*name, test),
             Some(reason) => {
                 eprintln!("skipped: {name}: {reason}");
@@ -46,6 +46,14 @@ fn main() {
 }
 
 type Test = fn() -> Result<(), Failed>;
+
+/// What keeps a single test from being run here.
+fn obstacle(test: Test) -> Option<String> {
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let in_chroot = !mounts.lines().any(|line| line.split(' ').nth(4) == Some("/"));
+    (in_chroot && std::ptr::fn_addr_eq(test, small_disk as Test))
+        .then(|| "in a plain chroot no file system can be mounted without showing outside".to_owned())
+}
 
 const TESTS: &[(&str, Test)] = &[
     ("a build runs once", runs_once),

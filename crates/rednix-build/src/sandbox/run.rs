@@ -257,7 +257,14 @@ fn setup_error(step: String, object: String, error: i32) -> SandboxError {
     let source = std::io::Error::from_raw_os_error(error);
     match step.as_str() {
         STEP_START => SandboxError::Start { builder: object, source },
-        STEP_NAMESPACES | STEP_USER_MAP => SandboxError::Denied { source, remedy: super::probe::remedy() },
+        STEP_NAMESPACES | STEP_USER_MAP => {
+            // The kernel's word for it would send people looking at their disks.
+            let source = match error {
+                libc::ENOSPC => std::io::Error::other("the machine's limit on namespaces is reached"),
+                _ => source,
+            };
+            SandboxError::Denied { source, remedy: super::probe::remedy() }
+        }
         _ => SandboxError::Setup { step, object, source },
     }
 }
