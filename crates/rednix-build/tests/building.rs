@@ -78,6 +78,7 @@ const TESTS: &[(&str, Test)] = &[
     ("killed in the middle, the next one goes on", killed),
     ("a farm serves where overlays are denied", farm),
     ("any graph is built in order and once", any_graph),
+    ("a bug ends the build it is in, and nothing waits for ever", bugs),
     ("many builds at a time", wide_graph),
     ("nothing to do takes no time", no_op),
 ];
@@ -566,6 +567,48 @@ fn farm() -> Result<(), Failed> {
     expect(std::fs::read_dir(&farms)?.count() == 1, "the farm is not shared")?;
     clean(&world)?;
     Ok(rednix_store::handle::Dir::open(world.folder.path())?.remove_tree("farms").map(drop)?)
+}
+
+struct PanickingBackend;
+
+impl rednix_build::Backend for PanickingBackend {
+    fn run(
+        &self,
+        _: &rednix_build::BuildRequest,
+        _: &rednix_build::sandbox::Control,
+        _: &mut dyn FnMut(&[u8]),
+    ) -> Result<rednix_build::BuildOutcome, rednix_build::backend::BackendError> {
+        panic!("a bug in a backend");
+    }
+}
+
+struct PanickingFetch;
+
+impl rednix_build::Fetch for PanickingFetch {
+    fn handles(&self, _: &str) -> bool {
+        true
+    }
+
+    fn fetch(
+        &self,
+        _: &[rednix_build::FetchRequest],
+        _: &rednix_build::CancelToken,
+        _: &rednix_events::Events,
+        _: &(dyn Fn(usize, Result<(), String>) + Sync),
+    ) {
+        panic!("a bug in a fetcher");
+    }
+}
+
+fn bugs() -> Result<(), Failed> {
+    let mut world = World::new();
+    let wanted = [rednix_build::Wanted::all(&world.write(&world.script("x", "")))];
+    let errors = world.builder_with(Arc::new(PanickingBackend)).build(&wanted).err().ok_or("it was built")?;
+    expect(matches!(errors.failed[0].reason, Reason::Panicked), format!("{errors}"))?;
+    world.fetch = Arc::new(PanickingFetch);
+    let error = failure(world.build(&fetchurl("y", "u:y", b"y")))?;
+    expect(matches!(error.reason, Reason::Panicked), format!("{error}"))?;
+    clean(&world)
 }
 
 /// Writes what it was asked to run as its output, and remembers the order.
