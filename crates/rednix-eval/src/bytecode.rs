@@ -137,7 +137,6 @@ pub(crate) struct Shape {
 }
 
 pub(crate) struct DynamicSite {
-    pub shape: u32,
     /// Position of each dynamic binding.
     pub positions: Vec<Pos>,
 }

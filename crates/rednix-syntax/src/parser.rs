@@ -335,7 +335,8 @@ impl<'a> Parser<'a> {
     fn check_formals(&mut self, formals: &Formals, argument: Option<(crate::Symbol, Span)>) {
         let mut sorted: Vec<_> = formals.formals.iter().map(|f| (f.name, f.span.start, f.span)).collect();
         sorted.sort_by_key(|&(name, start, _)| (name, start));
-        let duplicate = sorted.windows(2).find(|pair| pair[0].0 == pair[1].0).map(|pair| (pair[1].0, pair[1].2));
+        let duplicate =
+            sorted.windows(2).find(|pair| pair[0].0 == pair[1].0).map(|pair| (pair[1].0, pair[1].2));
         let duplicate = duplicate.or_else(|| {
             let (argument, start) = argument?;
             sorted.iter().any(|formal| formal.0 == argument).then_some((argument, start))
@@ -574,7 +575,8 @@ impl<'a> Parser<'a> {
             Kind::Rec => {
                 self.bump();
                 self.expect(Kind::BraceOpen, &[Kind::BraceOpen])?;
-                let (bindings, below) = self.bindings(Kind::BraceClose, &[Kind::Inherit, Kind::BraceClose])?;
+                let (bindings, below) =
+                    self.bindings(Kind::BraceClose, &[Kind::Inherit, Kind::BraceClose])?;
                 self.ast.attributes[bindings.0 as usize].recursive = true;
                 Ok(self.attribute_set(bindings, below, start))
             }

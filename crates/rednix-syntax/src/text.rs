@@ -182,10 +182,7 @@ pub fn write_string(out: &mut Vec<u8>, bytes: &[u8]) {
 
 /// Words that cannot stand as a name without quotes. `or` can.
 pub fn is_keyword(name: &[u8]) -> bool {
-    matches!(
-        name,
-        b"if" | b"then" | b"else" | b"assert" | b"with" | b"let" | b"in" | b"rec" | b"inherit"
-    )
+    matches!(name, b"if" | b"then" | b"else" | b"assert" | b"with" | b"let" | b"in" | b"rec" | b"inherit")
 }
 
 /// Whether a name needs no quotes.

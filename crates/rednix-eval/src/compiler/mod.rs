@@ -279,7 +279,8 @@ impl<'a> Compiler<'a> {
                 let items = self.ast.list(items);
                 items.len() <= crate::limits::READY_ITEMS_MAX
                     && items.iter().all(|&item| {
-                        !matches!(self.ast.expr(item), Expr::List(run) if run.length > 0) && self.is_ready(item)
+                        !matches!(self.ast.expr(item), Expr::List(run) if run.length > 0)
+                            && self.is_ready(item)
                     })
             }
             Expr::Attributes(set) => {
@@ -442,12 +443,15 @@ impl<'a> Compiler<'a> {
     fn assert(&mut self, condition: ExprId, body: ExprId, range: Range) {
         self.strict(condition);
         let passed = self.emit(Op::AssertJump(0), self.range(condition));
-        let places = printer::Places { base: self.location.directory, home: self.location.home.unwrap_or(b"~") };
+        let places =
+            printer::Places { base: self.location.directory, home: self.location.home.unwrap_or(b"~") };
         let text = printer::print(self.ast, self.interner, condition, places);
         let condition_text = String::from_utf8_lossy(&text).into_owned();
         self.program.assert_sites.push(AssertSite { condition: condition_text, range });
         let site = self.program.assert_sites.len() as u32 - 1;
-        if let Expr::Binary { operator: rednix_syntax::Operator::Equal, left, right } = self.ast.expr(condition) {
+        if let Expr::Binary { operator: rednix_syntax::Operator::Equal, left, right } =
+            self.ast.expr(condition)
+        {
             self.strict(left);
             self.strict(right);
             self.emit(Op::AssertUnequal(site), self.range(condition));

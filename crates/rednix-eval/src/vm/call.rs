@@ -351,4 +351,3 @@ impl From<Step> for Outcome {
         }
     }
 }
-

@@ -22,7 +22,13 @@ impl Vm {
     }
 
     /// An operand equal to `decides` settles the result.
-    pub(crate) fn logical(&mut self, distance: i32, decides: bool, result: bool, context: &str) -> Result<()> {
+    pub(crate) fn logical(
+        &mut self,
+        distance: i32,
+        decides: bool,
+        result: bool,
+        context: &str,
+    ) -> Result<()> {
         if self.pop_bool(context)? == decides {
             self.stack.push(Value::Bool(result));
             self.jump(distance);
