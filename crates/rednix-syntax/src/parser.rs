@@ -213,8 +213,7 @@ impl<'a> Parser<'a> {
             Kind::Let if self.kind_at(1) != Kind::BraceOpen => {
                 self.bump();
                 let (bindings, height) = self.bindings(Kind::In, &[Kind::In, Kind::Inherit])?;
-                if let Some(dynamic) = self.ast.attributes(bindings).dynamic.first() {
-                    let _ = dynamic;
+                if !self.ast.attributes(bindings).dynamic.is_empty() {
                     self.error(SyntaxError::new("dynamic attributes not allowed in let", start));
                 }
                 let body = self.expr()?;
@@ -271,13 +270,12 @@ impl<'a> Parser<'a> {
 
     /// Whether the `{` here opens a function's formals rather than an attribute set.
     fn at_formals(&self) -> bool {
-        match (self.kind_at(1), self.kind_at(2)) {
-            (Kind::Ellipsis, _) => true,
-            (Kind::BraceClose, Kind::Colon | Kind::At) => true,
-            (Kind::Identifier, Kind::Comma | Kind::Question) => true,
-            (Kind::Identifier, Kind::BraceClose) => true,
-            _ => false,
-        }
+        matches!(
+            (self.kind_at(1), self.kind_at(2)),
+            (Kind::Ellipsis, _)
+                | (Kind::BraceClose, Kind::Colon | Kind::At)
+                | (Kind::Identifier, Kind::Comma | Kind::Question | Kind::BraceClose)
+        )
     }
 
     fn lambda_with_formals(&mut self, start: Span) -> Parsed<ExprId> {
@@ -492,10 +490,10 @@ impl<'a> Parser<'a> {
     }
 
     fn warn_if_cursed(&mut self, expr: ExprId) {
-        if let Some((cursed, span)) = self.cursed.take() {
-            if cursed == expr {
-                self.warnings.push(Warning::OrAsIdentifier(span));
-            }
+        if let Some((cursed, span)) = self.cursed.take()
+            && cursed == expr
+        {
+            self.warnings.push(Warning::OrAsIdentifier(span));
         }
     }
 

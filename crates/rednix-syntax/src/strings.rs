@@ -43,12 +43,12 @@ impl Parser<'_> {
             let run = self.ast.add_bytes(b"");
             return Ok(self.finish(Expr::Text(run), start, &[]));
         }
-        if let [only] = parts[..] {
-            if let Expr::Text(run) = self.ast.expr(only.expr) {
-                if self.ast.span(only.expr).start == start.end && only.start == start.end {
-                    return Ok(self.finish(Expr::Text(run), start, &[]));
-                }
-            }
+        if let [only] = parts[..]
+            && let Expr::Text(run) = self.ast.expr(only.expr)
+            && self.ast.span(only.expr).start == start.end
+            && only.start == start.end
+        {
+            return Ok(self.finish(Expr::Text(run), start, &[]));
         }
         Ok(self.interpolated(start, &parts, true))
     }

@@ -124,10 +124,10 @@ pub(crate) fn strip_indentation(pieces: &[IndentedPiece]) -> Vec<(usize, Vec<u8>
 
 /// A last line of spaces alone only places the closing quotes.
 fn drop_blank_last_line(text: &mut Vec<u8>) {
-    if let Some(newline) = text.iter().rposition(|&byte| byte == b'\n') {
-        if text[newline + 1..].iter().all(|&byte| byte == b' ') {
-            text.truncate(newline + 1);
-        }
+    if let Some(newline) = text.iter().rposition(|&byte| byte == b'\n')
+        && text[newline + 1..].iter().all(|&byte| byte == b' ')
+    {
+        text.truncate(newline + 1);
     }
 }
 

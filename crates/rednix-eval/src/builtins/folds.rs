@@ -110,10 +110,10 @@ impl Each {
 
 impl Native for Each {
     fn resume(&mut self, vm: &mut Vm, value: Value) -> Result<Step> {
-        if self.next > 0 {
-            if let Some(result) = self.take(vm, value)? {
-                return Ok(Step::Return(result));
-            }
+        if self.next > 0
+            && let Some(result) = self.take(vm, value)?
+        {
+            return Ok(Step::Return(result));
         }
         let Some(&element) = self.list.get(self.next) else {
             return Ok(Step::Return(self.finish(vm)));

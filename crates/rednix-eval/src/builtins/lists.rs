@@ -109,14 +109,14 @@ impl Native for Elem {
             self.next += 1;
             let item = item.peek();
             // Scalars are compared here; anything else takes a walk of its own.
-            if wanted.is_whnf() && item.is_whnf() {
-                if let crate::vm::compare::Verdict::Known(false) = crate::vm::compare::equal_now(wanted, item)
-                {
-                    let function =
-                        |value| matches!(value, Value::Lambda(..) | Value::Builtin(_) | Value::Partial(_));
-                    if !(function(wanted) && function(item)) {
-                        continue;
-                    }
+            if wanted.is_whnf()
+                && item.is_whnf()
+                && let crate::vm::compare::Verdict::Known(false) = crate::vm::compare::equal_now(wanted, item)
+            {
+                let function =
+                    |value| matches!(value, Value::Lambda(..) | Value::Builtin(_) | Value::Partial(_));
+                if !(function(wanted) && function(item)) {
+                    continue;
                 }
             }
             return Ok(Step::Run(Box::new(Equality::nested(wanted, item))));

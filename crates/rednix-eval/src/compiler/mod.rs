@@ -150,11 +150,11 @@ impl<'a> Compiler<'a> {
     }
 
     fn constant(&mut self, value: Value, range: Range) {
-        if let Value::Int(number) = value {
-            if let Ok(small) = i32::try_from(number) {
-                self.emit(Op::Int(small), range);
-                return;
-            }
+        if let Value::Int(number) = value
+            && let Ok(small) = i32::try_from(number)
+        {
+            self.emit(Op::Int(small), range);
+            return;
         }
         self.program.constants.push(value);
         let index = self.program.constants.len() as u32 - 1;
@@ -354,15 +354,15 @@ impl<'a> Compiler<'a> {
         let names = self.ast.names(path);
         if let (Some(value), [name]) = (self.builtin_set(base), names) {
             // `builtins.x` is known while compiling, unless `builtins` was defined anew.
-            if let (NameKind::Static(name), Value::Attrs(set)) = (name.kind, value) {
-                if let Some(entry) = set.get(name) {
-                    let value = entry.value.get();
-                    self.constant(value, range);
-                    if !value.is_whnf() {
-                        self.emit(Op::Force, range);
-                    }
-                    return;
+            if let (NameKind::Static(name), Value::Attrs(set)) = (name.kind, value)
+                && let Some(entry) = set.get(name)
+            {
+                let value = entry.value.get();
+                self.constant(value, range);
+                if !value.is_whnf() {
+                    self.emit(Op::Force, range);
                 }
+                return;
             }
         }
         self.strict(base);

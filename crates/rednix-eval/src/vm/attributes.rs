@@ -96,10 +96,10 @@ impl Vm {
     }
 
     fn select_or_jump(&mut self, name: Symbol, distance: i32) -> Result<()> {
-        if let Value::Attrs(set) = self.top() {
-            if let Some(entry) = set.get(name) {
-                return self.push_entry(entry);
-            }
+        if let Value::Attrs(set) = self.top()
+            && let Some(entry) = set.get(name)
+        {
+            return self.push_entry(entry);
         }
         self.pop();
         self.jump(distance);
