@@ -37,7 +37,9 @@ let
   folderOf = name: folders.${name} or (throw
     "no recipe is named `${name}` in ${toString tree}/recipes${nearest name}");
 
-  recipes = builtins.mapAttrs (_: folder: fromTOML (readFile (folder + "/recipe.toml"))) folders;
+  recipes = builtins.mapAttrs
+    (_: folder: builtins.addErrorContext "while reading ${toString folder}/recipe.toml" (fromTOML (readFile (folder + "/recipe.toml"))))
+    folders;
 
   # -- sources ------------------------------------------------------------------------------------------
 
@@ -305,9 +307,23 @@ let
     startSet = map (key: { inherit key; }) names;
     operator = item: map (key: { inherit key; }) (runtimeDependencies item.key);
   }));
+
+  # The parsed recipes whose sources `rednix lock NAMES` pins: the named ones with what they are built from,
+  # or all of the tree.
+  lockable = names:
+    let
+      hosts = name: let parts = parseName name; in parts // { host = parts.prefix == "host"; };
+      items = parts: map (part: { key = keyOf part; inherit part; }) parts;
+      closure = builtins.genericClosure {
+        startSet = items (map hosts (runtimeClosure names));
+        operator = item: items (buildNames item.part.host item.part.recipe true);
+      };
+      wanted = if names == [ ] then attrNames folders else lib.unique (map (item: sourceOwner item.part.recipe) closure);
+    in
+    lib.genAttrs wanted (name: { source = (builtins.seq (folderOf name) recipes.${name}).source or { }; });
 in
 {
-  inherit folders recipes derivations hostDerivations package runtimeClosure;
+  inherit folders recipes derivations hostDerivations package runtimeClosure lockable;
   # Meta packages have no template and no archive.
   isMeta = name: (recipes.${(parseName name).recipe}.build.template or "none") == "none";
 }

@@ -28,10 +28,9 @@ impl Builtins {
         F: Fn(&Value, &BTreeMap<String, PathBuf>) -> Result<(), E> + Send + Sync + 'static,
         E: Display,
     {
-        let function =
-            move |attributes: &Value, outputs: &BTreeMap<String, PathBuf>| -> Result<(), String> {
-                function(attributes, outputs).map_err(|error| error.to_string())
-            };
+        let function = move |attributes: &Value, outputs: &BTreeMap<String, PathBuf>| -> Result<(), String> {
+            function(attributes, outputs).map_err(|error| error.to_string())
+        };
         self.functions.insert(name.to_owned(), Arc::new(function));
         self
     }

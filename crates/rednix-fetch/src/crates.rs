@@ -113,6 +113,14 @@ impl<'r> Run<'r> {
         while let Some(group) = open.pop() {
             let refusal = self.run_cargo(&group, true);
             let mut missing = self.look_up(group);
+            // A file that is there with another hash goes back too: the copy says which hash it has.
+            missing.retain(|request| match self.cached_path(request) {
+                Some(path) if refusal.is_ok() => {
+                    self.found.insert(request.tag, Ok(path));
+                    false
+                }
+                _ => true,
+            });
             let Err(mut reason) = refusal.map_err(|error| error.reason()) else {
                 self.fail(&missing, "cargo says it fetched it, but it is not in cargo's cache");
                 continue;
@@ -128,8 +136,7 @@ impl<'r> Run<'r> {
                 // hash is compared afterwards.
                 match self.run_cargo(&missing, false) {
                     Ok(()) => {
-                        let unverified = CrateRequest { hash: None, ..missing[0].clone() };
-                        if let Some(path) = self.cached_path(&unverified) {
+                        if let Some(path) = self.cached_path(missing[0]) {
                             self.found.insert(missing[0].tag, Ok(path));
                             continue;
                         }
@@ -164,7 +171,7 @@ impl<'r> Run<'r> {
         if with_lock && let Some(registry) = self.registry(folder.path())? {
             write(&folder.path().join("Cargo.lock"), &lock(group, &registry))?;
         }
-        let finished = process::run(self.cargo(folder.path(), &["fetch"]))?;
+        let finished = process::run(self.config, self.cargo(folder.path(), &["fetch"]))?;
         if !finished.is_success {
             let reason = finished.last_words();
             return Err(FetchError::Crate {
@@ -192,7 +199,7 @@ impl<'r> Run<'r> {
     fn registry(&mut self, folder: &Path) -> Result<Option<String>, FetchError> {
         if self.registry.is_none() {
             let arguments = ["metadata", "--no-deps", "--offline", "--format-version", "1"];
-            let finished = process::run(self.cargo(folder, &arguments))?;
+            let finished = process::run(self.config, self.cargo(folder, &arguments))?;
             let metadata: serde_json::Value = serde_json::from_slice(&finished.stdout).unwrap_or_default();
             let source = metadata["packages"][0]["dependencies"][0]["source"].as_str();
             self.registry = source.map(str::to_owned);

@@ -3,8 +3,6 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use rednix_store::hash::Hash;
-
 use crate::debian::index::IndexError;
 use crate::debian::resolve::ResolveError;
 
@@ -46,7 +44,7 @@ pub enum FetchError {
     #[error(
         "{name} from {url} has the wrong contents: got {got}, wanted {wanted}\n\nhint: the file was changed at its source or on the way; check it, then update the lock, or use another mirror"
     )]
-    WrongHash { name: String, url: String, got: Hash, wanted: Hash },
+    WrongHash { name: String, url: String, got: String, wanted: String },
 
     #[error(
         "cannot reach {url}: {reason}\n\nhint: check the network, the proxy and the mirrors, or work offline with what is there"
@@ -99,6 +97,9 @@ pub enum FetchError {
         "{url}: git {operation} failed: {reason}\n\nhint: check that the repository and revision exist and that git on this machine can reach them"
     )]
     Git { url: String, operation: &'static str, reason: String },
+
+    #[error("interrupted\n\nhint: run the command again, it goes on where it stopped")]
+    Cancelled,
 
     #[error("cannot run `{program}`: {source}\n\nhint: install it (`rednix doctor` says how)")]
     Program { program: String, source: io::Error },

@@ -6,12 +6,13 @@ use std::fs;
 use std::io::{self, Read};
 use std::time::Duration;
 
-use ureq::http::{HeaderMap, Uri};
+use ureq::http::{HeaderMap, Response, Uri};
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig};
-use ureq::{Agent, Proxy, Timeout};
+use ureq::{Agent, Body, Proxy, Timeout};
 
 use crate::config::FetchConfig;
 use crate::error::FetchError;
+use crate::forward_proxy;
 use crate::limits;
 
 /// Connections to all servers, with the system's roots and the user's proxies.
@@ -19,6 +20,8 @@ use crate::limits;
 pub struct Http {
     direct: Agent,
     http_proxy: Option<Agent>,
+    /// For `http_proxy` when it is sent whole urls; a tunnel gets its credentials from the agent.
+    authorization: Option<String>,
     https_proxy: Option<Agent>,
     no_proxy: Vec<String>,
     connect_timeout: Duration,
@@ -51,43 +54,57 @@ pub struct Download {
     body: Box<dyn Read + Send>,
 }
 
+enum Answer {
+    Body(Box<Download>),
+    Elsewhere(String),
+}
+
 impl Http {
     pub fn new(config: &FetchConfig) -> Result<Self, FetchError> {
         let roots = read_roots(config)?;
-        let agent = |proxy: Option<Proxy>| {
+        let settings = |proxy: Option<Proxy>| {
             let tls = TlsConfig::builder().root_certs(RootCerts::new_with_certs(&roots)).build();
-            Agent::new_with_config(
-                Agent::config_builder()
-                    .tls_config(tls)
-                    .proxy(proxy)
-                    .http_status_as_error(false)
-                    .max_redirects(limits::REDIRECTS_MAX)
-                    .user_agent(concat!("rednix/", env!("CARGO_PKG_VERSION")))
-                    .timeout_resolve(Some(config.connect_timeout))
-                    .timeout_connect(Some(config.connect_timeout))
-                    .timeout_recv_response(Some(config.read_timeout))
-                    .timeout_per_read(Some(config.read_timeout))
-                    .max_idle_connections_per_host(config.parallel)
-                    .max_idle_connections(config.parallel * 2)
-                    .build(),
-            )
+            Agent::config_builder()
+                .tls_config(tls)
+                .proxy(proxy)
+                .http_status_as_error(false)
+                // Followed here, as each step may need another proxy.
+                .max_redirects(0)
+                .user_agent(concat!("rednix/", env!("CARGO_PKG_VERSION")))
+                .timeout_resolve(Some(config.connect_timeout))
+                .timeout_connect(Some(config.connect_timeout))
+                .timeout_recv_response(Some(config.read_timeout))
+                .timeout_per_read(Some(config.read_timeout))
+                .max_idle_connections_per_host(config.parallel)
+                .max_idle_connections(config.parallel * 2)
+                .build()
         };
-        let proxied =
-            |address: &Option<String>| match address.as_deref().filter(|address| !address.is_empty()) {
-                None => Ok(None),
-                Some(address) => match Proxy::new(address) {
-                    Ok(proxy) => Ok(Some(agent(Some(proxy)))),
-                    Err(_) => Err(FetchError::BadUrl {
-                        url: address.to_owned(),
-                        reason: "it is no proxy's address".to_owned(),
-                    }),
-                },
-            };
+        let wrong = |address: &str| FetchError::BadUrl {
+            url: address.to_owned(),
+            reason: "it is no proxy's address".to_owned(),
+        };
+        let given = |address: &Option<String>| address.clone().filter(|address| !address.is_empty());
+        let tunnel = |address: String| match Proxy::new(&address) {
+            Ok(proxy) => Ok(Agent::new_with_config(settings(Some(proxy)))),
+            Err(_) => Err(wrong(&address)),
+        };
+        let mut authorization = None;
+        let forward = |address: String| {
+            let whole = if address.contains("://") { address } else { format!("http://{address}") };
+            if !whole.starts_with("http://") {
+                return tunnel(whole);
+            }
+            let proxy: Uri = whole.parse().map_err(|_| wrong(&whole))?;
+            authorization = forward_proxy::authorization(&proxy);
+            Ok(forward_proxy::agent(settings(None), proxy))
+        };
+        let http_proxy = given(&config.http_proxy).map(forward).transpose()?;
         let no_proxy = config.no_proxy.as_deref().unwrap_or_default().split(',');
         Ok(Http {
-            direct: agent(None),
-            http_proxy: proxied(&config.http_proxy)?,
-            https_proxy: proxied(&config.https_proxy)?,
+            direct: Agent::new_with_config(settings(None)),
+            http_proxy,
+            authorization,
+            https_proxy: given(&config.https_proxy).map(tunnel).transpose()?,
             no_proxy: no_proxy
                 .map(|host| host.trim().to_ascii_lowercase())
                 .filter(|host| !host.is_empty())
@@ -106,14 +123,40 @@ impl Http {
 
     /// Asks for a file from `offset` on. A server that cannot resume, or whose file has changed, sends it whole.
     pub fn open(&self, url: &str, offset: u64, validator: &Validator) -> Result<Download, FetchError> {
-        let mut request = self.agent(url).get(url).header("Accept-Encoding", "identity");
+        let mut at = url.to_owned();
+        for _ in 0..=limits::REDIRECTS_MAX {
+            match self.open_once(url, &at, offset, validator)? {
+                Answer::Body(download) => return Ok(*download),
+                Answer::Elsewhere(next) => at = next,
+            }
+        }
+        Err(protocol(url, format!("it redirects more than {} times, maybe in a loop", limits::REDIRECTS_MAX)))
+    }
+
+    fn ask(&self, at: &str, offset: u64, validator: &Validator) -> Result<Response<Body>, FetchError> {
+        let agent = self.agent(at);
+        let mut request = agent.get(at).header("Accept-Encoding", "identity");
+        let is_forwarded = self.http_proxy.as_ref().is_some_and(|proxy| std::ptr::eq(proxy, agent));
+        if is_forwarded && let Some(value) = &self.authorization {
+            request = request.header("Proxy-Authorization", value);
+        }
         if offset > 0 {
             request = request.header("Range", format!("bytes={offset}-"));
             if let Some(value) = validator.if_range() {
                 request = request.header("If-Range", value);
             }
         }
-        let response = request.call().map_err(|error| self.describe(url, error))?;
+        request.call().map_err(|error| self.describe(at, error))
+    }
+
+    fn open_once(
+        &self,
+        url: &str,
+        at: &str,
+        offset: u64,
+        validator: &Validator,
+    ) -> Result<Answer, FetchError> {
+        let response = self.ask(at, offset, validator)?;
         let status = response.status().as_u16();
         let headers = response.headers().clone();
         let length = number(header(&headers, "content-length"));
@@ -125,8 +168,14 @@ impl Http {
                     .ok_or_else(|| protocol(url, "it sent another range than was asked for"))?;
                 (start, size.or(length.map(|length| start + length)))
             }
+            301 | 302 | 303 | 307 | 308 => {
+                let location = header(&headers, "location").and_then(|location| join(at, &location));
+                return location
+                    .map(Answer::Elsewhere)
+                    .ok_or_else(|| protocol(url, "it redirects to nowhere"));
+            }
             // Nothing after `offset`: what is there is whole, or belongs to another state of the file.
-            416 if offset > 0 => return self.open(url, 0, &Validator::default()),
+            416 if offset > 0 => return self.open_once(url, at, 0, &Validator::default()),
             404 | 410 => return Err(FetchError::NotFound { url: url.to_owned(), status }),
             401 | 402 | 403 | 407 | 451 => return Err(FetchError::Denied { url: url.to_owned(), status }),
             _ => return Err(FetchError::Server { url: url.to_owned(), status }),
@@ -134,14 +183,14 @@ impl Http {
         let validator =
             Validator { etag: header(&headers, "etag"), last_modified: header(&headers, "last-modified") };
         let body = Box::new(response.into_body().into_with_config().limit(u64::MAX).reader());
-        Ok(Download {
+        Ok(Answer::Body(Box::new(Download {
             offset,
             size_bytes,
             validator,
             url: url.to_owned(),
             read_timeout: self.read_timeout,
             body,
-        })
+        })))
     }
 
     fn describe(&self, url: &str, error: ureq::Error) -> FetchError {
@@ -170,6 +219,30 @@ impl Download {
 fn is_cut(error: &io::Error) -> bool {
     use io::ErrorKind::*;
     matches!(error.kind(), UnexpectedEof | ConnectionReset | ConnectionAborted | BrokenPipe)
+}
+
+/// A redirect's target: a whole url, or relative to the url it came from (RFC 3986, section 5.3).
+fn join(at: &str, location: &str) -> Option<String> {
+    let location = location.split('#').next().unwrap_or_default();
+    if location.starts_with("http://") || location.starts_with("https://") {
+        return Some(location.to_owned());
+    }
+    let (scheme, rest) = at.split_once("://")?;
+    if let Some(other_host) = location.strip_prefix("//") {
+        return Some(format!("{scheme}://{other_host}"));
+    }
+    let path_start = rest.find(['/', '?']).unwrap_or(rest.len());
+    let (host, path) = rest.split_at(path_start);
+    if location.starts_with('/') {
+        return Some(format!("{scheme}://{host}{location}"));
+    }
+    // Any other scheme (file, ftp) is not followed.
+    if location.is_empty() || location.split(['/', '?']).next()?.contains(':') {
+        return None;
+    }
+    let path = path.split('?').next().unwrap_or_default();
+    let folder = path.rsplit_once('/').map(|(folder, _)| folder).unwrap_or_default();
+    Some(format!("{scheme}://{host}{folder}/{location}"))
 }
 
 fn header(headers: &HeaderMap, name: &str) -> Option<String> {
@@ -258,6 +331,22 @@ mod tests {
         ];
         for (text, expected) in cases {
             assert_eq!(content_range(Some(text.to_owned())), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn redirects() {
+        let cases = [
+            ("http://a/b/c?x=1/2", "d", Some("http://a/b/d")),
+            ("http://a/b/c", "/d?e", Some("http://a/d?e")),
+            ("https://a/b", "//c/d", Some("https://c/d")),
+            ("https://a/b", "http://c/d#e", Some("http://c/d")),
+            ("http://a", "b", Some("http://a/b")),
+            ("http://a/b", "file:///etc/passwd", None),
+            ("http://a/b", "", None),
+        ];
+        for (at, location, expected) in cases {
+            assert_eq!(join(at, location).as_deref(), expected, "{at} {location}");
         }
     }
 

@@ -40,3 +40,23 @@ pub const PROGRAM_RUN_S_MAX: u64 = 3600;
 pub const CARGO_RUNS_MAX: usize = 64;
 /// Lines of a failed program's last words shown in an error.
 pub const PROGRAM_LINES_MAX: usize = 12;
+
+/// Entries of one archive or tree.
+pub const ARCHIVE_ENTRIES_MAX: usize = 2_000_000;
+/// Bytes one archive unpacks to.
+pub const ARCHIVE_BYTES_MAX: u64 = 64 << 30;
+/// A path inside an archive or a link's target.
+pub const ARCHIVE_PATH_BYTES_MAX: usize = 4096;
+/// Folders inside each other.
+pub const ARCHIVE_DEPTH_MAX: usize = 128;
+/// A long name or an extended header in a tar.
+pub const TAR_EXTENSION_BYTES_MAX: u64 = 1 << 20;
+/// Members of an ar archive before the one that is looked for.
+pub const AR_MEMBERS_MAX: usize = 64;
+/// A `Cargo.toml` or a checksum file.
+pub const MANIFEST_BYTES_MAX: u64 = 16 << 20;
+
+/// Submodules inside submodules.
+pub const SUBMODULE_DEPTH_MAX: usize = 10;
+/// Submodules of one tree.
+pub const SUBMODULES_MAX: usize = 1000;

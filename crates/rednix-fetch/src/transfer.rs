@@ -42,8 +42,9 @@ impl Wanted<'_> {
     fn check(&self, from: &str, hash: Hash, size_bytes: u64) -> Result<(), FetchError> {
         match self.request.hash {
             Some(wanted) if wanted != hash => {
-                let name = self.request.file_name.clone();
-                Err(FetchError::WrongHash { name, url: from.to_owned(), got: hash, wanted })
+                let (name, url) = (self.request.file_name.clone(), from.to_owned());
+                let (got, wanted) = (hash.to_prefixed_hex(), wanted.to_prefixed_hex());
+                Err(FetchError::WrongHash { name, url, got, wanted })
             }
             _ => match self.request.size_bytes {
                 Some(wanted_bytes) if size_bytes < wanted_bytes => {
@@ -138,14 +139,21 @@ pub fn download(fetcher: &Fetcher, wanted: &Wanted, url: &str) -> Result<Fetched
     }
 }
 
+/// What is written down beside a part: who sent it, and how that server names the state of its file.
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Note {
+    url: String,
+    validator: Validator,
+}
+
 /// The part of a file that is already there, locked against other processes.
 struct Partial {
     path: PathBuf,
-    note: PathBuf,
+    /// Where the validator is kept; none for a part nobody will resume.
+    note: Option<PathBuf>,
     file: File,
     size_bytes: u64,
     validator: Validator,
-    is_shared: bool,
 }
 
 impl Partial {
@@ -167,27 +175,15 @@ impl Partial {
             // Another rednix is at the same file: do not wait for its network, use an own part.
             let path = folder.join(format!("{key}.{}.{}", std::process::id(), wanted.activity.0));
             let file = open(&path)?;
-            return Ok(Partial {
-                note: path.clone(),
-                path,
-                file,
-                size_bytes: 0,
-                validator: Validator::default(),
-                is_shared: false,
-            });
+            return Ok(Partial { note: None, path, file, size_bytes: 0, validator: Validator::default() });
         }
         let note = folder.join(format!("{key}.json"));
-        let validator: Option<Validator> =
-            fs::read(&note).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        let noted: Option<Note> = fs::read(&note).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        // Another server's tags mean nothing here; the wanted hash will tell.
+        let validator = noted.filter(|noted| noted.url == url).map(|noted| noted.validator);
         let size_bytes = file.metadata().map_err(|error| FetchError::io("inspect", &path, error))?.len();
-        let mut partial = Partial {
-            path,
-            note,
-            file,
-            size_bytes,
-            validator: validator.unwrap_or_default(),
-            is_shared: true,
-        };
+        let validator = validator.unwrap_or_default();
+        let mut partial = Partial { path, note: Some(note), file, size_bytes, validator };
         // Without a wanted hash nothing would notice that the file changed between two attempts.
         if wanted.request.hash.is_none() || partial.size_bytes > wanted.limit() {
             partial.clear()?;
@@ -228,13 +224,15 @@ impl Partial {
             return Err(FetchError::TooLarge { url: url.to_owned(), limit_bytes: wanted.limit() });
         }
         self.validator = download.validator.clone();
-        if self.is_shared {
-            let note = serde_json::to_vec(&self.validator).unwrap_or_default();
-            fs::write(&self.note, note).map_err(|error| FetchError::io("write", &self.note, error))?;
+        if let Some(path) = &self.note {
+            let note = Note { url: url.to_owned(), validator: self.validator.clone() };
+            let text = serde_json::to_vec(&note).unwrap_or_default();
+            fs::write(path, text).map_err(|error| FetchError::io("write", path, error))?;
         }
         let mut progress = Progress { wanted, last: Instant::now() };
         let mut buffer = vec![0; limits::BUFFER_BYTES];
         loop {
+            fetcher.config.check_cancel()?;
             let count = download.read(&mut buffer)?;
             if count == 0 {
                 break;
@@ -269,7 +267,9 @@ impl Partial {
             return Err(error);
         }
         let target = wanted.target();
-        let _ = fs::remove_file(&self.note);
+        if let Some(note) = &self.note {
+            let _ = fs::remove_file(note);
+        }
         match fs::rename(&self.path, &target) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
@@ -285,11 +285,16 @@ impl Partial {
 
 impl Drop for Partial {
     fn drop(&mut self) {
-        if !self.is_shared {
-            let _ = fs::remove_file(&self.path);
-        } else if self.size_bytes == 0 && is_same_file(&self.file, &self.path) {
-            let _ = fs::remove_file(&self.path);
-            let _ = fs::remove_file(&self.note);
+        let is_empty = self.size_bytes == 0 && is_same_file(&self.file, &self.path);
+        match &self.note {
+            None => {
+                let _ = fs::remove_file(&self.path);
+            }
+            Some(note) if is_empty => {
+                let _ = fs::remove_file(&self.path);
+                let _ = fs::remove_file(note);
+            }
+            Some(_) => {}
         }
     }
 }

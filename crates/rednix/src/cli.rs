@@ -52,6 +52,9 @@ pub struct Global {
     /// End a build after this many seconds
     #[arg(long, global = true, value_name = "SECONDS")]
     pub timeout: Option<u64>,
+    /// Take fixed outputs (sources) from the store in this folder where it has them
+    #[arg(long, global = true, value_name = "DIR")]
+    pub borrow_from: Vec<PathBuf>,
     /// Print the whole trace of an evaluation error
     #[arg(long, global = true)]
     pub show_trace: bool,
@@ -160,8 +163,11 @@ pub struct MachineArgs {
 #[derive(Debug, Args)]
 pub struct BuildArgs {
     /// Recipes (`ion`, `host:redoxfs`, `llvm21.dev`), or attributes of the library (`.#systems.probe.image`)
-    #[arg(required = true, value_name = "INSTALLABLE")]
+    #[arg(required_unless_present = "expr", value_name = "INSTALLABLE")]
     pub installables: Vec<String>,
+    /// Build what this expression gives
+    #[arg(long, short = 'E', value_name = "EXPRESSION", conflicts_with = "installables")]
+    pub expr: Option<String>,
     #[command(flatten)]
     pub tree: TreeArgs,
     /// Name of the link to the result
@@ -202,26 +208,22 @@ pub struct ImageArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(
+    long_about = "Pins what floats.\n\n`rednix lock debian` resolves the build root's package lists (nix/debian.json) into \
+        nix/debian.lock.json. `rednix lock NAME…` pins the sources of recipes, or of a system's recipes: git revisions \
+        with the hash of their trees, the hashes of tarballs, and every crate of their Cargo.lock files."
+)]
 pub struct LockArgs {
-    #[command(subcommand)]
-    pub what: Option<LockWhat>,
+    /// `debian`, or recipes and systems whose sources to pin [default: every recipe with a source]
+    pub names: Vec<String>,
     #[command(flatten)]
     pub tree: TreeArgs,
-    /// Recipes or systems whose sources to pin [default: every recipe of the tree that has a source]
-    pub names: Vec<String>,
-}
-
-#[derive(Debug, Subcommand)]
-pub enum LockWhat {
-    /// Resolve the build root's package lists into a lock of Debian packages
-    Debian {
-        /// What to resolve [default: nix/debian.json of the checkout]
-        #[arg(long, value_name = "FILE")]
-        input: Option<PathBuf>,
-        /// The lock to write [default: debian.lock.json beside the input]
-        #[arg(long, short, value_name = "FILE")]
-        output: Option<PathBuf>,
-    },
+    /// The lock to write [default: where it is read from]
+    #[arg(long, short, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Take git branches as they were at the end of this day (UTC)
+    #[arg(long, value_name = "YYYY-MM-DD")]
+    pub date: Option<String>,
 }
 
 #[derive(Debug, Args)]

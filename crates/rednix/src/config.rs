@@ -21,6 +21,8 @@ pub struct File {
     /// Debian suite → base URLs or folders that have its `pool/`, in order.
     pub debian: BTreeMap<String, Vec<String>>,
     pub proxy: Option<String>,
+    /// UEFI firmware for virtual machines, where it is in no usual place.
+    pub firmware: Option<PathBuf>,
     pub max_jobs: Option<usize>,
     pub cores: Option<usize>,
 }
@@ -38,6 +40,7 @@ pub struct Config {
     pub certificates: Option<PathBuf>,
     pub cargo_home: PathBuf,
     pub path: Vec<PathBuf>,
+    pub firmware: Option<PathBuf>,
     pub max_jobs: usize,
     pub cores: usize,
 }
@@ -88,6 +91,7 @@ impl Config {
                 .or_else(|| home.as_ref().map(|h| h.join(".cargo")))
                 .ok_or_else(no_home)?,
             path: std::env::var_os("PATH").map(|p| std::env::split_paths(&p).collect()).unwrap_or_default(),
+            firmware: file.firmware,
             max_jobs: global.jobs.or(file.max_jobs).unwrap_or(cores).max(1),
             cores: global.cores.or(file.cores).unwrap_or(cores).max(1),
         })
@@ -137,7 +141,7 @@ fn read_file(path: &Path) -> Result<File, Failure> {
         status: EXIT_USAGE,
         message: format!("the configuration `{}` is wrong", path.display()),
         details: Some(error.to_string()),
-        hint: Some("keys are: store, mirrors, debian, proxy, max-jobs, cores".to_owned()),
-        shown: false,
+        hint: Some("keys are: store, mirrors, debian, proxy, firmware, max-jobs, cores".to_owned()),
+        rotten_pin: false,
     })
 }

@@ -17,14 +17,14 @@ pub struct Failure {
     pub details: Option<String>,
     /// What to do next; one sentence or a command.
     pub hint: Option<String>,
-    /// Everything about it was shown already, as an event.
-    pub shown: bool,
+    /// A pinned Debian package is on no mirror any more: a fresh lock would help.
+    pub rotten_pin: bool,
 }
 
 impl Failure {
     /// The build or test failed.
     pub fn failed(message: impl Into<String>) -> Self {
-        Failure { status: EXIT_FAILED, message: message.into(), details: None, hint: None, shown: false }
+        Failure { status: EXIT_FAILED, message: message.into(), details: None, hint: None, rotten_pin: false }
     }
 
     /// The input or the call is wrong.

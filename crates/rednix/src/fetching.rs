@@ -1,11 +1,13 @@
 //! Answers the build room's fetches: first from other stores on this machine, then through the fetch room.
 
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use rednix_build::cancel::CancelToken;
 use rednix_build::fetch::{Fetch, FetchRequest};
 use rednix_events::Events;
-use rednix_fetch::Fetcher;
+use rednix_fetch::git::GitRequest;
+use rednix_fetch::{FetchError, Fetched, Fetcher};
 use rednix_store::path::{ContentMethod, fixed_output_path};
 use rednix_store::store::Layout;
 
@@ -14,11 +16,18 @@ pub struct Sources {
     fetcher: Fetcher,
     /// Roots of stores whose fixed outputs may be copied.
     lenders: Vec<Layout>,
+    /// Pinned packages that no mirror has any more, as messages.
+    gone: Mutex<Vec<String>>,
 }
 
 impl Sources {
     pub fn new(fetcher: Fetcher, lenders: &[PathBuf]) -> Sources {
-        Sources { fetcher, lenders: lenders.iter().map(Layout::new).collect() }
+        Sources { fetcher, lenders: lenders.iter().map(Layout::new).collect(), gone: Mutex::default() }
+    }
+
+    /// The pins that turned out to have rotted.
+    pub fn gone(&self) -> Vec<String> {
+        self.gone.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Copies the output from a store that has it. What is copied is hashed again by whoever asked.
@@ -43,16 +52,21 @@ impl Sources {
             files.push(rednix_fetch::FetchRequest {
                 urls: request.urls(),
                 file_name: name,
-                hash: (request.method == ContentMethod::Flat).then(|| request.hash.clone()),
+                hash: (request.method == ContentMethod::Flat).then_some(request.hash),
                 size_bytes: request.size_bytes(),
             });
         }
         let folder = |request: &FetchRequest| request.destination.parent().unwrap_or(Path::new("/")).to_path_buf();
         let folders: Vec<PathBuf> = wanted.iter().map(|(_, request)| folder(request)).collect();
-        let report = |position: usize, result: &Result<rednix_fetch::Fetched, rednix_fetch::FetchError>| {
+        let report = |position: usize, result: &Result<Fetched, FetchError>| {
             let (index, request) = wanted[position];
             let outcome = match result {
-                Err(error) => Err(error.to_string()),
+                Err(error) => {
+                    if matches!(error, FetchError::PackageGone { .. }) {
+                        self.gone.lock().unwrap_or_else(PoisonError::into_inner).push(error.reason());
+                    }
+                    Err(error.to_string())
+                }
                 Ok(_) if request.flag("executable") => make_executable(&request.destination),
                 Ok(_) => Ok(()),
             };
@@ -62,12 +76,9 @@ impl Sources {
     }
 
     fn fetch_git(&self, request: &FetchRequest, events: &Events) -> Result<(), String> {
-        let text = |name: &str| {
-            let value = request.attributes.get(name).and_then(|v| v.as_str());
-            value.ok_or_else(|| format!("the attribute `{name}` of `{}` is missing", request.name))
-        };
-        self.fetcher
-            .fetch_git(text("url")?, text("rev")?, request.flag("submodules"), &request.destination, events)
+        let attributes = serde_json::Value::Object(request.attributes.clone());
+        GitRequest::from_attributes(&attributes)
+            .and_then(|git| self.fetcher.fetch_git(&git, &request.destination, events))
             .map(drop)
             .map_err(|error| error.to_string())
     }

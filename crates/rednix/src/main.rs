@@ -1,1 +1,91 @@
-fn main() {}
+//! The program: reads the command line, runs one command, and tells what went wrong.
+
+mod builtins;
+mod cli;
+mod commands;
+mod config;
+mod evaluation;
+mod failure;
+mod fetching;
+mod interrupt;
+mod machines;
+mod project;
+mod relock;
+mod session;
+mod view;
+mod world;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use cli::{Cli, Command};
+use failure::{EXIT_USAGE, Failure};
+use session::Session;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    // Sandboxes and confined builders are this program again, by a hidden first argument.
+    rednix_build::child_main(&builtins::registry());
+
+    let cli = match Cli::try_parse_from(arguments()) {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { EXIT_USAGE } else { 0 });
+        }
+    };
+    let mut session = match Session::new(&cli.global) {
+        Ok(session) => session,
+        Err(failure) => return tell(&failure),
+    };
+    let result = run(&mut session, cli.command);
+    session.view.finish();
+    match result {
+        Ok(status) => ExitCode::from(status),
+        Err(failure) => tell(&failure),
+    }
+}
+
+/// The command line; under the name `nix-instantiate` the program is that command.
+fn arguments() -> Vec<std::ffi::OsString> {
+    let mut arguments: Vec<std::ffi::OsString> = std::env::args_os().collect();
+    let name = arguments.first().map(std::path::Path::new).and_then(|p| p.file_name());
+    if name.is_some_and(|n| n == "nix-instantiate") {
+        arguments.insert(1, "nix-instantiate".into());
+    }
+    arguments
+}
+
+fn run(session: &mut Session, command: Command) -> Result<u8, Failure> {
+    match command {
+        Command::Run(arguments) => return commands::run::run(session, &arguments),
+        Command::Build(arguments) => commands::build::run(session, &arguments),
+        Command::Test(arguments) => commands::test::run(session, &arguments),
+        Command::Image(arguments) => commands::image::run(session, &arguments),
+        Command::Lock(arguments) => commands::lock::run(session, &arguments),
+        Command::Eval(arguments) => commands::eval::run(session, &arguments),
+        Command::Log(arguments) => commands::log::run(session, &arguments),
+        Command::Gc(arguments) => commands::gc::run(session, &arguments),
+        Command::Doctor => commands::doctor::run(session),
+        Command::Verify(arguments) => commands::verify::run(session, &arguments),
+        Command::NixInstantiate { arguments } => commands::nix_instantiate::run(session, &arguments),
+    }
+    .map(|()| 0)
+}
+
+/// Writes an error the way all are written: what, where, then what to do.
+fn tell(failure: &Failure) -> ExitCode {
+    use console::style;
+    let error = style("error").red().bold().for_stderr();
+    eprintln!("{error}: {}", failure.message.trim_end());
+    if let Some(details) = &failure.details {
+        eprintln!("{}", details.trim_end());
+    }
+    if let Some(hint) = &failure.hint {
+        eprintln!("\n{}: {hint}", style("hint").cyan().bold().for_stderr());
+    }
+    ExitCode::from(failure.status)
+}

@@ -67,32 +67,39 @@ impl Session {
         Fetcher::new(self.config.fetch(self.global.offline))
     }
 
-    pub fn builder(&self) -> Result<(Builder, CancelToken), Failure> {
+    /// A builder, what it fetches from, and the token that ends it.
+    fn builder(&self) -> Result<(Builder, Arc<Sources>, CancelToken), Failure> {
         let mut config = BuildConfig::new(self.config.cores, &format!("{}-linux", std::env::consts::ARCH));
         config.max_jobs = self.config.max_jobs;
         config.timeout_total = self.global.timeout.map(std::time::Duration::from_secs);
         config.keep_failed = self.global.keep_failed;
         config.keep_going = self.global.keep_going;
         config.offline = self.global.offline;
-        let sources = Sources::new(self.fetcher(), &self.global.borrow_from);
+        let sources = Arc::new(Sources::new(self.fetcher(), &self.global.borrow_from));
         let cancel = interrupt::token()?;
         let builder = Builder::new(
             self.store()?,
-            Arc::new(sources),
+            sources.clone(),
             builtins::registry(),
             config,
             self.events().clone(),
             cancel.clone(),
         );
-        Ok((builder, cancel))
+        Ok((builder, sources, cancel))
     }
 
     /// Builds outputs; the paths are in the order they were wanted.
     pub fn build(&self, wanted: &[Wanted]) -> Result<Vec<StorePath>, Failure> {
-        let (builder, cancel) = self.builder()?;
+        let (builder, sources, cancel) = self.builder()?;
         let requests: Vec<rednix_build::Wanted> =
-            wanted.iter().map(|w| rednix_build::Wanted::output(&w.derivation, &w.output)).collect();
-        let built = builder.build(&requests).map_err(|errors| build_failure(&errors, &cancel))?;
+            wanted
+                .iter()
+                .map(|w| rednix_build::Wanted {
+                    derivation: w.derivation.clone(),
+                    outputs: [w.output.clone()].into(),
+                })
+                .collect();
+        let built = builder.build(&requests).map_err(|errors| build_failure(&errors, &sources, &cancel))?;
         wanted
             .iter()
             .map(|w| {
@@ -116,9 +123,12 @@ impl Session {
 }
 
 /// What failed was told as events already; what remains is the summary and where the logs are.
-fn build_failure(errors: &rednix_build::BuildErrors, cancel: &CancelToken) -> Failure {
+fn build_failure(errors: &rednix_build::BuildErrors, sources: &Sources, cancel: &CancelToken) -> Failure {
     if cancel.is_cancelled() {
         return Failure::interrupted();
     }
-    Failure::failed(errors.to_string())
+    match sources.gone().as_slice() {
+        [] => Failure::failed(errors.to_string()),
+        gone => Failure { rotten_pin: true, ..Failure::failed(gone.join("; ")) },
+    }
 }

@@ -75,10 +75,8 @@ fn process<T>(operation: &'static str, result: std::io::Result<T>) -> Result<T, 
 /// Starts the child and sends it the request.
 fn start(spec: &SandboxSpec) -> Result<(Child, UnixStream, OwnedFd), SandboxError> {
     let (mut ours, theirs) = process("connect to", UnixStream::pair())?;
-    let (log, log_writer) = process(
-        "connect to",
-        rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(Into::into),
-    )?;
+    let (log, log_writer) =
+        process("connect to", rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(Into::into))?;
     let second_writer = process("connect to", log_writer.try_clone())?;
     // A new image rather than a bare fork: this process has threads, and the child needs a clean start.
     let child = Command::new("/proc/self/exe")
@@ -227,8 +225,7 @@ impl<'a> Watch<'a> {
     }
 
     fn overdue(&self) -> bool {
-        self.stopped.is_some()
-            && self.last_output.elapsed() >= Duration::from_millis(limits::KILL_GRACE_MS)
+        self.stopped.is_some() && self.last_output.elapsed() >= Duration::from_millis(limits::KILL_GRACE_MS)
     }
 
     fn ending(self) -> Result<Ending, SandboxError> {

@@ -27,13 +27,9 @@ pub fn install() -> io::Result<()> {
         (plain_rules(&KEY_CALLS), libc::ENOSYS),
         (plain_rules(&ATTRIBUTE_CALLS), libc::ENOTSUP),
     ] {
-        let filter = SeccompFilter::new(
-            rules,
-            SeccompAction::Allow,
-            SeccompAction::Errno(errno as u32),
-            architecture,
-        )
-        .map_err(io::Error::other)?;
+        let filter =
+            SeccompFilter::new(rules, SeccompAction::Allow, SeccompAction::Errno(errno as u32), architecture)
+                .map_err(io::Error::other)?;
         let program: BpfProgram = filter.try_into().map_err(io::Error::other)?;
         seccompiler::apply_filter(&program).map_err(io::Error::other)?;
     }

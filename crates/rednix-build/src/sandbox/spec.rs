@@ -150,8 +150,10 @@ pub struct SandboxSpec {
     pub inputs: Vec<Input>,
     /// Becomes `/build`, writable, the working folder.
     pub build_folder: Bytes,
-    /// Becomes `/nix/store`; the builder creates its outputs in it. Holds mount points of the inputs as well.
+    /// Becomes `/nix/store`; the builder creates its outputs in it.
     pub store_folder: Bytes,
+    /// An empty folder on the same file system for the kernel's own use.
+    pub aside_folder: Bytes,
     /// Becomes `/tmp`.
     pub temporary_folder: Bytes,
     /// An empty folder used as a mount point while the root is put together.
@@ -178,13 +180,23 @@ impl SandboxSpec {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Report {
     /// A step of the set-up failed; nothing ran.
-    SetupFailed { step: String, object: String, error: i32 },
+    SetupFailed {
+        step: String,
+        object: String,
+        error: i32,
+    },
     /// The sandbox stands; the program starts now.
     Started,
     /// A builtin ended with an error.
-    BuiltinFailed { message: String },
-    Exited { status: i32 },
-    Signalled { signal: i32 },
+    BuiltinFailed {
+        message: String,
+    },
+    Exited {
+        status: i32,
+    },
+    Signalled {
+        signal: i32,
+    },
 }
 
 #[cfg(test)]

@@ -86,23 +86,21 @@ pub fn fixed_addresses() {
 /// Becomes another user for good, with no supplementary groups.
 pub fn become_user(user: u32, group: u32) -> io::Result<()> {
     // SAFETY: an empty list is valid; the calls change only this single-threaded process.
-    let result = unsafe {
-        if libc::setgroups(0, std::ptr::null()) != 0 {
-            -1
-        } else if libc::setresgid(group, group, group) != 0 {
-            -1
-        } else {
-            libc::setresuid(user, user, user)
-        }
+    let done = unsafe {
+        libc::setgroups(0, std::ptr::null()) == 0
+            && libc::setresgid(group, group, group) == 0
+            && libc::setresuid(user, user, user) == 0
     };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    if done { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Takes every capability out of the bounding set, so that nothing executed later can have one.
 pub fn drop_bounding_capabilities() {
     for capability in 0..=63 {
-        // SAFETY: prctl with plain integers; numbers the kernel does not know just fail.
-        unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) };
+        // SAFETY: prctl with plain integers; the first number that the kernel does not know fails.
+        if unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) } != 0 {
+            break;
+        }
     }
 }
 

@@ -2,6 +2,8 @@
 //! folders. Only tests use the host's programs; rednix itself never does.
 #![allow(dead_code)]
 
+pub mod world;
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -9,9 +11,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use rednix_build::CancelToken;
-use rednix_build::sandbox::{
-    Bytes, Confinement, Control, Program, ResourceLimits, Root, SandboxSpec, probe,
-};
+use rednix_build::sandbox::{Bytes, Confinement, Control, Program, ResourceLimits, Root, SandboxSpec, probe};
 
 /// Programs of the test layer, found on PATH.
 const PROGRAMS: [&str; 17] = [
@@ -19,9 +19,18 @@ const PROGRAMS: [&str; 17] = [
     "touch", "seq", "mkfifo",
 ];
 
+static LAYER: OnceLock<(tempfile::TempDir, PathBuf)> = OnceLock::new();
+
+/// Removes what statics hold, which nobody drops, and ends the test program.
+pub fn finish(conclusion: libtest_mimic::Conclusion) -> ! {
+    if let Some((folder, _)) = LAYER.get() {
+        let _ = std::fs::remove_dir_all(folder.path());
+    }
+    conclusion.exit()
+}
+
 /// A folder with `/usr/bin/bash` and friends and the libraries they need.
 pub fn layer() -> &'static Path {
-    static LAYER: OnceLock<(tempfile::TempDir, PathBuf)> = OnceLock::new();
     let (_, path) = LAYER.get_or_init(|| {
         let folder = tempfile::tempdir().expect("temporary folders can be made");
         let path = folder.path().join("layer");
@@ -63,10 +72,9 @@ pub fn confinements() -> Result<Vec<Confinement>, String> {
     let Confinement::Privileged { host_id, .. } = found else { return Ok(vec![found]) };
     // Root can have all of them, and each is the only one somewhere.
     let mut all = vec![found];
-    for other in [
-        Confinement::Privileged { host_id, nested_user: false },
-        Confinement::User { is_host_root: true },
-    ] {
+    for other in
+        [Confinement::Privileged { host_id, nested_user: false }, Confinement::User { is_host_root: true }]
+    {
         if other != found {
             all.push(other);
         }
@@ -76,15 +84,15 @@ pub fn confinements() -> Result<Vec<Confinement>, String> {
 
 /// The folders of one sandbox.
 pub struct Scratch {
-    pub folder: tempfile::TempDir,
+    pub folder: Folder,
     pub spec: SandboxSpec,
 }
 
 impl Scratch {
     /// A sandbox with the test layer as root which runs `script` in bash.
     pub fn new(confinement: Confinement, script: &str) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        for name in ["build", "store", "tmp", "root"] {
+        let folder = Folder::new();
+        for name in ["build", "store", "aside", "tmp", "root"] {
             std::fs::create_dir(folder.path().join(name)).unwrap();
         }
         let at = |name: &str| Bytes::from(folder.path().join(name));
@@ -94,6 +102,7 @@ impl Scratch {
             inputs: Vec::new(),
             build_folder: at("build"),
             store_folder: at("store"),
+            aside_folder: at("aside"),
             temporary_folder: at("tmp"),
             mount_folder: at("root"),
             program: Program::Execute {
@@ -111,6 +120,37 @@ impl Scratch {
 
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
+    }
+}
+
+/// A temporary folder that goes away whatever is in it: a store's folders are read only, and an overlay
+/// leaves one that cannot be listed; ordinary removal can deal with neither.
+pub struct Folder(tempfile::TempDir);
+
+impl Folder {
+    pub fn new() -> Folder {
+        Folder(tempfile::tempdir().expect("temporary folders can be made"))
+    }
+
+    pub fn below(parent: &Path) -> Folder {
+        Folder(tempfile::tempdir_in(parent).expect("temporary folders can be made"))
+    }
+
+    pub fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    pub fn text(&self) -> &str {
+        self.path().to_str().expect("temporary folders have plain names")
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let Ok(folder) = rednix_store::handle::Dir::open(self.path()) else { return };
+        for entry in folder.entries().unwrap_or_default() {
+            let _ = folder.remove_tree(&entry.name);
+        }
     }
 }
 

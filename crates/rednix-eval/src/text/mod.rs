@@ -4,6 +4,8 @@
 pub mod json;
 pub mod limits;
 pub mod number;
+#[cfg(test)]
+mod peer_tests;
 pub mod regex;
 pub mod toml;
 pub mod tree;

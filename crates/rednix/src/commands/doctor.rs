@@ -1,7 +1,6 @@
 //! `rednix doctor`: what this machine has, what it lacks, and how to get it.
 
 use std::fmt::Write;
-use std::path::Path;
 
 use crate::failure::Failure;
 use crate::machines;
@@ -56,7 +55,7 @@ fn sandbox(session: &Session) -> Finding {
         .map_err(|failure| failure.message)
         .and_then(|folder| rednix_build::sandbox::probe(&folder).map_err(|e| crate::failure::chain(&e)));
     match probed {
-        Ok(found) => good(format!("user namespaces: {found}")),
+        Ok(found) => good(format!("user namespaces: {}", describe(&found))),
         Err(reason) => Finding {
             good: false,
             needed: true,
@@ -101,10 +100,11 @@ fn program(session: &Session, name: &str, needed: bool, purpose: &str, package: 
 }
 
 fn firmware(session: &Session) -> Result<Finding, Failure> {
-    let spec = rednix_vm::MachineSpec::new("doctor", Path::new("/dev/null").to_path_buf());
     let config = machines::config(session)?;
-    Ok(match rednix_vm::find_firmware(&spec, &config) {
-        Ok(text) => good(format!("UEFI firmware: {text}")),
+    let runner = rednix_vm::by_name("qemu")?;
+    let found = runner.find(&config).and_then(|program| rednix_vm::qemu::firmware::find(&program, &config));
+    Ok(match found {
+        Ok(files) => good(format!("UEFI firmware: {files}")),
         Err(error) => Finding {
             good: false,
             needed: false,
@@ -136,4 +136,13 @@ fn mirrors(session: &Session) -> Finding {
         text: format!("Debian mirrors: {count} from the configuration and apt's sources"),
         remedy: "name one in config.toml: [debian] trixie = [\"https://…\"]".to_owned(),
     }
+}
+
+fn describe(found: &rednix_build::sandbox::Capabilities) -> String {
+    let confinement = match found.confinement {
+        rednix_build::sandbox::Confinement::User { .. } => "builds are confined by them",
+        rednix_build::sandbox::Confinement::Privileged { .. } => "root confines builds and drops to another user",
+    };
+    let layers = if found.overlay { "roots are overlays" } else { "roots are composed of hard links" };
+    format!("{confinement}; {layers}")
 }

@@ -1,6 +1,7 @@
 //! The tokens of JSON. It knows nothing of their order.
 
 use super::JsonError;
+use super::write::first_wrong_byte;
 
 #[derive(Debug, PartialEq)]
 pub(super) enum Token {
@@ -41,15 +42,37 @@ impl Token {
 /// A token that cannot be, or a number that does not fit.
 pub(super) enum LexError {
     Token(&'static str),
+    /// A control character that stands in a string as it is.
+    Control(u8),
     Other(JsonError),
+}
+
+const CONTROL_NAMES: [&str; 32] = [
+    "NUL", "SOH", "STX", "ETX", "EOT", "ENQ", "ACK", "BEL", "BS", "HT", "LF", "VT", "FF", "CR", "SO", "SI",
+    "DLE", "DC1", "DC2", "DC3", "DC4", "NAK", "SYN", "ETB", "CAN", "EM", "SUB", "ESC", "FS", "GS", "RS",
+    "US",
+];
+
+/// What to write instead of a control character.
+pub(super) fn control_advice(byte: u8) -> String {
+    let short = match byte {
+        8 => " or \\b",
+        9 => " or \\t",
+        10 => " or \\n",
+        12 => " or \\f",
+        13 => " or \\r",
+        _ => "",
+    };
+    let name = CONTROL_NAMES[usize::from(byte)];
+    format!("invalid string: control character U+{byte:04X} ({name}) must be escaped to \\u{byte:04X}{short}")
 }
 
 pub(super) struct Lexer<'a> {
     text: &'a [u8],
     /// Behind the last byte read; one more than the length once the end was met.
     pub offset: usize,
-    /// Where the current token begins.
-    pub begin: usize,
+    /// Where the last string or number begins; messages show what was read since.
+    begin: usize,
 }
 
 impl<'a> Lexer<'a> {
@@ -66,7 +89,6 @@ impl<'a> Lexer<'a> {
         while let Some(b' ' | b'\t' | b'\n' | b'\r') = self.peek() {
             self.offset += 1;
         }
-        self.begin = self.offset;
         let Some(byte) = self.peek() else {
             self.offset = self.text.len() + 1;
             return Ok(Token::End);
@@ -82,8 +104,14 @@ impl<'a> Lexer<'a> {
             b'n' => self.literal(b"ull", Token::Null),
             b't' => self.literal(b"rue", Token::Bool(true)),
             b'f' => self.literal(b"alse", Token::Bool(false)),
-            b'"' => self.string(),
-            b'-' | b'0'..=b'9' => self.number(byte),
+            b'"' => {
+                self.begin = self.offset - 1;
+                self.string()
+            }
+            b'-' | b'0'..=b'9' => {
+                self.begin = self.offset - 1;
+                self.number(byte)
+            }
             _ => Err(LexError::Token("invalid literal")),
         }
     }
@@ -197,7 +225,7 @@ impl<'a> Lexer<'a> {
             let plain =
                 rest.iter().position(|&byte| matches!(byte, b'"' | b'\\' | 0..0x20)).unwrap_or(rest.len());
             if let Err(error) = std::str::from_utf8(&rest[..plain]) {
-                self.offset += error.valid_up_to() + error.error_len().unwrap_or(1);
+                self.offset += first_wrong_byte(rest, error).unwrap_or(plain) + 1;
                 return Err(LexError::Token("invalid string: ill-formed UTF-8 byte"));
             }
             value.extend_from_slice(&rest[..plain]);
@@ -206,9 +234,7 @@ impl<'a> Lexer<'a> {
                 None => return Err(LexError::Token("invalid string: missing closing quote")),
                 Some(b'"') => return Ok(Token::String(value)),
                 Some(b'\\') => self.escape(&mut value)?,
-                Some(_) => {
-                    return Err(LexError::Token("invalid string: control character must be escaped"));
-                }
+                Some(&control) => return Err(LexError::Control(control)),
             }
         }
     }

@@ -28,4 +28,6 @@ pub enum JsonError {
     Depth { limit: usize },
     #[error("[json.exception.type_error.316] invalid UTF-8 byte at index {index}: 0x{byte:02X}")]
     NotUtf8 { index: usize, byte: u8 },
+    #[error("[json.exception.type_error.316] incomplete UTF-8 string; last byte: 0x{byte:02X}")]
+    IncompleteUtf8 { byte: u8 },
 }

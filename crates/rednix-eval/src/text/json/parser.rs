@@ -2,7 +2,7 @@
 
 use super::super::limits::JSON_DEPTH_MAX;
 use super::JsonError;
-use super::lexer::{LexError, Lexer, Token};
+use super::lexer::{LexError, Lexer, Token, control_advice};
 
 /// Told what a JSON text holds, in its order. Keys may repeat; the last one counts.
 pub trait JsonVisitor {
@@ -33,7 +33,7 @@ pub(super) fn parse_within(
     let mut parser = Parser { lexer: Lexer::new(text), visitor, open: Vec::new(), depth_max };
     let first = parser.token("value")?;
     if first == Token::End && parser.lexer.offset == 1 {
-        return Err(parser.fail("the input is empty".to_owned()));
+        return Err(parser.fail("attempting to parse an empty input; check that your input string or stream contains the expected JSON".to_owned()));
     }
     parser.value(first)?;
     while let Some(&container) = parser.open.last() {
@@ -75,13 +75,16 @@ impl<V: JsonVisitor> Parser<'_, V> {
     }
 
     fn token(&mut self, place: &str) -> Result<Token, JsonError> {
-        self.lexer.next().map_err(|error| match error {
-            LexError::Other(error) => error,
-            LexError::Token(reason) => self.fail(format!(
-                "syntax error while parsing {place} - {reason}; last read: '{}'",
-                self.lexer.token_text()
-            )),
-        })
+        let reason = match self.lexer.next() {
+            Ok(token) => return Ok(token),
+            Err(LexError::Other(error)) => return Err(error),
+            Err(LexError::Token(reason)) => reason.to_owned(),
+            Err(LexError::Control(byte)) => control_advice(byte),
+        };
+        Err(self.fail(format!(
+            "syntax error while parsing {place} - {reason}; last read: '{}'",
+            self.lexer.token_text()
+        )))
     }
 
     /// A value from its first token on: all of a plain one; of a container, up to its first plain value.

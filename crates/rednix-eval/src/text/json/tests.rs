@@ -64,7 +64,7 @@ fn texts_are_read() {
 #[test]
 fn wrong_texts_are_refused_with_their_place() {
     for (text, place, reason) in [
-        (&b""[..], (1, 1), "the input is empty"),
+        (&b""[..], (1, 1), "contains the expected JSON"),
         (b" ", (1, 2), "unexpected end of input; expected '[', '{', or a literal"),
         (b"[1,]", (1, 4), "unexpected ']'; expected '[', '{', or a literal"),
         (b"[1 2]", (1, 4), "unexpected number literal; expected ']'"),
@@ -75,7 +75,8 @@ fn wrong_texts_are_refused_with_their_place() {
         (b"{\"a\":1", (1, 7), "unexpected end of input; expected '}'"),
         (b"1 1", (1, 3), "unexpected number literal; expected end of input"),
         (b"01", (1, 2), "unexpected number literal; expected end of input"),
-        (b"\n\n  nul!", (3, 6), "invalid literal; last read: 'nul!'"),
+        (b"\n\n  nul!", (3, 6), "invalid literal; last read: '<U+000A><U+000A>  nul!'"),
+        (b"[1, \"a\", x]", (1, 10), "invalid literal; last read: '\"a\", x'"),
         (b"NaN", (1, 1), "invalid literal; last read: 'N'"),
         (b"// x\n1", (1, 1), "invalid literal; last read: '/'"),
         (b"-x", (1, 2), "expected digit after '-'; last read: '-x'"),
@@ -83,13 +84,15 @@ fn wrong_texts_are_refused_with_their_place() {
         (b"1ex", (1, 3), "expected '+', '-', or digit after exponent; last read: '1ex'"),
         (b"1e+", (1, 4), "expected digit after exponent sign; last read: '1e+'"),
         (b"\"a", (1, 3), "missing closing quote; last read: '\"a'"),
-        (b"\"a\x01\"", (1, 3), "control character must be escaped; last read: '\"a<U+0001>'"),
+        (b"\"a\x01\"", (1, 3), "U+0001 (SOH) must be escaped to \\u0001; last read: '\"a<U+0001>'"),
+        (b"\"a\n\"", (2, 0), "U+000A (LF) must be escaped to \\u000A or \\n; last read: '\"a<U+000A>'"),
         (b"\"\\q\"", (1, 3), "forbidden character after backslash; last read: '\"\\q'"),
         (b"\"\\u12g4\"", (1, 6), "'\\u' must be followed by 4 hex digits; last read: '\"\\u12g'"),
         (b"\"\\ud800x\"", (1, 8), "must be followed by U+DC00..U+DFFF; last read: '\"\\ud800x'"),
         (b"\"\\udc00\"", (1, 7), "must follow U+D800..U+DBFF; last read: '\"\\udc00'"),
         (b"\"\xff\"", (1, 2), "ill-formed UTF-8 byte; last read: '\"\u{fffd}'"),
-        (b"\"\xed\xa0\x80\"", (1, 2), "ill-formed UTF-8 byte; last read: '\"\u{fffd}'"),
+        (b"\"\xed\xa0\x80\"", (1, 3), "ill-formed UTF-8 byte; last read: '\"\u{fffd}\u{fffd}'"),
+        (b"\"\xe2\x82\"", (1, 4), "ill-formed UTF-8 byte; last read: '\"\u{fffd}\"'"),
     ] {
         match parse_tree(text) {
             Err(JsonError::Syntax { line, column, reason: found }) => {
@@ -119,8 +122,15 @@ fn depth_is_bounded() {
 
 #[test]
 fn strings_that_are_not_utf8_are_not_written() {
-    let error = write_string(&mut Vec::new(), b"ab\xff").unwrap_err();
-    assert_eq!(error, JsonError::NotUtf8 { index: 2, byte: 0xff });
+    for (text, expected) in [
+        (&b"ab\xff"[..], JsonError::NotUtf8 { index: 2, byte: 0xff }),
+        (b"ab\xa9cd", JsonError::NotUtf8 { index: 2, byte: 0xa9 }),
+        (b"\xc3a", JsonError::NotUtf8 { index: 1, byte: b'a' }),
+        (b"ab\xe2\x82cd", JsonError::NotUtf8 { index: 4, byte: b'c' }),
+        (b"ab\xe2\x82", JsonError::IncompleteUtf8 { byte: 0x82 }),
+    ] {
+        assert_eq!(write_string(&mut Vec::new(), text), Err(expected));
+    }
 }
 
 fn trees() -> impl Strategy<Value = Tree> {

@@ -1,13 +1,17 @@
 //! Writing JSON strings.
 
+use std::str::Utf8Error;
+
 use super::JsonError;
 
 /// Appends a string with its quotes. Only quotes, backslashes and control characters are escaped; bytes that are
 /// not UTF-8 are an error, and then nothing of use is appended.
 pub fn write_string(output: &mut Vec<u8>, text: &[u8]) -> Result<(), JsonError> {
     if let Err(error) = std::str::from_utf8(text) {
-        let index = error.valid_up_to();
-        return Err(JsonError::NotUtf8 { index, byte: text[index] });
+        return Err(match first_wrong_byte(text, error) {
+            Some(index) => JsonError::NotUtf8 { index, byte: text[index] },
+            None => JsonError::IncompleteUtf8 { byte: text[text.len() - 1] },
+        });
     }
     output.reserve(text.len() + 2);
     output.push(b'"');
@@ -31,4 +35,12 @@ pub fn write_string(output: &mut Vec<u8>, text: &[u8]) -> Result<(), JsonError> 
     output.extend_from_slice(rest);
     output.push(b'"');
     Ok(())
+}
+
+/// The index of the byte that makes a text wrong: one that cannot begin a character, or that cannot go on what
+/// stands before it. `None` if the text ends within a character.
+pub(super) fn first_wrong_byte(text: &[u8], error: Utf8Error) -> Option<usize> {
+    let begin = error.valid_up_to();
+    let can_begin = matches!(text[begin], 0xC2..=0xF4);
+    error.error_len().map(|length| if can_begin { begin + length } else { begin })
 }

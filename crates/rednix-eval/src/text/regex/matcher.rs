@@ -37,6 +37,8 @@ pub(super) struct Tape<'a> {
     columns_max: usize,
     /// First position of the block at hand; its columns are in `Cache::block`.
     low: usize,
+    /// Every so many blocks there is a checkpoint.
+    checkpoint_step: usize,
     /// Ranks of the first column of some later blocks, the nearest last.
     checkpoints: Vec<(usize, Box<[u32]>)>,
     /// A dead column ends it all: only a match of the whole subject counts, and no `^` can hold further on.
@@ -60,12 +62,15 @@ impl<'a> Tape<'a> {
         });
         cache.block.clear();
         let columns_max = REGEX_CACHE_BYTES_MAX / cache.columns.column_bytes();
+        let block_length = (columns_max / 2).clamp(REGEX_BLOCK_MIN, REGEX_BLOCK_MAX);
+        let checkpoint_bytes = subject.len() / block_length * (4 * program.entries.len() + 32);
         Tape {
             program,
             subject,
             home,
             cache: Some(cache),
-            block_length: (columns_max / 2).clamp(REGEX_BLOCK_MIN, REGEX_BLOCK_MAX),
+            block_length,
+            checkpoint_step: 1 + checkpoint_bytes / REGEX_CACHE_BYTES_MAX,
             columns_max: columns_max / 2,
             low: 0,
             checkpoints: Vec::new(),
@@ -81,8 +86,9 @@ impl<'a> Tape<'a> {
     /// Works out the columns of one block, which must not lie before the one at hand. `None` if there can be no
     /// exact match.
     ///
-    /// The way from the end to the block is kept in checkpoints, halving the distance each time, so that a walk
-    /// over n blocks works out at most n log n of them and keeps log n checkpoints.
+    /// The way from the end to the block is kept in checkpoints: one for every `checkpoint_step` blocks, and between
+    /// them some that halve the distance each time. A walk over n blocks so works out each block twice while all
+    /// checkpoints fit, and n log n blocks at worst.
     fn load(&mut self, target: usize) -> Option<()> {
         self.checkpoints.retain(|&(block, _)| block > target);
         let Tape { checkpoints, cache, .. } = self;
@@ -98,9 +104,11 @@ impl<'a> Tape<'a> {
             if block == target {
                 return Some(());
             }
-            if block == mark {
+            if block == mark || block.is_multiple_of(self.checkpoint_step) {
                 let ranks = self.cache().columns.ranks(first).into();
                 self.checkpoints.push((block, ranks));
+            }
+            if block == mark {
                 mark = halfway(block);
             }
             after = Some(first);
@@ -226,7 +234,12 @@ pub(super) fn full_match(program: &Program, home: &CacheCell, subject: &[u8]) ->
     } else {
         tape.column(0)
     };
-    tape.cache().columns.matches(column).then(|| tape.groups(0, column))
+    if !tape.cache().columns.matches(column) {
+        return None;
+    }
+    // Without groups there is nothing to walk for.
+    let has_groups = program.slots > 2;
+    Some(if has_groups { tape.groups(0, column) } else { vec![Some(0..subject.len())] })
 }
 
 /// The matches of a pattern in a subject, from left to right, not overlapping.

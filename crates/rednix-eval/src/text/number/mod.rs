@@ -1,6 +1,8 @@
 //! Numbers as text: the three ways in which the language writes floats, and its literals.
 //! Integers need nothing special when they are written.
 
+mod grisu;
+
 use std::fmt::Write;
 
 /// C's `%f`, as `toString` writes floats.
@@ -29,7 +31,7 @@ pub fn format_g(value: f64) -> String {
     text
 }
 
-/// The shortest text that reads back as the same float, in JSON's form: always with `.0` or an exponent.
+/// Text that reads back as the same float, in JSON's form: always with `.0`, other decimals or an exponent.
 /// JSON has no text for what is not finite: `null`.
 pub fn format_json(value: f64) -> String {
     if !value.is_finite() {
@@ -39,13 +41,8 @@ pub fn format_json(value: f64) -> String {
     if value == 0.0 {
         return format!("{sign}0.0");
     }
-    let scientific = format!("{:e}", value.abs());
-    let (mantissa, exponent) = scientific.split_once('e').expect("scientific notation has an exponent");
-    let exponent: i32 = exponent.parse().expect("an exponent is an integer");
-    let digits = mantissa.replace('.', "");
+    let (digits, point) = grisu::digits(value.abs());
     let count = digits.len() as i32;
-    // Where the decimal point stands, counted from the first digit.
-    let point = exponent + 1;
     let mut text = sign.to_owned();
     match point {
         1..=15 if count <= point => {
@@ -63,8 +60,11 @@ pub fn format_json(value: f64) -> String {
             text.push_str(&digits);
         }
         _ => {
-            text.push_str(mantissa);
-            write_exponent(&mut text, exponent);
+            text.push_str(&digits[..1]);
+            if count > 1 {
+                text.extend([".", &digits[1..]]);
+            }
+            write_exponent(&mut text, point - 1);
         }
     }
     text

@@ -1,0 +1,592 @@
+//! Whole builds in stores of their own: what is built and what is not, what outputs become, what failures
+//! say, and that nothing half-made stays. Real sandboxes, real stores, no network.
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use libtest_mimic::{Arguments, Failed, Trial};
+use rednix_build::{BuildErrors, Reason};
+use rednix_events::Event;
+use rednix_store::hash::{Hash, HashAlgorithm};
+use rednix_store::nar;
+use rednix_store::path::{ContentMethod, StorePath};
+use support::Folder;
+use support::world::{FakeFetch, Recipe, World, builtins, exists, fetchurl};
+
+/// First arguments that turn this test binary into another process of a test.
+const RACER: &str = "racer";
+const SMALL_DISK: &str = "small-disk";
+
+fn main() {
+    rednix_build::child_main(&builtins());
+    match std::env::args().nth(1).as_deref() {
+        Some(RACER) => return racer(),
+        Some(SMALL_DISK) => return small_disk_inside(),
+        _ => {}
+    }
+    let arguments = Arguments::from_args();
+    let refusal = support::confinements().err();
+    let trials = TESTS
+        .iter()
+        .map(|(name, test)| match &refusal {
+            None => Trial::test(*name, test),
+            Some(reason) => {
+                eprintln!("skipped: {name}: {reason}");
+                Trial::test(*name, || Ok(())).with_ignored_flag(true)
+            }
+        })
+        .collect();
+    support::finish(libtest_mimic::run(&arguments, trials));
+}
+
+type Test = fn() -> Result<(), Failed>;
+
+const TESTS: &[(&str, Test)] = &[
+    ("a build runs once", runs_once),
+    ("references are found", references),
+    ("an unchanged result stops the rebuild", early_cutoff),
+    ("outputs that refer to themselves and each other", rewriting),
+    ("outputs in a circle are refused", output_cycle),
+    ("input-addressed below floating", deferred),
+    ("fixed outputs are checked", fixed_outputs),
+    ("builtins and structured attributes", builtin_builders),
+    ("fetches are checked and not repeated", fetches),
+    ("only what is needed is touched", needed_only),
+    ("a failing build says why", failures),
+    ("a failing build shows the end of its log", log_tail),
+    ("a failure stops what needs it, and no more with keep-going", keep_going),
+    ("the folder of a failed build can be kept", keep_failed),
+    ("what no store path may be", odd_outputs),
+    ("builds end in time", time_outs),
+    ("Ctrl-C leaves nothing", cancelled),
+    ("two rednix build a thing once", two_at_once),
+    ("a full disk is told and leaves a clean store", small_disk),
+    ("many builds at a time", wide_graph),
+    ("nothing to do takes no time", no_op),
+];
+
+fn expect(condition: bool, message: impl Into<String>) -> Result<(), Failed> {
+    if condition { Ok(()) } else { Err(Failed::from(message.into())) }
+}
+
+fn clean(world: &World) -> Result<(), Failed> {
+    world.check_clean().map_err(Failed::from)
+}
+
+/// The only failure of a build that must fail.
+fn failure(
+    result: Result<BTreeMap<String, StorePath>, BuildErrors>,
+) -> Result<rednix_build::BuildError, Failed> {
+    match result {
+        Ok(outputs) => Err(Failed::from(format!("it was built: {outputs:?}"))),
+        Err(mut errors) if errors.failed.len() == 1 => Ok(errors.failed.remove(0)),
+        Err(errors) => Err(Failed::from(format!("not one failure: {errors}"))),
+    }
+}
+
+fn runs_once() -> Result<(), Failed> {
+    let world = World::new();
+    let layers = format!("{0} {0}", world.layer);
+    let recipe = world.script("hello", "mkdir $out; echo hello $SOURCE_DATE_EPOCH > $out/x; echo built");
+    let recipe = recipe.variable("rednixRoot", &layers);
+    let first = world.build(&recipe)?;
+    expect(world.read(&first["out"], "x") == "hello 1\n", "wrong contents")?;
+    expect(first["out"].name() == "hello", "wrong name")?;
+    expect(world.build(&recipe)? == first && world.started() == ["hello"], "it was built twice")?;
+    let info = world.store.path_info(&first["out"])?.expect("it is valid");
+    expect(info.content_address.is_some_and(|text| text.starts_with("fixed:r:sha256:")), "no address")?;
+    expect(info.deriver == Some(world.write(&recipe)) && info.ultimate, "wrong deriver")?;
+    let log = world.store.log_path(&world.write(&recipe));
+    let log = zstd::decode_all(std::fs::File::open(log)?)?;
+    expect(log == b"built\n", "the log is not kept")?;
+    let lines = world.recorder.events();
+    expect(
+        lines.iter().any(|event| matches!(event, Event::BuildLog { line, .. } if line == "built")),
+        "no event",
+    )?;
+    clean(&world)
+}
+
+fn references() -> Result<(), Failed> {
+    let world = World::new();
+    let lower = world.write(&world.script("lower", "mkdir $out; echo lower > $out/x"));
+    let unused = world.write(&world.script("unused", "echo unused > $out"));
+    let upper = world
+        .script(
+            "upper",
+            "read -r text < $lower/x; mkdir $out; echo $text > $out/text; ln -s $lower $out/link",
+        )
+        .needs("lower", &lower, "out")
+        .needs("unused", &unused, "out");
+    let upper = world.build(&upper)?["out"].clone();
+    let lower = world.build_path(&lower)?["out"].clone();
+    expect(world.read(&upper, "text") == "lower\n", "the input was not seen")?;
+    let references = world.store.references(&upper)?;
+    expect(references == [lower].into(), format!("wrong references: {references:?}"))?;
+    clean(&world)
+}
+
+fn early_cutoff() -> Result<(), Failed> {
+    let world = World::new();
+    let graph = |comment: &str, text: &str| {
+        let low = world.write(&world.script("low", &format!(": {comment}; echo {text} > $out")));
+        let middle = world.script("middle", "cat $low > $out; echo middle >> $out").needs("low", &low, "out");
+        let middle = world.write(&middle);
+        world.script("top", "cat $middle > $out; echo top >> $out").needs("middle", &middle, "out")
+    };
+    let first = world.build(&graph("one", "a"))?;
+    expect(world.started() == ["low", "middle", "top"], format!("{:?}", world.started()))?;
+    let second = world.build(&graph("two", "a"))?;
+    expect(first == second, "the same contents have different paths")?;
+    expect(world.started().len() == 4, format!("more than `low` was built: {:?}", world.started()))?;
+    let third = world.build(&graph("two", "b"))?;
+    expect(third != first && world.started().len() == 7, format!("{:?}", world.started()))?;
+    // Known from the start now: nothing below the goal is even looked at.
+    expect(world.build(&graph("two", "a"))? == first && world.started().len() == 7, "built again")?;
+    clean(&world)
+}
+
+fn rewriting() -> Result<(), Failed> {
+    let world = World::new();
+    let script = "mkdir -p $out/bin $dev; echo $out > $out/self; echo $dev > $out/other; echo plain > $doc
+                  ln -s $out/bin $out/link; echo $doc > $dev/doc; echo x > $out/bin/$(echo $out | head -c 43 | cat -n >/dev/null; echo n)";
+    let recipe = world.script("multi", script).floating(&["dev", "doc", "out"]);
+    let outputs = world.build(&recipe)?;
+    let (out, dev, doc) = (&outputs["out"], &outputs["dev"], &outputs["doc"]);
+    expect(dev.name() == "multi-dev" && out.name() == "multi", "wrong names")?;
+    expect(world.read(out, "self") == format!("{out}\n"), "the self-reference is not rewritten")?;
+    expect(world.read(out, "other") == format!("{dev}\n"), "the reference to `dev` is not rewritten")?;
+    expect(world.read(dev, "doc") == format!("{doc}\n"), "the reference to `doc` is not rewritten")?;
+    let link = std::fs::read_link(world.store.real_path(out).join("link"))?;
+    expect(link.to_str() == Some(&format!("{out}/bin")), format!("{link:?}"))?;
+    expect(world.store.references(out)? == [out.clone(), dev.clone()].into(), "references of out")?;
+    expect(world.store.references(dev)? == [doc.clone()].into(), "references of dev")?;
+    // Another derivation with the same result must get the same paths, though it was built elsewhere.
+    let same = world.script("multi", &format!("{script}; : other")).floating(&["dev", "doc", "out"]);
+    expect(world.build(&same)? == outputs, "the paths depend on more than the contents")?;
+    clean(&world)
+}
+
+fn output_cycle() -> Result<(), Failed> {
+    let world = World::new();
+    let recipe = world.script("circle", "echo $b > $a; echo $a > $b").floating(&["a", "b"]);
+    let error = failure(world.build(&recipe))?;
+    expect(matches!(&error.reason, Reason::OutputCycle(names) if names == "a, b"), format!("{error}"))?;
+    clean(&world)
+}
+
+fn deferred() -> Result<(), Failed> {
+    let world = World::new();
+    let low = world.write(&world.script("low", "echo low > $out"));
+    let recipe = world
+        .script("addressed", "mkdir $out; cat $low > $out/x; echo $out > $out/self")
+        .needs("low", &low, "out")
+        .input_addressed(&["out"]);
+    let first = world.build(&recipe)?;
+    expect(world.read(&first["out"], "x") == "low\n", "wrong contents")?;
+    expect(world.read(&first["out"], "self") == format!("{}\n", first["out"]), "wrong self-reference")?;
+    expect(world.build(&recipe)? == first && world.started().len() == 2, "built again")?;
+    let plain = world.script("plain", "echo plain > $out").input_addressed(&["out"]);
+    let plain = world.build(&plain)?;
+    expect(world.read(&plain["out"], "") == "plain\n", "wrong contents")?;
+    clean(&world)
+}
+
+fn fixed_outputs() -> Result<(), Failed> {
+    let world = World::new();
+    let flat = world.script("flat", "echo -n abc > $out").fixed(ContentMethod::Flat, Hash::sha256(b"abc"));
+    let outputs = world.build(&flat)?;
+    expect(world.read(&outputs["out"], "") == "abc", "wrong contents")?;
+    let wrong = world.script("wrong", "echo -n abd > $out").fixed(ContentMethod::Flat, Hash::sha256(b"abc"));
+    let error = failure(world.build(&wrong))?;
+    let told = matches!(&error.reason, Reason::WrongHash { wanted, found }
+        if *wanted == Hash::sha256(b"abc").to_sri() && *found == Hash::sha256(b"abd").to_sri());
+    expect(told, format!("{error}"))?;
+    let tree = nar::Tree::file("abc");
+    let (hash, _) = tree.hash(HashAlgorithm::Sha512)?;
+    let recursive = world.script("tree", "echo -n abc > $out").fixed(ContentMethod::Recursive, hash);
+    world.build(&recursive)?;
+    let referring = format!("echo {} > $out", world.layer);
+    let hash = Hash::sha256(format!("{}\n", world.layer).as_bytes());
+    let error = failure(world.build(&world.script("ref", &referring).fixed(ContentMethod::Flat, hash)))?;
+    expect(error.to_string().contains("must not refer to"), format!("{error}"))?;
+    clean(&world)
+}
+
+fn builtin_builders() -> Result<(), Failed> {
+    let world = World::new();
+    let text = world.write(&world.builtin("text", "write", serde_json::json!({ "text": "hello" })));
+    let placeholder = rednix_store::derivation::upstream_placeholder(&text, "out");
+    let copy = world.builtin("copy", "copy", serde_json::json!({ "src": placeholder }));
+    let copy = world.build(&copy.needs("src", &text, "out"))?;
+    expect(world.read(&copy["out"], "") == "hello", "wrong contents")?;
+    let error = failure(world.build(&world.builtin("bad", "fail", serde_json::json!({}))))?;
+    expect(error.to_string() == "cannot build `bad`: the file `x` is no archive", format!("{error}"))?;
+    let error = failure(world.build(&world.builtin("bad", "absent", serde_json::json!({}))))?;
+    expect(error.to_string().contains("no builder `builtin:absent`"), format!("{error}"))?;
+    let json = serde_json::json!({
+        "rednixRoot": [world.layer.to_string()],
+        "list": ["a b", "c"],
+        "requiredSystemFeatures": ["rednix"],
+    });
+    let script = "source .attrs.sh; [ -e .attrs.json ]; /usr/bin/mkdir ${outputs[out]}; echo \"${list[0]}\" > ${outputs[out]}/x";
+    let recipe =
+        world.script("structured", script).without("rednixRoot").variable("__json", &json.to_string());
+    let outputs = world.build(&recipe)?;
+    expect(world.read(&outputs["out"], "x") == "a b\n", "wrong contents")?;
+    clean(&world)
+}
+
+fn fetches() -> Result<(), Failed> {
+    let mut world = World::new();
+    let urls = [("u:a", b"a".to_vec()), ("u:wrong", b"other".to_vec())];
+    world.fetch = Arc::new(FakeFetch(urls.map(|(url, bytes)| (url.to_owned(), bytes)).into()));
+    let a = world.write(&fetchurl("a", "u:a", b"a"));
+    let path = world.store.read_derivation(&a)?.output_path("out").cloned().expect("it is fixed");
+    let user = world.script("user", "cat $a > $out").needs_known("a", &a, &path);
+    let outputs = world.build(&user)?;
+    expect(world.read(&outputs["out"], "") == "a", "wrong contents")?;
+    // From now on the fetcher has nothing, and must not be asked.
+    world.fetch = Arc::new(FakeFetch(BTreeMap::from([("u:wrong".to_owned(), b"other".to_vec())])));
+    world.config.offline = true;
+    world.build(&user)?;
+    world.build_path(&a)?;
+    let absent = fetchurl("absent", "u:absent", b"absent");
+    let error = failure(world.build(&absent))?;
+    expect(matches!(error.reason, Reason::Offline), format!("{error}"))?;
+    world.config.offline = false;
+    let error = failure(world.build(&absent))?;
+    expect(error.to_string() == "cannot build `absent`: `u:absent` is nowhere", format!("{error}"))?;
+    let error = failure(world.build(&fetchurl("wrong", "u:wrong", b"wanted")))?;
+    expect(matches!(error.reason, Reason::WrongHash { .. }), format!("{error}"))?;
+    clean(&world)
+}
+
+fn needed_only() -> Result<(), Failed> {
+    let world = World::new();
+    let source = world.write(&fetchurl("gone", "u:gone", b"gone"));
+    let path = world.store.read_derivation(&source)?.output_path("out").cloned().expect("it is fixed");
+    let user = |comment: &str| {
+        let script = format!(": {comment}; echo used > $out");
+        world.script("user", &script).needs_known("source", &source, &path)
+    };
+    let recipe = user("one");
+    // Its result is known although its source never was here, as after a collection.
+    let derivation = world.write(&recipe);
+    let result = world.build(&world.script("stand-in", "echo used > $out"))?["out"].clone();
+    let mut hashes = rednix_store::derivation::DerivationHashes::new();
+    let store = world.store.clone();
+    let mut load = |path: &StorePath| store.read_derivation(path);
+    let hash = *hashes.masked(&store.read_derivation(&derivation)?, &mut load)?.hash();
+    let id = rednix_store::store::RealisationId { derivation_hash: hash, output: "out".to_owned() };
+    let realisation = rednix_store::store::Realisation { id, path: result.clone(), signatures: vec![] };
+    world.store.register_realisations(&[realisation])?;
+    expect(world.build(&recipe)?["out"] == result, "another result")?;
+    expect(world.started() == ["stand-in"], "something was built")?;
+    let error = failure(world.build(&user("two")))?;
+    expect(error.name() == "gone", format!("{error}"))
+}
+
+fn failures() -> Result<(), Failed> {
+    let world = World::new();
+    let other_system = {
+        let mut recipe = world.script("bad", "");
+        recipe.derivation.system = b"riscv64-linux".to_vec();
+        recipe
+    };
+    let no_builder = {
+        let mut recipe = world.script("bad", "");
+        recipe.derivation.builder = b"/usr/bin/absent".to_vec();
+        recipe
+    };
+    let missing = StorePath::parse("/nix/store/0dzsnvb6wnk8fc2gwhllh91jlhbhkmcn-absent")?;
+    let cases: Vec<(Recipe, &str)> = vec![
+        (world.script("bad", "exit 7"), "its builder ended with exit status 7"),
+        (world.script("bad", "kill -SEGV $$"), "its builder was ended by signal 11 (SIGSEGV)"),
+        (world.script("bad", "true"), "it did not make its output `out` at"),
+        (world.script("bad", "echo > $dev").floating(&["dev", "out"]), "it did not make its output `out` at"),
+        (other_system, "it is for `riscv64-linux`, but this machine builds for x86_64-linux"),
+        (no_builder, "cannot start the builder `/usr/bin/absent` in the sandbox"),
+        (world.script("bad", "").variable("requiredSystemFeatures", "kvm"), "it requires the feature `kvm`"),
+        (world.script("bad", "").variable("rednixRoot", "/usr"), "its `rednixRoot` names `/usr`"),
+        (
+            world.script("bad", "").variable("rednixRoot", &missing.to_string()),
+            "`/nix/store/0dzsnvb6wnk8fc2gwhllh91jlhbhkmcn-absent`, which it needs, is not in the store",
+        ),
+    ];
+    for (recipe, wanted) in cases {
+        let error = failure(world.build(&recipe))?;
+        let text = error.to_string();
+        expect(
+            text.starts_with("cannot build `bad`: ") && text.contains(wanted),
+            format!("{wanted}: {text}"),
+        )?;
+    }
+    clean(&world)
+}
+
+fn log_tail() -> Result<(), Failed> {
+    let world = World::new();
+    let recipe = world.script("noisy", "seq 1 100; echo last >&2; exit 1");
+    let error = failure(world.build(&recipe))?;
+    expect(error.log_tail.len() == 25 && error.log_tail[24] == "last", format!("{:?}", error.log_tail))?;
+    let log = zstd::decode_all(std::fs::File::open(error.log_file.as_ref().expect("it is kept"))?)?;
+    expect(log.starts_with(b"1\n2\n") && log.ends_with(b"100\nlast\n"), "the log is not whole")?;
+    let events = world.recorder.events();
+    let told = events
+        .iter()
+        .any(|event| matches!(event, Event::BuildFailed { log_tail, .. } if log_tail.len() == 25));
+    expect(told, "no event")?;
+    clean(&world)
+}
+
+fn keep_going() -> Result<(), Failed> {
+    let mut world = World::new();
+    let bad = world.write(&world.script("bad", "exit 1"));
+    let blocked = world.write(&world.script("blocked", "echo > $out").needs("bad", &bad, "out"));
+    let mut goal = world.script("goal", "echo > $out").needs("blocked", &blocked, "out");
+    for index in 0..6 {
+        let good =
+            world.write(&world.script(&format!("good{index}"), &format!("sleep 0.1; echo {index} > $out")));
+        goal = goal.needs(&format!("good{index}"), &good, "out");
+    }
+    world.config.max_jobs = 1;
+    let errors = world.build(&goal).err().ok_or("it was built")?;
+    expect(errors.failed.len() == 1 && errors.failed[0].name() == "bad", format!("{errors}"))?;
+    expect(
+        errors.to_string().contains("other derivations were not built because of this"),
+        format!("{errors}"),
+    )?;
+    expect(world.started() == ["bad"], format!("{:?}", world.started()))?;
+    world.config.keep_going = true;
+    let errors = world.build(&goal).err().ok_or("it was built")?;
+    let not_tried: Vec<&str> = errors.not_tried.keys().map(StorePath::name).collect();
+    expect(world.started().len() == 1 + 7, format!("{:?}", world.started()))?;
+    expect(not_tried.len() == 2, format!("{not_tried:?}"))?;
+    clean(&world)
+}
+
+fn keep_failed() -> Result<(), Failed> {
+    let mut world = World::new();
+    world.config.keep_failed = true;
+    let error = failure(world.build(&world.script("bad", "echo clue > clue; exit 1")))?;
+    let kept = error.kept.clone().ok_or("nothing was kept")?;
+    expect(std::fs::read_to_string(kept.join("clue"))? == "clue\n", "the folder is not the build's")?;
+    expect(error.to_string().contains(&kept.display().to_string()), format!("{error}"))?;
+    world.config.keep_failed = false;
+    let error = failure(world.build(&world.script("bad", "exit 2")))?;
+    expect(error.kept.is_none(), "something was kept")
+}
+
+fn odd_outputs() -> Result<(), Failed> {
+    let world = World::new();
+    let cases = [("mkfifo $out", "device"), ("mkdir $out; mkfifo $out/x", "device")];
+    for (script, wanted) in cases {
+        let error = failure(world.build(&world.script("odd", script)))?;
+        expect(error.to_string().contains(wanted), format!("{script}: {error}"))?;
+    }
+    // Strange modes and links become what every store path is.
+    let script =
+        "mkdir -p $out/shut; echo a > $out/shut/a; echo b > $out/b; chmod 000 $out/b; ln $out/b $out/c
+                  echo x > $out/x; chmod 4711 $out/x || chmod 711 $out/x; chmod 000 $out/shut";
+    let outputs = world.build(&world.script("modes", script))?;
+    use std::os::unix::fs::MetadataExt;
+    let real = world.store.real_path(&outputs["out"]);
+    for (name, mode) in [("", 0o40555), ("b", 0o100444), ("c", 0o100444), ("x", 0o100555), ("shut", 0o40555)]
+    {
+        let status = std::fs::symlink_metadata(if name.is_empty() { real.clone() } else { real.join(name) })?;
+        expect(status.mode() == mode, format!("`{name}` has mode {:o}", status.mode()))?;
+        expect(status.mtime() == 1 || name == "shut", format!("`{name}` has time {}", status.mtime()))?;
+        expect(status.is_dir() || status.nlink() == 1, format!("`{name}` has other names"))?;
+    }
+    clean(&world)
+}
+
+fn time_outs() -> Result<(), Failed> {
+    let mut world = World::new();
+    world.config.timeout_total = Some(Duration::from_millis(700));
+    let start = Instant::now();
+    let error = failure(world.build(&world.script("slow", "echo begun; (sleep 1000) & sleep 1000")))?;
+    expect(matches!(error.reason, Reason::TimedOut(_)), format!("{error}"))?;
+    expect(error.log_tail == ["begun"], "the log is lost")?;
+    world.config.timeout_total = None;
+    world.config.timeout_silence = Some(Duration::from_millis(700));
+    let error = failure(world.build(&world.script("still", "sleep 1000")))?;
+    expect(matches!(error.reason, Reason::Silent(_)), format!("{error}"))?;
+    expect(start.elapsed() < Duration::from_secs(20), "it took too long")?;
+    clean(&world)
+}
+
+fn cancelled() -> Result<(), Failed> {
+    let world = World::new();
+    let marker = format!("6{}", std::process::id());
+    let done = world.write(&world.script("done", "echo done > $out"));
+    let script = format!("mkdir $out; echo half > $out/x; sleep {marker} & sleep {marker}");
+    let recipe = world.script("long", &script).needs("done", &done, "out");
+    let recorder = world.recorder.clone();
+    let token = world.cancel.clone();
+    let canceller = std::thread::spawn(move || {
+        let begun = |event: &Event| matches!(event, Event::BuildStarted { name, .. } if name == "long");
+        while !recorder.events().iter().any(begun) {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        std::thread::sleep(Duration::from_millis(300));
+        token.cancel();
+    });
+    let errors = world.build(&recipe).err().ok_or("it was built")?;
+    canceller.join().expect("the canceller does not panic");
+    expect(
+        errors.cancelled && errors.to_string() == "interrupted; what was built before stays built",
+        format!("{errors}"),
+    )?;
+    expect(support::processes_with(&marker).is_empty(), "processes are left")?;
+    let mut world = world;
+    world.cancel = rednix_build::CancelToken::new()?;
+    world.build_path(&done)?;
+    expect(world.started() == ["done", "long"], "what was built before is lost")?;
+    clean(&world)
+}
+
+fn race_recipe(world: &World) -> Recipe {
+    world.script("race", "sleep 1; mkdir $out; echo won > $out/x")
+}
+
+/// Another rednix with the same store; prints what it started.
+fn racer() {
+    let root = std::env::args().nth(2).expect("the test passes the root");
+    let mut world = World::new();
+    world.store = Arc::new(
+        rednix_store::store::Store::open(root, rednix_store::store::OpenOptions::default())
+            .expect("it opens"),
+    );
+    let outputs = world.build(&race_recipe(&world)).unwrap_or_else(|errors| panic!("{errors}"));
+    print!("{} {}", world.started().len(), outputs["out"]);
+}
+
+fn two_at_once() -> Result<(), Failed> {
+    let world = World::new();
+    let elsewhere = Folder::new();
+    let racer = Command::new(std::env::current_exe()?)
+        .env("TMPDIR", elsewhere.path())
+        .args([RACER, world.root().to_str().expect("it is text")])
+        .stdout(Stdio::piped())
+        .spawn()?;
+    let ours = std::thread::scope(|scope| {
+        let builds: Vec<_> = (0..2).map(|_| scope.spawn(|| world.build(&race_recipe(&world)))).collect();
+        builds.into_iter().map(|build| build.join().expect("no panic")).collect::<Result<Vec<_>, _>>()
+    })?;
+    let output = racer.wait_with_output()?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let (theirs, path) = text.split_once(' ').ok_or_else(|| format!("the other said {text:?}"))?;
+    expect(ours.iter().all(|outputs| outputs["out"].to_string() == path), "different results")?;
+    let count = world.started().len() + theirs.parse::<usize>()?;
+    expect(count == 1, format!("it was built {count} times"))?;
+    clean(&world)
+}
+
+/// Runs with a store on a file system of 60 MiB, in a mount namespace of this process.
+fn small_disk_inside() {
+    use rustix::mount::{MountFlags, MountPropagationFlags};
+    use rustix::thread::UnshareFlags;
+    let folder = std::path::PathBuf::from(std::env::args().nth(2).expect("the test passes a folder"));
+    let (user, group) = (rustix::process::geteuid(), rustix::process::getegid());
+    let flags = match user.is_root() {
+        true => UnshareFlags::NEWNS,
+        false => UnshareFlags::NEWNS | UnshareFlags::NEWUSER,
+    };
+    // SAFETY: this process has a single thread and has opened nothing that depends on its namespaces.
+    unsafe { rustix::thread::unshare_unsafe(flags) }.expect("namespaces can be made");
+    if !user.is_root() {
+        let write = |name: &str, text: String| std::fs::write(format!("/proc/self/{name}"), text).unwrap();
+        write("setgroups", "deny".to_owned());
+        write("uid_map", format!("{0} {0} 1", user.as_raw()));
+        write("gid_map", format!("{0} {0} 1", group.as_raw()));
+    }
+    let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+    rustix::mount::mount_change("/", private).expect("mounts can be made private");
+    rustix::mount::mount("tmpfs", &folder, "tmpfs", MountFlags::empty(), c"size=60m,mode=0755")
+        .expect("a small file system can be mounted");
+    let world = World::at(Folder::below(&folder));
+    for script in [
+        // The builder itself finds no space.
+        "mkdir $out; i=0; while head -c 4000000 /dev/zero > $out/$i; do i=$((i + 1)); done",
+        // The builder fits, the copy of its output does not.
+        "mkdir $out; i=0; while [ $i -lt 30 ]; do head -c 1000000 /dev/zero > $out/$i; i=$((i + 1)); done",
+    ] {
+        match world.build(&world.script("large", script)) {
+            Ok(_) => println!("it was built"),
+            Err(errors) => println!("{errors}"),
+        }
+    }
+    match world.check_clean() {
+        Ok(()) => println!("clean"),
+        Err(problem) => println!("{problem}"),
+    }
+    let fits = world.build(&world.script("small", "echo fits > $out"));
+    println!("{}", if fits.is_ok() { "fits" } else { "does not fit" });
+}
+
+fn small_disk() -> Result<(), Failed> {
+    let (folder, elsewhere) = (Folder::new(), Folder::new());
+    let output = Command::new(std::env::current_exe()?)
+        .args([SMALL_DISK, folder.text()])
+        .env("TMPDIR", elsewhere.path())
+        .output()?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let full = text.matches("free some space there").count();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    expect(full == 2, format!("told {full} times: {text}{errors}"))?;
+    expect(text.ends_with("clean\nfits\n"), format!("{text}{errors}"))
+}
+
+fn wide_graph() -> Result<(), Failed> {
+    let mut world = World::new();
+    world.config.max_jobs = 4;
+    let mut goal = world.script("goal", "for v in ${!leaf*}; do cat ${!v}; done > $out");
+    for index in 0..60 {
+        let text = serde_json::json!({ "text": format!("{index}\n") });
+        let leaf = world.write(&world.builtin(&format!("leaf{index}"), "write", text));
+        goal = goal.needs(&format!("leaf{index:02}"), &leaf, "out");
+    }
+    let start = Instant::now();
+    let outputs = world.build(&goal)?;
+    eprintln!("61 builds, 4 at a time: {:?}", start.elapsed());
+    let wanted: String = (0..60).map(|index| format!("{index}\n")).collect();
+    expect(world.read(&outputs["out"], "") == wanted, "wrong contents")?;
+    clean(&world)
+}
+
+fn no_op() -> Result<(), Failed> {
+    let mut world = World::new();
+    let mut urls = BTreeMap::new();
+    let mut goal = world.script("goal", "echo goal > $out");
+    for index in 0..150 {
+        let (url, text) = (format!("u:{index}"), format!("{index}"));
+        let source = world.write(&fetchurl(&format!("source{index}"), &url, text.as_bytes()));
+        let path = world.store.read_derivation(&source)?.output_path("out").cloned().expect("it is fixed");
+        urls.insert(url, text.into_bytes());
+        let attributes = serde_json::json!({ "src": path.to_string() });
+        let unpack =
+            world.builtin(&format!("unpack{index}"), "copy", attributes).needs_known("src", &source, &path);
+        let unpack = world.write(&unpack);
+        goal = goal.needs(&format!("layer{index}"), &unpack, "out");
+    }
+    world.fetch = Arc::new(FakeFetch(urls));
+    world.config.max_jobs = 4;
+    let start = Instant::now();
+    let goal = world.write(&goal);
+    let first = world.build_path(&goal)?;
+    eprintln!("150 fetches, 151 builds: {:?}", start.elapsed());
+    let start = Instant::now();
+    expect(world.build_path(&goal)? == first, "another result")?;
+    let taken = start.elapsed();
+    eprintln!("nothing to do for 301 derivations: {taken:?}");
+    expect(world.started().len() == 151, "something was built again")?;
+    expect(taken < Duration::from_millis(500), format!("it took {taken:?}"))?;
+    expect(exists(&world.store.real_path(&first["out"])), "it is not there")?;
+    clean(&world)
+}

@@ -1,0 +1,144 @@
+//! Chooses between KVM and TCG. `auto` trusts KVM only after the runner's smoke test, whose verdict is kept per
+//! kernel, processor and monitor. It runs no machines itself.
+
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use rednix_events::{Event, Events};
+
+use crate::error::Result;
+use crate::limits::NEGATIVE_VERDICT_AGE;
+use crate::runner::{Config, Program, Runner};
+use crate::spec::{Acceleration, MachineSpec};
+
+const DEVICE: &str = "/dev/kvm";
+
+/// Whether to use KVM; says why in an event.
+pub fn choose(
+    runner: &dyn Runner,
+    program: &Program,
+    spec: &MachineSpec,
+    config: &Config,
+    events: &Events,
+) -> Result<bool> {
+    match spec.acceleration {
+        Acceleration::Tcg => Ok(false),
+        Acceleration::Kvm => match usable_device() {
+            Ok(()) => Ok(true),
+            Err(reason) => Err(spec.refuse(format!("KVM was asked for, but {reason}"))),
+        },
+        Acceleration::Auto => {
+            let verdict = match usable_device() {
+                Ok(()) => smoke_test(runner, program, config)?,
+                Err(reason) => Err(reason),
+            };
+            let message = match &verdict {
+                Ok(()) => "acceleration: KVM, it passed the smoke test".to_owned(),
+                Err(reason) => format!("acceleration: none (TCG): {reason}"),
+            };
+            events.emit(Event::Notice { message });
+            Ok(verdict.is_ok())
+        }
+    }
+}
+
+fn usable_device() -> Result<(), String> {
+    if std::env::consts::ARCH != "x86_64" {
+        return Err(format!("the host is {}, the guest is x86_64", std::env::consts::ARCH));
+    }
+    let device = std::fs::OpenOptions::new().read(true).write(true).open(DEVICE);
+    device.map(|_| ()).map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => format!("there is no {DEVICE}"),
+        std::io::ErrorKind::PermissionDenied => {
+            format!("{DEVICE} may not be opened (the group `kvm` usually may)")
+        }
+        _ => format!("{DEVICE} cannot be opened: {error}"),
+    })
+}
+
+fn smoke_test(runner: &dyn Runner, program: &Program, config: &Config) -> Result<Result<(), String>> {
+    let key = format!("{} {} | {} | {}", runner.name(), program.version, kernel(), processor());
+    let cache = config.cache_folder.as_deref().map(|folder| cache_file(folder, &key));
+    if let Some(verdict) = cache.as_deref().and_then(|file| read_verdict(file, &key)) {
+        return Ok(verdict);
+    }
+    let verdict = runner.smoke_test(program, config)?;
+    if let Some(file) = cache {
+        write_verdict(&file, &key, &verdict);
+    }
+    Ok(verdict)
+}
+
+fn kernel() -> String {
+    let name = rustix::system::uname();
+    format!("{} {}", name.release().to_string_lossy(), name.version().to_string_lossy())
+}
+
+fn processor() -> String {
+    let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = text.lines().find(|line| line.starts_with("model name"));
+    model.and_then(|line| line.split_once(':')).map_or("unknown", |(_, name)| name.trim()).to_owned()
+}
+
+/// `acceleration-1-<hash of the key>`; the key itself is the first line, so a clash is noticed.
+fn cache_file(folder: &Path, key: &str) -> PathBuf {
+    let hash = key.bytes().fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    });
+    folder.join(format!("acceleration-1-{hash:016x}"))
+}
+
+/// A kept verdict; none when there is none, or a negative one that is old enough to ask again.
+fn read_verdict(file: &Path, key: &str) -> Option<Result<(), String>> {
+    let text = std::fs::read_to_string(file).ok()?;
+    let (first, verdict) = text.split_once('\n')?;
+    if first != key {
+        return None;
+    }
+    match verdict.trim_end().split_once(' ') {
+        None if verdict.trim_end() == "usable" => Some(Ok(())),
+        Some(("unusable", reason)) => {
+            let written = std::fs::metadata(file).and_then(|metadata| metadata.modified()).ok()?;
+            let age = SystemTime::now().duration_since(written).ok()?;
+            (age < NEGATIVE_VERDICT_AGE).then(|| Err(reason.to_owned()))
+        }
+        _ => None,
+    }
+}
+
+/// A cache that cannot be written only costs the next run a smoke test.
+fn write_verdict(file: &Path, key: &str, verdict: &Result<(), String>) {
+    let line = match verdict {
+        Ok(()) => "usable".to_owned(),
+        Err(reason) => format!("unusable {}", reason.replace('\n', " ")),
+    };
+    let Some(folder) = file.parent() else { return };
+    let _ = std::fs::create_dir_all(folder);
+    if let Ok(temporary) = tempfile::NamedTempFile::new_in(folder)
+        && std::fs::write(temporary.path(), format!("{key}\n{line}\n")).is_ok()
+    {
+        let _ = temporary.persist(file);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn verdicts_are_kept_per_key_and_negative_ones_age() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = cache_file(&folder.path().join("new"), "key");
+        assert_eq!(read_verdict(&file, "key"), None);
+        write_verdict(&file, "key", &Ok(()));
+        assert_eq!(read_verdict(&file, "key"), Some(Ok(())));
+        assert_eq!(read_verdict(&file, "other"), None);
+        write_verdict(&file, "key", &Err("too\nslow".into()));
+        assert_eq!(read_verdict(&file, "key"), Some(Err("too slow".into())));
+        let old = SystemTime::now() - NEGATIVE_VERDICT_AGE - std::time::Duration::from_secs(1);
+        std::fs::File::options().write(true).open(&file).unwrap().set_modified(old).unwrap();
+        assert_eq!(read_verdict(&file, "key"), None);
+        std::fs::write(&file, "garbage").unwrap();
+        assert_eq!(read_verdict(&file, "key"), None);
+    }
+}

@@ -1,0 +1,42 @@
+//! Every limit of this crate in one place. It holds numbers only.
+
+use std::time::Duration;
+
+/// Console text kept for matching, in bytes; the log file keeps everything.
+pub const CONSOLE_TEXT_MAX: usize = 8 << 20;
+/// Lines of console shown when a test fails.
+pub const CONSOLE_TAIL_LINES: usize = 30;
+/// Longest console line sent as one event, in bytes; longer ones are cut.
+pub const CONSOLE_LINE_MAX: usize = 4096;
+/// Diagnostics of the virtual machine monitor kept for error messages, in bytes.
+pub const DIAGNOSTICS_MAX: usize = 16 << 10;
+/// Longest line accepted on the control socket, in bytes.
+pub const CONTROL_LINE_MAX: usize = 1 << 20;
+/// Most steps in one test.
+pub const STEPS_MAX: usize = 10_000;
+/// Longest escape sequence on a console; longer ones are taken as text that was lost.
+pub const ESCAPE_MAX: usize = 256;
+
+/// One step of a test, where it names no time-out.
+pub const STEP_TIMEOUT: Duration = Duration::from_secs(60);
+/// A whole test, where it names no time-out.
+pub const TEST_TIMEOUT: Duration = Duration::from_secs(600);
+/// The KVM smoke test; with a working KVM the guest needs about a tenth of a second.
+pub const SMOKE_TIMEOUT: Duration = Duration::from_secs(3);
+/// A negative smoke-test verdict is asked again after this time: the machine may just have been busy.
+pub const NEGATIVE_VERDICT_AGE: Duration = Duration::from_secs(24 * 3600);
+/// Asking a program for its version.
+pub const VERSION_TIMEOUT: Duration = Duration::from_secs(20);
+/// Between asking a machine to end and killing it.
+pub const TERMINATION_GRACE: Duration = Duration::from_secs(2);
+/// One command on the control socket.
+pub const CONTROL_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often a wait looks at the stop flag.
+pub const STOP_POLL: Duration = Duration::from_millis(50);
+/// Writing to a guest that does not read its console.
+pub const SEND_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Guest memory in MiB.
+pub const MEMORY_MIN_MIB: u64 = 16;
+pub const MEMORY_MAX_MIB: u64 = 1 << 20;
+pub const CPUS_MAX: u32 = 255;

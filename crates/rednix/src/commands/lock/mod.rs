@@ -1,0 +1,57 @@
+//! `rednix lock`: pins what floats.
+
+mod sources;
+
+use std::path::{Path, PathBuf};
+
+use rednix_events::Event;
+use rednix_fetch::{LockSpec, lock_debian};
+
+use crate::cli::LockArgs;
+use crate::failure::Failure;
+use crate::project::Project;
+use crate::session::Session;
+
+pub fn run(session: &Session, arguments: &LockArgs) -> Result<(), Failure> {
+    if session.global.offline {
+        return Err(Failure::usage("locking asks servers what they have, so it cannot work offline"));
+    }
+    let project = Project::find(&session.config, &arguments.tree)?;
+    if arguments.names == ["debian"] {
+        let input = project.root.join("nix/debian.json");
+        let output = arguments.output.clone().unwrap_or_else(|| project.root.join("nix/debian.lock.json"));
+        debian_into(session, &input, &output)?;
+        session.view.finish();
+        return super::print(&format!("{}\n", output.display()));
+    }
+    sources::run(session, &project, arguments)
+}
+
+/// Resolves the roots of `input` and writes the lock to `output`.
+pub fn debian_into(session: &Session, input: &Path, output: &PathBuf) -> Result<(), Failure> {
+    let failed = |what: &str, path: &Path, e: &dyn std::fmt::Display| {
+        Failure::usage(format!("cannot {what} `{}`: {e}", path.display()))
+    };
+    let text = std::fs::read_to_string(input).map_err(|e| failed("read", input, &e))?;
+    let spec: LockSpec = serde_json::from_str(&text).map_err(|e| failed("understand", input, &e))?;
+    session.events().emit(Event::Step { what: "resolving the build root's packages".to_owned() });
+    let lock = lock_debian(&spec, &session.config.fetch(false), session.events())?;
+    write_whole(output, &lock.to_json()).map_err(|e| failed("write", output, &e))?;
+    for (name, packages) in &lock.roots {
+        let bytes: u64 = packages.iter().map(|p| lock.packages[p].size).sum();
+        let message = format!("root {name}: {} packages, {:.0} MB", packages.len(), bytes as f64 / 1e6);
+        session.events().emit(Event::Notice { message });
+    }
+    Ok(())
+}
+
+/// A file is there whole or as it was before.
+pub fn write_whole(file: &Path, text: &str) -> std::io::Result<()> {
+    use std::io::Write;
+    let folder = file.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut scratch = tempfile::NamedTempFile::new_in(folder)?;
+    scratch.write_all(text.as_bytes())?;
+    use std::os::unix::fs::PermissionsExt;
+    scratch.as_file().set_permissions(std::fs::Permissions::from_mode(0o644))?;
+    scratch.persist(file).map_err(|e| e.error).map(drop)
+}
