@@ -83,9 +83,7 @@ pub(super) fn remove_attrs(vm: &mut Vm, arguments: &[Value]) -> Result<Outcome> 
         let all = entries(&mut vm.heap, set);
         let kept: Vec<Entry> =
             all.iter().filter(|entry| removed.binary_search(&entry.name).is_err()).cloned().collect();
-        if kept.len() == all.len() {
-            return value(arguments[0]);
-        }
+        // Always a set of its own: printing tells repeated sets by their identity.
         value(Value::Attrs(new_attrs(&mut vm.heap, Pos::NONE, kept)))
     })
 }
