@@ -6,7 +6,9 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::Outcome;
-use crate::support::{bash_expression, call, rednix, run, scratch, tree_with, verify, write};
+use crate::support::{
+    bash_expression, call, processes_called, rednix, run, scratch, tree_with, verify, write,
+};
 
 pub const TESTS: [(&str, fn() -> Outcome); 16] = [
     ("syntax_error_in_nix", syntax_error_in_nix),
@@ -158,18 +160,6 @@ fn build_that_forks_and_hangs() -> Outcome {
     }
     let left = processes_called(&mark);
     if left > 0 { Err(format!("{left} processes are left")) } else { Ok(None) }
-}
-
-/// Processes of this machine whose first argument is `name`.
-fn processes_called(name: &str) -> usize {
-    std::fs::read_dir("/proc")
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter(|entry| {
-            std::fs::read(entry.path().join("cmdline")).is_ok_and(|line| line.starts_with(name.as_bytes()))
-        })
-        .count()
 }
 
 fn build_that_tries_the_network() -> Outcome {

@@ -4,6 +4,8 @@
 //! They share one store (`$REDNIX_STORE`, else the user's own), so that nothing is fetched or built twice.
 
 mod bad_input;
+mod endings;
+mod host_tools;
 mod machine;
 mod peer;
 mod recipes;
@@ -20,8 +22,10 @@ fn main() {
     let mut tests: Vec<(&'static str, fn() -> Outcome)> = Vec::new();
     tests.extend(bad_input::TESTS);
     tests.extend(recipes::TESTS);
+    tests.extend(endings::TESTS);
     tests.extend(peer::TESTS);
     tests.extend(reproducible::TESTS);
+    tests.extend(host_tools::TESTS);
     tests.extend(machine::TESTS);
     let trials = tests
         .into_iter()

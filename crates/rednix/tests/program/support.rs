@@ -122,3 +122,15 @@ fn scratch_script(script: &str) -> PathBuf {
     let (_, path) = file.keep().expect("the file can be kept");
     path
 }
+
+/// Processes of this machine whose first argument is `name`.
+pub fn processes_called(name: &str) -> usize {
+    std::fs::read_dir("/proc")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter(|entry| {
+            std::fs::read(entry.path().join("cmdline")).is_ok_and(|line| line.starts_with(name.as_bytes()))
+        })
+        .count()
+}

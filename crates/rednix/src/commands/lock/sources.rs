@@ -102,11 +102,35 @@ pub fn run(session: &Session, project: &Project, arguments: &LockArgs) -> Result
     for (name, recipe) in &recipes {
         work.pin(name, recipe)?;
     }
-    let text = serde_json::to_string_pretty(&lock).expect("a lock holds nothing JSON cannot") + "\n";
+    let text =
+        compact(&serde_json::to_string_pretty(&lock).expect("a lock holds nothing JSON cannot")) + "\n";
     write_whole(&file, &text)
         .map_err(|e| Failure::failed(format!("cannot write `{}`: {e}", file.display())))?;
     session.view.finish();
     super::super::print(&format!("{}\n", file.display()))
+}
+
+/// Puts lists of texts on one line each: a lock has hundreds of crates, and a change of one should show as one.
+fn compact(pretty: &str) -> String {
+    let mut out = String::with_capacity(pretty.len());
+    let mut lines = pretty.lines().peekable();
+    while let Some(line) = lines.next() {
+        out.push_str(line);
+        if line.trim_start() == "[" {
+            while let Some(item) = lines.next_if(|next| next.trim_start().starts_with('"')) {
+                out.push_str(item.trim_start());
+                if item.ends_with(',') {
+                    out.push(' ');
+                }
+            }
+            if let Some(end) = lines.next_if(|next| next.trim_start().starts_with(']')) {
+                out.push_str(end.trim_start());
+            }
+        }
+        out.push('\n');
+    }
+    out.pop();
+    out
 }
 
 fn read(file: &Path) -> Result<Lock, Failure> {
@@ -327,4 +351,28 @@ fn walk(root: &Path, relative: &Path, depth: usize, visit: &mut dyn FnMut(&Path)
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn compact_locks_are_the_same_data() {
+        let lock = serde_json::json!({
+            "sources": { "a": { "cargo": { "Cargo.lock": { "crates": [["x", "1.0", "00"], ["y", "2.0", "11"]], "git": [] } } } }
+        });
+        let text = compact(&serde_json::to_string_pretty(&lock).expect("it is JSON"));
+        assert!(text.contains("[\"x\", \"1.0\", \"00\"],\n"), "{text}");
+        assert_eq!(serde_json::from_str::<Value>(&text).expect("it is still JSON"), lock);
+    }
+
+    #[test]
+    fn packages_of_a_cargo_lock() {
+        let text = "[[package]]\nname = \"own\"\nversion = \"1.0.0\"\n\n[[package]]\nname = \"a\"\nversion = \"2.0.0\"\n\
+            source = \"registry+x\"\nchecksum = \"aa\"\n\n[[package]]\nname = \"g\"\nversion = \"3.0.0\"\nsource = \"git+u#r\"\n";
+        let lock = read_packages(&toml::from_str(text).expect("it is TOML"));
+        assert_eq!(lock.crates, [("a".to_owned(), "2.0.0".to_owned(), "aa".to_owned())]);
+        assert_eq!((lock.git[0].name.as_str(), lock.git[0].source.as_str()), ("g", "git+u#r"));
+    }
 }
