@@ -37,7 +37,9 @@ let
   folderOf = name: folders.${name} or (throw
     "no recipe is named `${name}` in ${toString tree}/recipes${nearest name}");
 
-  recipes = builtins.mapAttrs (_: folder: fromTOML (readFile (folder + "/recipe.toml"))) folders;
+  recipes = builtins.mapAttrs
+    (_: folder: builtins.addErrorContext "while reading ${toString folder}/recipe.toml" (fromTOML (readFile (folder + "/recipe.toml"))))
+    folders;
 
   # -- sources ------------------------------------------------------------------------------------------
 

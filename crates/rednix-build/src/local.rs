@@ -98,6 +98,7 @@ impl Backend for Local {
         };
         let build_folder = folder("build", 0o755)?;
         let store_folder = folder("store", 0o755)?;
+        let aside_folder = folder("aside", 0o755)?;
         let temporary_folder = folder("tmp", 0o1777)?;
         let mount_folder = folder("root", 0o755)?;
         for (name, text) in &request.files {
@@ -119,6 +120,7 @@ impl Backend for Local {
             inputs,
             build_folder: Bytes::from(build_folder.as_path()),
             store_folder: Bytes::from(store_folder.as_path()),
+            aside_folder: aside_folder.into(),
             temporary_folder: temporary_folder.into(),
             mount_folder: mount_folder.into(),
             program: request.program.clone(),

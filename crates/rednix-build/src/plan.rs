@@ -20,6 +20,18 @@ pub struct Wanted {
     pub outputs: BTreeSet<String>,
 }
 
+impl Wanted {
+    /// All outputs.
+    pub fn all(derivation: &StorePath) -> Self {
+        Wanted { derivation: derivation.clone(), outputs: BTreeSet::new() }
+    }
+
+    /// One output.
+    pub fn output(derivation: &StorePath, output: &str) -> Self {
+        Wanted { derivation: derivation.clone(), outputs: BTreeSet::from([output.to_owned()]) }
+    }
+}
+
 pub type NodeId = usize;
 
 /// What is to be done with a derivation.

@@ -38,7 +38,7 @@ struct Finished {
 
 impl Builder {
     /// A builder with any backend.
-    pub fn new(
+    pub fn with_backend(
         store: Arc<Store>,
         backend: Arc<dyn Backend>,
         fetcher: Arc<dyn Fetch>,
@@ -51,7 +51,7 @@ impl Builder {
     }
 
     /// A builder in this machine's sandbox.
-    pub fn local(
+    pub fn new(
         store: Arc<Store>,
         fetcher: Arc<dyn Fetch>,
         builtins: Builtins,
@@ -61,7 +61,7 @@ impl Builder {
     ) -> Self {
         // Composed roots are leftovers that collection may remove: they belong to the half-made things.
         let backend = Arc::new(Local::new(store.layout().scratch(), config.limits.clone()));
-        Builder::new(store, backend, fetcher, builtins, config, events, cancel)
+        Builder::with_backend(store, backend, fetcher, builtins, config, events, cancel)
     }
 
     /// Makes the plan without carrying it out.

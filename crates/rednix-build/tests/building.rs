@@ -14,6 +14,7 @@ use rednix_events::Event;
 use rednix_store::hash::{Hash, HashAlgorithm};
 use rednix_store::nar;
 use rednix_store::path::{ContentMethod, StorePath};
+use support::Folder;
 use support::world::{FakeFetch, Recipe, World, builtins, exists, fetchurl};
 
 /// First arguments that turn this test binary into another process of a test.
@@ -468,7 +469,9 @@ fn racer() {
 
 fn two_at_once() -> Result<(), Failed> {
     let world = World::new();
+    let elsewhere = Folder::new();
     let racer = Command::new(std::env::current_exe()?)
+        .env("TMPDIR", elsewhere.path())
         .args([RACER, world.root().to_str().expect("it is text")])
         .stdout(Stdio::piped())
         .spawn()?;
@@ -507,7 +510,7 @@ fn small_disk_inside() {
     rustix::mount::mount_change("/", private).expect("mounts can be made private");
     rustix::mount::mount("tmpfs", &folder, "tmpfs", MountFlags::empty(), c"size=60m,mode=0755")
         .expect("a small file system can be mounted");
-    let world = World::at(tempfile::tempdir_in(&folder).unwrap());
+    let world = World::at(Folder::below(&folder));
     for script in [
         // The builder itself finds no space.
         "mkdir $out; i=0; while head -c 4000000 /dev/zero > $out/$i; do i=$((i + 1)); done",
@@ -528,9 +531,10 @@ fn small_disk_inside() {
 }
 
 fn small_disk() -> Result<(), Failed> {
-    let folder = tempfile::tempdir()?;
+    let (folder, elsewhere) = (Folder::new(), Folder::new());
     let output = Command::new(std::env::current_exe()?)
-        .args([SMALL_DISK, folder.path().to_str().expect("it is text")])
+        .args([SMALL_DISK, folder.text()])
+        .env("TMPDIR", elsewhere.path())
         .output()?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let full = text.matches("free some space there").count();

@@ -49,3 +49,25 @@ pub(crate) fn unite(into: &mut Vec<u32>, more: &[u32]) {
     into.sort_unstable();
     into.dedup();
 }
+
+impl ContextElement {
+    /// As messages show it.
+    pub fn show(&self) -> String {
+        match self {
+            ContextElement::Opaque(path) => path.to_string(),
+            ContextElement::DrvDeep(path) => format!("{path} (deep)"),
+            ContextElement::Built { derivation, output } => format!("{derivation}^{output}"),
+        }
+    }
+}
+
+impl ContextElement {
+    /// The notation C++ Nix keeps contexts in, which some messages show.
+    pub fn encode(&self) -> String {
+        match self {
+            ContextElement::Opaque(path) => path.basename().to_string(),
+            ContextElement::DrvDeep(path) => format!("={}", path.basename()),
+            ContextElement::Built { derivation, output } => format!("!{output}!{}", derivation.basename()),
+        }
+    }
+}

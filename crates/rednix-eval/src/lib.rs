@@ -1,3 +1,31 @@
-//! placeholder
+//! An evaluator of the Nix language with the semantics of C++ Nix 2.34.
+//!
+//! A source goes through `rednix-syntax` to a tree, through [`compiler`](crate) to bytecode with every variable
+//! resolved, and runs on a machine with explicit stacks. The world (files, environment, store) enters by the trait
+//! [`World`]; this crate itself does no I/O and prints nothing. Memory is an arena, freed with the evaluator: the
+//! reasons are in the `memory` module, the only one with `unsafe` beside `value`.
 
+mod builtins;
+mod bytecode;
+mod compiler;
+mod context;
+mod error;
+mod evaluator;
+pub mod limits;
+mod memory;
+mod memory_world;
+mod settings;
+mod source;
 pub mod text;
+mod value;
+mod vm;
+mod world;
+
+pub use builtins::NIX_VERSION;
+pub use context::ContextElement;
+pub use error::{ErrorKind, EvalError, Frame};
+pub use evaluator::{EvalResult, Evaluator, FoundDerivation, Handle, Snippet, Type};
+pub use memory_world::MemoryWorld;
+pub use settings::{SearchEntry, Settings};
+pub use source::{Origin, Place, Pos, Range};
+pub use world::{AddPath, FileKind, World, WorldError, WorldResult};

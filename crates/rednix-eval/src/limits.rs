@@ -34,3 +34,15 @@ pub const SHOWN_DEPTH: usize = 10;
 pub const SHOWN_ATTRIBUTES: usize = 10;
 pub const SHOWN_ITEMS: usize = 10;
 pub const SHOWN_STRING_BYTES: usize = 1024;
+
+/// Items of a list that is made at once instead of as a thunk.
+pub const READY_ITEMS_MAX: usize = 16;
+
+/// Attributes that `//` may add as a layer.
+pub const LAYER_ENTRIES_MAX: usize = 16;
+
+/// Messages of `addErrorContext` that are computed one inside of another.
+pub const CONTEXT_RUNS_MAX: u32 = 16;
+
+/// Compiled regular expressions kept at a time.
+pub const REGEXES_MAX: usize = 1024;

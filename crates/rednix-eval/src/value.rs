@@ -39,8 +39,8 @@ pub(crate) enum Value {
     // What follows is found in the cells of thunks only.
     /// Code to run in an environment.
     Suspended(Address, Gc<Env>),
-    /// A call to make.
-    Apply(Gc<Apply>),
+    /// A call to make: a function and its arguments, counted together.
+    Apply(u32, Gc<Value>),
     /// Being computed right now.
     Blackhole,
     /// Failed before, with the error of that number.
@@ -80,18 +80,10 @@ impl Partial {
     }
 }
 
-/// A call that waits to be wanted.
-#[derive(Clone, Copy)]
-pub(crate) struct Apply {
-    pub function: Value,
-    pub arguments: [Value; 2],
-    pub count: u8,
-}
-
 /// Variables of one function call or `let`; followed by its slots.
 #[repr(C, align(16))]
 pub(crate) struct Env {
-    pub up: Option<Gc<Env>>,
+    pub up: Cell<Option<Gc<Env>>>,
     pub length: u32,
 }
 
@@ -106,7 +98,7 @@ impl Gc<Env> {
     pub fn ancestor(self, depth: u16) -> Gc<Env> {
         let mut env = self;
         for _ in 0..depth {
-            env = env.up.expect("the compiler counted the environments");
+            env = env.up.get().expect("the compiler counted the environments");
         }
         env
     }
@@ -114,7 +106,7 @@ impl Gc<Env> {
 
 pub(crate) fn new_env(heap: &mut Heap, up: Option<Gc<Env>>, length: u32) -> Gc<Env> {
     let slots = (0..length as usize).map(|_| Cell::new(Value::Null));
-    heap.with_tail(Env { up, length }, slots)
+    heap.with_tail(Env { up: Cell::new(up), length }, slots)
 }
 
 #[derive(Clone)]
@@ -257,6 +249,16 @@ pub(crate) fn layer(heap: &mut Heap, base: Gc<Attrs>, pos: Pos, top: &[Entry]) -
     heap.with_tail(header, top.iter().cloned())
 }
 
+/// A thunk for `function arguments`, which are two at most.
+pub(crate) fn apply(heap: &mut Heap, function: Value, arguments: &[Value]) -> Value {
+    let start = match *arguments {
+        [one] => heap.copy_slice(&[function, one]),
+        [one, two] => heap.copy_slice(&[function, one, two]),
+        _ => unreachable!("calls that wait have one or two arguments"),
+    };
+    Value::Thunk(heap.alloc_any(Thunk::new(Value::Apply(arguments.len() as u32 + 1, start))))
+}
+
 static EMPTY_BYTE: u8 = 0;
 
 impl Value {
@@ -277,7 +279,7 @@ impl Value {
     pub fn is_whnf(self) -> bool {
         !matches!(
             self,
-            Value::Thunk(_) | Value::Suspended(..) | Value::Apply(_) | Value::Blackhole | Value::Failed(_)
+            Value::Thunk(_) | Value::Suspended(..) | Value::Apply(..) | Value::Blackhole | Value::Failed(_)
         )
     }
 

@@ -3,9 +3,12 @@
 //! Plain values; nothing here looks at the environment.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::apt::AptSource;
+use crate::error::FetchError;
 
 /// Configuration of all fetching. Start from [`FetchConfig::new`] and overwrite what is known better.
 #[derive(Clone, Debug)]
@@ -43,6 +46,8 @@ pub struct FetchConfig {
     pub parallel: usize,
     /// For partial downloads and Debian indexes. May be deleted at any time.
     pub cache_dir: PathBuf,
+    /// Set to true, from any thread, to stop everything soon: transfers end, programs are killed.
+    pub cancel: Arc<AtomicBool>,
 }
 
 impl FetchConfig {
@@ -67,7 +72,12 @@ impl FetchConfig {
             retry_delay: Duration::from_secs(4),
             parallel: 8,
             cache_dir: cache_dir.into(),
+            cancel: Arc::default(),
         }
+    }
+
+    pub(crate) fn check_cancel(&self) -> Result<(), FetchError> {
+        if self.cancel.load(Ordering::Relaxed) { Err(FetchError::Cancelled) } else { Ok(()) }
     }
 
     pub(crate) fn ca_bundle_path(&self) -> Option<PathBuf> {

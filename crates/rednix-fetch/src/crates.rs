@@ -171,7 +171,7 @@ impl<'r> Run<'r> {
         if with_lock && let Some(registry) = self.registry(folder.path())? {
             write(&folder.path().join("Cargo.lock"), &lock(group, &registry))?;
         }
-        let finished = process::run(self.cargo(folder.path(), &["fetch"]))?;
+        let finished = process::run(self.config, self.cargo(folder.path(), &["fetch"]))?;
         if !finished.is_success {
             let reason = finished.last_words();
             return Err(FetchError::Crate {
@@ -199,7 +199,7 @@ impl<'r> Run<'r> {
     fn registry(&mut self, folder: &Path) -> Result<Option<String>, FetchError> {
         if self.registry.is_none() {
             let arguments = ["metadata", "--no-deps", "--offline", "--format-version", "1"];
-            let finished = process::run(self.cargo(folder, &arguments))?;
+            let finished = process::run(self.config, self.cargo(folder, &arguments))?;
             let metadata: serde_json::Value = serde_json::from_slice(&finished.stdout).unwrap_or_default();
             let source = metadata["packages"][0]["dependencies"][0]["source"].as_str();
             self.registry = source.map(str::to_owned);

@@ -98,6 +98,9 @@ pub enum FetchError {
     )]
     Git { url: String, operation: &'static str, reason: String },
 
+    #[error("interrupted\n\nhint: run the command again, it goes on where it stopped")]
+    Cancelled,
+
     #[error("cannot run `{program}`: {source}\n\nhint: install it (`rednix doctor` says how)")]
     Program { program: String, source: io::Error },
 

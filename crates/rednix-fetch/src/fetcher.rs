@@ -3,7 +3,7 @@
 //! Bytes are hashed while they arrive and get their name only when they are the wanted ones. Knows no store:
 //! the caller says where the files go.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -74,7 +74,30 @@ impl Fetcher {
         destination: &Path,
         events: &Events,
     ) -> Vec<Result<Fetched, FetchError>> {
-        let batch = Batch::new(self, requests, destination, events);
+        self.run(requests, Folders::One(destination), events, &|_, _| {})
+    }
+
+    /// As [`Fetcher::fetch_batch`], each request into its own folder of `folders`; `done` is called once for
+    /// each, from any thread, as soon as its outcome is known.
+    pub fn fetch_each(
+        &self,
+        requests: &[FetchRequest],
+        folders: &[PathBuf],
+        events: &Events,
+        done: &(dyn Fn(usize, &Result<Fetched, FetchError>) + Sync),
+    ) -> Vec<Result<Fetched, FetchError>> {
+        assert_eq!(requests.len(), folders.len(), "every request has its folder");
+        self.run(requests, Folders::Each(folders), events, done)
+    }
+
+    fn run(
+        &self,
+        requests: &[FetchRequest],
+        folders: Folders,
+        events: &Events,
+        done: &Done,
+    ) -> Vec<Result<Fetched, FetchError>> {
+        let batch = Batch::new(self, requests, folders, events, done);
         // Crates no mirror has go through one run of cargo, while everything else is transferred.
         let (through_cargo, others): (Vec<usize>, Vec<usize>) =
             batch.pending().partition(|index| batch.is_for_cargo_only(*index));
@@ -102,12 +125,31 @@ impl Fetcher {
 
 type Outcome = Option<Result<Fetched, FetchError>>;
 
+type Done<'d> = dyn Fn(usize, &Result<Fetched, FetchError>) + Sync + 'd;
+
+/// Where the files of a batch go.
+#[derive(Clone, Copy)]
+enum Folders<'f> {
+    One(&'f Path),
+    Each(&'f [PathBuf]),
+}
+
+impl<'f> Folders<'f> {
+    fn of(self, index: usize) -> &'f Path {
+        match self {
+            Folders::One(folder) => folder,
+            Folders::Each(folders) => &folders[index],
+        }
+    }
+}
+
 /// One batch on its way.
 struct Batch<'b> {
     fetcher: &'b Fetcher,
     requests: &'b [FetchRequest],
-    destination: &'b Path,
+    folders: Folders<'b>,
     events: &'b Events,
+    done: &'b Done<'b>,
     outcomes: Vec<Mutex<Outcome>>,
 }
 
@@ -115,21 +157,34 @@ impl<'b> Batch<'b> {
     fn new(
         fetcher: &'b Fetcher,
         requests: &'b [FetchRequest],
-        destination: &'b Path,
+        folders: Folders<'b>,
         events: &'b Events,
+        done: &'b Done<'b>,
     ) -> Self {
+        let outcomes = requests.iter().map(|_| Mutex::new(None)).collect();
+        let batch = Batch { fetcher, requests, folders, events, done, outcomes };
         let mut names = HashSet::new();
-        let outcomes = requests.iter().enumerate().map(|(index, request)| {
+        for (index, request) in requests.iter().enumerate() {
             let name = request.file_name.as_str();
             let is_plain = !name.is_empty() && name != "." && name != ".." && !name.contains(['/', '\0']);
-            let error = if index >= limits::BATCH_FILES_MAX || !is_plain || !names.insert(name) {
-                Some(Err(FetchError::SameName { name: name.to_owned() }))
-            } else {
-                None
-            };
-            Mutex::new(error)
-        });
-        Batch { fetcher, requests, destination, events, outcomes: outcomes.collect() }
+            if index >= limits::BATCH_FILES_MAX || !is_plain || !names.insert((folders.of(index), name)) {
+                batch.settle(index, Err(FetchError::SameName { name: name.to_owned() }));
+            } else if request.urls.is_empty() {
+                batch.settle(index, Err(no_address(name)));
+            }
+        }
+        batch
+    }
+
+    /// Notes an outcome and tells whoever waits for it.
+    fn settle(&self, index: usize, outcome: Result<Fetched, FetchError>) {
+        (self.done)(index, &outcome);
+        *self.outcome(index) = Some(outcome);
+    }
+
+    fn wanted(&self, index: usize, activity: Activity) -> Wanted<'_> {
+        let destination = self.folders.of(index);
+        Wanted { request: &self.requests[index], destination, activity, events: self.events }
     }
 
     fn pending(&self) -> impl Iterator<Item = usize> + '_ {
@@ -161,8 +216,14 @@ impl<'b> Batch<'b> {
             for _ in 0..threads {
                 scope.spawn(|| {
                     while let Some(index) = indexes.get(next.fetch_add(1, Ordering::Relaxed)) {
-                        let outcome = self.transfer(&self.requests[*index]);
-                        *self.outcome(*index) = outcome;
+                        match self.transfer(*index) {
+                            // What is gone is explained before anyone is told.
+                            Some(Err(error)) if self.gone(*index, &error).is_some() => {
+                                *self.outcome(*index) = Some(Err(error));
+                            }
+                            Some(outcome) => self.settle(*index, outcome),
+                            None => {}
+                        }
                     }
                 });
             }
@@ -170,7 +231,8 @@ impl<'b> Batch<'b> {
     }
 
     /// Tries all places but cargo. None: only cargo is left to ask.
-    fn transfer(&self, request: &FetchRequest) -> Outcome {
+    fn transfer(&self, index: usize) -> Outcome {
+        let request = &self.requests[index];
         let mut attempts = Vec::new();
         let mut asks_cargo = false;
         let activity = Activity::next();
@@ -194,7 +256,7 @@ impl<'b> Batch<'b> {
                     asks_cargo = true;
                     continue;
                 }
-                match self.try_place(request, &place, activity) {
+                match self.try_place(index, &place, activity) {
                     Ok(fetched) => {
                         let duration_ms = started.elapsed().as_millis() as u64;
                         let size_bytes = fetched.size_bytes;
@@ -214,14 +276,10 @@ impl<'b> Batch<'b> {
         Some(Err(error))
     }
 
-    fn try_place(
-        &self,
-        request: &FetchRequest,
-        place: &Place,
-        activity: Activity,
-    ) -> Result<Fetched, FetchError> {
-        let wanted = Wanted { request, destination: self.destination, activity, events: self.events };
+    fn try_place(&self, index: usize, place: &Place, activity: Activity) -> Result<Fetched, FetchError> {
+        let wanted = self.wanted(index, activity);
         let config = &self.fetcher.config;
+        config.check_cancel()?;
         match place {
             Place::File(path) => transfer::copy_file(&wanted, path),
             Place::Web(url) => {
@@ -258,14 +316,13 @@ impl<'b> Batch<'b> {
         let mut size_bytes = 0;
         let mut failed = None;
         for (index, found) in crates::fetch(&self.fetcher.config, &requests, self.events) {
-            let request = &self.requests[index];
-            let wanted = Wanted { request, destination: self.destination, activity, events: self.events };
+            let wanted = self.wanted(index, activity);
             let outcome = found.and_then(|path| transfer::copy_file(&wanted, &path));
             match &outcome {
                 Ok(fetched) => size_bytes += fetched.size_bytes,
                 Err(error) => failed = failed.or(Some(error.reason())),
             }
-            *self.outcome(index) = Some(outcome);
+            self.settle(index, outcome);
         }
         let duration_ms = started.elapsed().as_millis() as u64;
         self.events.emit(match failed {
@@ -274,44 +331,50 @@ impl<'b> Batch<'b> {
         });
     }
 
+    /// Suite and path of a package that every mirror says it does not have.
+    fn gone(&self, index: usize, error: &FetchError) -> Option<(String, String)> {
+        let [url] = self.requests[index].urls.as_slice() else { return None };
+        match Source::parse(url) {
+            Ok(Source::Debian { suite, path }) if path.ends_with(".deb") && error.is_absent() => {
+                Some((suite, path))
+            }
+            _ => None,
+        }
+    }
+
     /// Says for packages that are gone what the mirrors offer now.
     fn explain_gone_packages(&self) {
-        let mut gone: BTreeMap<usize, (String, String)> = BTreeMap::new();
-        for (index, request) in self.requests.iter().enumerate() {
-            if let (Some(Err(error)), [url]) = (&*self.outcome(index), request.urls.as_slice())
-                && let Ok(Source::Debian { suite, path }) = Source::parse(url)
-                && path.ends_with(".deb")
-                && error.is_absent()
-            {
-                gone.insert(index, (suite, path));
-            }
-        }
-        let packages: Vec<(String, String)> = gone.values().cloned().collect();
+        let gone: Vec<(usize, (String, String))> = (0..self.requests.len())
+            .filter_map(|index| match &*self.outcome(index) {
+                Some(Err(error)) => Some((index, self.gone(index, error)?)),
+                _ => None,
+            })
+            .collect();
+        let packages: Vec<(String, String)> = gone.iter().map(|(_, package)| package.clone()).collect();
         let errors = debian::gone::describe(self.fetcher, &packages, self.events);
-        for (index, error) in gone.keys().zip(errors) {
-            *self.outcome(*index) = Some(Err(error));
+        for ((index, _), error) in gone.into_iter().zip(errors) {
+            self.settle(index, Err(error));
         }
     }
 
     fn finish(self) -> Vec<Result<Fetched, FetchError>> {
-        let requests = self.requests;
-        let outcomes = self
-            .outcomes
-            .into_iter()
-            .map(|outcome| outcome.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner));
-        let none = |request: &FetchRequest| FetchError::BadUrl {
-            url: request.urls.join(" "),
-            reason: "no address is given".to_owned(),
-        };
-        outcomes
-            .zip(requests)
-            .map(|(outcome, request)| outcome.unwrap_or_else(|| Err(none(request))))
-            .collect()
+        let outcomes = self.outcomes.into_iter().map(|outcome| {
+            let outcome = outcome.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+            outcome.expect("every request was settled: transferred, asked of cargo, or refused")
+        });
+        outcomes.collect()
     }
+}
+
+fn no_address(name: &str) -> FetchError {
+    FetchError::BadUrl { url: name.to_owned(), reason: "no address is given".to_owned() }
 }
 
 /// One error for several attempts: the only one as it is, "not there" only if every place said so.
 fn combine(url: &str, mut attempts: Vec<FetchError>) -> FetchError {
+    if let Some(cancelled) = attempts.iter().position(|error| matches!(error, FetchError::Cancelled)) {
+        return attempts.swap_remove(cancelled);
+    }
     if attempts.len() > 1 && !attempts.iter().all(FetchError::is_absent) {
         let reasons: Vec<String> = attempts.iter().map(|error| format!("  {}", error.reason())).collect();
         return FetchError::NoPlace {
@@ -320,10 +383,7 @@ fn combine(url: &str, mut attempts: Vec<FetchError>) -> FetchError {
             attempts: reasons.join("\n"),
         };
     }
-    attempts.pop().unwrap_or_else(|| FetchError::BadUrl {
-        url: url.to_owned(),
-        reason: "no address is given".to_owned(),
-    })
+    attempts.pop().unwrap_or_else(|| no_address(url))
 }
 
 /// Hashes a file.

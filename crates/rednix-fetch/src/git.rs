@@ -100,9 +100,11 @@ impl Fetcher {
         reference: &str,
         before: Option<&str>,
     ) -> Result<String, FetchError> {
+        if is_rev(reference) {
+            return Ok(reference.to_owned());
+        }
         let checkout = Checkout::new(&self.config, url)?;
         match before {
-            None if is_rev(reference) => Ok(reference.to_owned()),
             None => checkout.resolve(reference),
             Some(date) => checkout.resolve_before(reference, date),
         }
@@ -196,7 +198,7 @@ impl<'c> Checkout<'c> {
     }
 
     fn expect(&self, operation: &'static str, command: Command) -> Result<Finished, FetchError> {
-        let finished = process::run(command)?;
+        let finished = process::run(self.config, command)?;
         if finished.is_success {
             Ok(finished)
         } else {
@@ -360,7 +362,7 @@ impl<'c> Checkout<'c> {
     }
 
     fn resolve_before(&self, reference: &str, date: &str) -> Result<String, FetchError> {
-        let tip = if is_rev(reference) { reference.to_owned() } else { self.resolve(reference)? };
+        let tip = self.resolve(reference)?;
         // History alone, without trees and files, where the server can leave them out.
         self.fetch(&["--filter=tree:0"], &[&tip])?;
         let before = format!("--before={date}");

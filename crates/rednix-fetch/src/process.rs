@@ -6,6 +6,7 @@ use std::io::{self, Read};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::config::FetchConfig;
 use crate::error::FetchError;
 use crate::limits;
 
@@ -29,7 +30,8 @@ impl Finished {
 }
 
 /// Runs a program to its end. A program that cannot be started is an error, one that fails is not.
-pub fn run(mut command: Command) -> Result<Finished, FetchError> {
+pub fn run(config: &FetchConfig, mut command: Command) -> Result<Finished, FetchError> {
+    config.check_cancel()?;
     let program = command.get_program().to_string_lossy().into_owned();
     let wrap = |source: io::Error| FetchError::Program { program: program.clone(), source };
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -43,7 +45,7 @@ pub fn run(mut command: Command) -> Result<Finished, FetchError> {
         let status = loop {
             match child.try_wait().map_err(wrap)? {
                 Some(status) => break Some(status),
-                None if Instant::now() > deadline => {
+                None if Instant::now() > deadline || config.check_cancel().is_err() => {
                     let _ = child.kill();
                     let _ = child.wait();
                     break None;
@@ -52,6 +54,7 @@ pub fn run(mut command: Command) -> Result<Finished, FetchError> {
             }
             pause = (pause * 2).min(Duration::from_millis(20));
         };
+        config.check_cancel()?;
         let stdout = stdout.join().unwrap_or_default();
         let mut stderr = String::from_utf8_lossy(&stderr.join().unwrap_or_default()).into_owned();
         if status.is_none() {
@@ -86,11 +89,12 @@ mod tests {
     fn outputs_and_failures() {
         let mut command = Command::new("sh");
         command.args(["-c", "echo out; echo one >&2; echo >&2; echo two >&2; exit 3"]);
-        let finished = run(command).unwrap();
+        let finished = run(&FetchConfig::new("/cache"), command).unwrap();
         assert!(!finished.is_success);
         assert_eq!(finished.stdout, b"out\n");
         assert_eq!(finished.last_words(), "one\n  two");
-        let error = run(Command::new("/absent/program")).unwrap_err().to_string();
+        let error =
+            run(&FetchConfig::new("/cache"), Command::new("/absent/program")).unwrap_err().to_string();
         assert!(error.contains("cannot run `/absent/program`"), "{error}");
     }
 }

@@ -232,6 +232,7 @@ impl Partial {
         let mut progress = Progress { wanted, last: Instant::now() };
         let mut buffer = vec![0; limits::BUFFER_BYTES];
         loop {
+            fetcher.config.check_cancel()?;
             let count = download.read(&mut buffer)?;
             if count == 0 {
                 break;

@@ -24,6 +24,8 @@ pub const STATEMENTS_MAX: usize = 64;
 pub const DATABASE_WAIT_MS: u64 = 600_000;
 /// Write-ahead pages gathered before they go into the database file.
 pub const WAL_PAGES: u32 = 4000;
+/// Size the write-ahead log is cut back to after a large transaction.
+pub const WAL_BYTES_KEPT: i64 = 32 << 20;
 /// Trees whose archive is no larger are held in memory while they are added, and read only once.
 pub const ADD_IN_MEMORY_BYTES: u64 = 32 << 20;
 /// Between two attempts to lock what another process holds, milliseconds.

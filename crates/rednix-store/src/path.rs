@@ -404,6 +404,14 @@ mod tests {
         }
 
         #[test]
+        fn any_content_address_is_read_or_refused(text in "(text:|fixed:)?(r:|git:)?(sha256:|md5:)?[0-9a-z]{0,60}") {
+            if let Ok((method, hash)) = parse_content_address(&text) {
+                prop_assert_eq!(parse_content_address(&content_address(method, &hash)).unwrap(), (method, hash));
+            }
+            let _ = ContentMethod::parse_with_algorithm(&text);
+        }
+
+        #[test]
         fn order_is_the_basenames(a in "[0-9a-d]{32}-[a-z.]{1,5}", b in "[0-9a-d]{32}-[a-z.]{1,5}") {
             if let (Ok(x), Ok(y)) = (StorePath::from_basename(&a), StorePath::from_basename(&b)) {
                 prop_assert_eq!(x.cmp(&y), a.as_bytes().cmp(b.as_bytes()));

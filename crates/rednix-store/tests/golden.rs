@@ -1,16 +1,21 @@
 //! The conformance suite's golden paths: derivations put together by hand must get the names the peer gave them.
 //! The suite lies beside the repository; without it these tests say that they were skipped.
 
+mod common;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
+use common::skipped;
 use rednix_store::Result;
 use rednix_store::derivation::{
-    Derivation, DerivationHash, DerivationHashes, Output, hash_modulo, placeholder, upstream_placeholder,
+    Derivation, DerivationHash, DerivationHashes, Output, hash_modulo, hash_modulo_masked, placeholder,
+    resolve_inputs, scratch_output_path, upstream_placeholder,
 };
 use rednix_store::hash::{Hash, HashAlgorithm};
 use rednix_store::nar::{self, Tree};
 use rednix_store::path::{ContentMethod, StorePath, fixed_output_path, output_name, text_path};
+use rednix_store::store::name_by_contents;
 
 const HELLO_SRI: &str = "sha256-LPJNul+wow4m6DsqxbninhsWHlwfp0JecwQzYpOLmCQ=";
 const HELLO_HEX: &str = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824";
@@ -292,7 +297,7 @@ fn text_cases(world: &mut World, tree: &Tree) -> Result<()> {
 fn every_kind_of_path_is_the_peers() {
     let folder = match golden_folder() {
         Ok(folder) => folder,
-        Err(reason) => return println!("skipped: {reason}"),
+        Err(reason) => return skipped(&reason),
     };
     let golden = std::fs::read_to_string(folder.join("paths.txt")).unwrap();
     let golden: BTreeMap<&str, &str> = golden.lines().filter_map(|line| line.split_once(' ')).collect();
@@ -316,7 +321,7 @@ fn every_kind_of_path_is_the_peers() {
 fn the_suites_source_tree_hashes_as_in_memory() {
     let folder = match golden_folder() {
         Ok(folder) => folder,
-        Err(reason) => return println!("skipped: {reason}"),
+        Err(reason) => return skipped(&reason),
     };
     // A checkout without symbolic links holds the link's target as a file's text.
     let real_link = folder.join("tree/link").is_symlink();
@@ -328,4 +333,80 @@ fn the_suites_source_tree_hashes_as_in_memory() {
     let (hash, size) = nar::hash_path(folder.join("tree"), HashAlgorithm::Sha256).unwrap();
     assert_eq!((hash, size), tree.hash(HashAlgorithm::Sha256).unwrap());
     assert_eq!(output_name("x", "out"), "x");
+}
+
+/// A floating derivation, one that uses it input-addressed and one that uses it floating: paths, resolved
+/// derivations and realisations as C++ Nix 2.34.8 gave them when it built these.
+#[test]
+fn content_addressed_derivations_are_the_peers() {
+    let floating = Output::Floating { method: ContentMethod::Recursive, algorithm: HashAlgorithm::Sha256 };
+    let mut world = World::default();
+    let mut ca = base("ca", &["out"]);
+    ca.outputs.insert("out".into(), floating.clone());
+    ca.arguments = vec![b"-c".to_vec(), b"echo hello $out > $out".to_vec()];
+    set(&mut ca, "outputHashMode", "recursive");
+    set(&mut ca, "outputHashAlgo", "sha256");
+    let (ca_path, ca) = world.finish(ca);
+    assert_eq!(ca_path.basename(), "yf0vkknrrbwj6qn0qv5zzrrmf32njfjl-ca.drv");
+    let realisation = |world: &World, derivation: &Derivation| {
+        hash_modulo_masked(derivation, &mut |path| Ok(world.known(path))).unwrap().hash().to_hex()
+    };
+    let expected = "fe3702290ed912772dab2ce34278dc5525d147e8475c256d0fa7ae7091fc04b0";
+    assert_eq!(realisation(&world, &ca), expected);
+
+    // The output mentions itself, under whatever name it was built.
+    let folder = tempfile::tempdir().unwrap();
+    let built = folder.path().join("built");
+    let built_as = scratch_output_path(&ca_path, "out").unwrap();
+    let name = |text: String, built_as: &StorePath, name: &str, references: &BTreeSet<StorePath>| {
+        std::fs::write(&built, text).unwrap();
+        let (method, algorithm) = (ContentMethod::Recursive, HashAlgorithm::Sha256);
+        name_by_contents(&built, built_as, name, method, algorithm, references).unwrap()
+    };
+    let ca_out = name(format!("hello {built_as}\n"), &built_as, "ca", &BTreeSet::from([built_as.clone()]));
+    assert_eq!(ca_out.path.basename(), "42c3y7m3bpwxw8wj0h5igv8p3sgv4z5p-ca");
+    let expected = "fixed:r:sha256:0x4dvqhlcs6kwi2wkfd10aa2g6qksj79jcac7vsbspl72yf8qhd0";
+    assert_eq!(ca_out.content_address, expected);
+
+    let script = format!("read x < {}; echo uses $x > $out", upstream_placeholder(&ca_path, "out"));
+    let user = |name: &str| {
+        let mut user = base(name, &["out"]);
+        user.arguments = vec![b"-c".to_vec(), script.clone().into_bytes()];
+        needs(&mut user, &ca_path, &["out"]);
+        user
+    };
+    let resolve = |derivation: &Derivation| {
+        resolve_inputs(derivation, &mut |_, _| Ok(Some(ca_out.path.clone()))).unwrap().unwrap()
+    };
+    let (path, uses) = world.finish(user("usesca"));
+    assert_eq!(path.basename(), "ix6xyj6kwh7qk1cig07c5fbm5k3skn0a-usesca.drv");
+    let resolved = resolve(&uses);
+    assert_eq!(resolved.store_path().unwrap().basename(), "nn09j1wvpmcchwgyvpvw9jigb296fwsl-usesca.drv");
+    assert_eq!(resolved.output_path("out").unwrap().basename(), "19makadh9280hw4v1gh9xmz034bm40mx-usesca");
+    let known = [realisation(&world, &resolved), realisation(&world, &uses)];
+    let expected = [
+        "a25c1980fb7eda6ba92fae4cc85f872d1aa8a86425db1f5e6be1166038bc1a94",
+        "3c5e6fb76b1b8f2b6fd3592f8c47ca9ca8759cff2a5b5ed959888b17a64bf386",
+    ];
+    assert_eq!(known, expected);
+
+    let mut user = user("usesca-ca");
+    user.outputs.insert("out".into(), floating);
+    set(&mut user, "outputHashMode", "recursive");
+    set(&mut user, "outputHashAlgo", "sha256");
+    let (path, uses) = world.finish(user);
+    assert_eq!(path.basename(), "bd0dvncm26kg1jgc6x8ilfybjiri0a1j-usesca-ca.drv");
+    let resolved = resolve(&uses);
+    let resolved_path = resolved.store_path().unwrap();
+    assert_eq!(resolved_path.basename(), "8074g53h78ir1w90l7gkfyyx7laidqrd-usesca-ca.drv");
+    let built_as = scratch_output_path(&resolved_path, "out").unwrap();
+    let references = BTreeSet::from([ca_out.path.clone()]);
+    let out = name(format!("uses hello {}\n", ca_out.path), &built_as, "usesca-ca", &references);
+    assert_eq!(out.path.basename(), "hpdmbpvd7b1n3cka6nwfaw3zn8f6acsp-usesca-ca");
+    let known = [realisation(&world, &resolved), realisation(&world, &uses)];
+    let expected = [
+        "45097544c7d76cfadafe9783dc5f021fda5c8dde213d89e25e99eedb4f870509",
+        "ba8c680b369cb5c47011e5b552b8849be80342ec24dfef772c775913472fbf5e",
+    ];
+    assert_eq!(known, expected);
 }

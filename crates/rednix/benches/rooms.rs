@@ -70,7 +70,7 @@ fn unpacking(scratch: &Path) {
     let size = deb.metadata().map(|m| m.len()).unwrap_or(0);
     let name = deb.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let name = name.split_once('-').map_or(name.as_str(), |(_, n)| n).to_owned();
-    let attributes = json!({ "src": deb });
+    let attributes = json!({ "formatVersion": 1, "src": deb });
     measure(&format!("unpacking {name}"), size, |run| {
         rednix_fetch::unpack_deb(&attributes, &scratch.join(format!("deb-{run}"))).expect("the package unpacks");
     });
@@ -92,6 +92,7 @@ fn image_writing(scratch: &Path) {
         std::fs::write(stage.join(format!("usr/share/data/{number}")), bytes).expect("files can be written");
     }
     let attributes = json!({
+        "formatVersion": 1,
         "name": "bench-image",
         "config": { "general": { "filesystem_size": 1024 } },
         "packages": [{ "name": "data", "path": stage }],
@@ -99,7 +100,7 @@ fn image_writing(scratch: &Path) {
         "initfs": null,
     });
     measure("writing a 1 GiB image with 256 MiB of files", 256 << 20, |run| {
-        rednix_image::image(&attributes, &scratch.join(format!("image-{run}"))).expect("the image can be written");
+        rednix_image::builtin::image(&attributes, &scratch.join(format!("image-{run}"))).expect("the image can be written");
     });
 }
 

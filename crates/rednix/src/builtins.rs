@@ -27,6 +27,6 @@ pub fn registry() -> Builtins {
         .register("rednix-unpack", one(rednix_fetch::unpack))
         .register("rednix-vendor", one(rednix_fetch::vendor))
         .register("rednix-tree", one(rednix_fetch::tree))
-        .register("rednix-initfs", one(rednix_image::initfs))
-        .register("rednix-image", one(rednix_image::image))
+        .register("rednix-initfs", one(rednix_image::builtin::initfs))
+        .register("rednix-image", one(rednix_image::builtin::image))
 }

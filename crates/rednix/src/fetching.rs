@@ -52,7 +52,7 @@ impl Sources {
             files.push(rednix_fetch::FetchRequest {
                 urls: request.urls(),
                 file_name: name,
-                hash: (request.method == ContentMethod::Flat).then(|| request.hash.clone()),
+                hash: (request.method == ContentMethod::Flat).then_some(request.hash),
                 size_bytes: request.size_bytes(),
             });
         }

@@ -77,7 +77,7 @@ impl Session {
         config.offline = self.global.offline;
         let sources = Arc::new(Sources::new(self.fetcher(), &self.global.borrow_from));
         let cancel = interrupt::token()?;
-        let builder = Builder::new(
+        let builder = Builder::local(
             self.store()?,
             sources.clone(),
             builtins::registry(),
@@ -92,7 +92,13 @@ impl Session {
     pub fn build(&self, wanted: &[Wanted]) -> Result<Vec<StorePath>, Failure> {
         let (builder, sources, cancel) = self.builder()?;
         let requests: Vec<rednix_build::Wanted> =
-            wanted.iter().map(|w| rednix_build::Wanted::output(&w.derivation, &w.output)).collect();
+            wanted
+                .iter()
+                .map(|w| rednix_build::Wanted {
+                    derivation: w.derivation.clone(),
+                    outputs: [w.output.clone()].into(),
+                })
+                .collect();
         let built = builder.build(&requests).map_err(|errors| build_failure(&errors, &sources, &cancel))?;
         wanted
             .iter()

@@ -1,11 +1,13 @@
 //! The world an evaluation sees: this machine's files and environment, and the store. Derivations are
 //! gathered and written in one transaction when the evaluation is over.
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::Arc;
 
-use rednix_eval::world::{AddPath, FileKind, World, WorldError, WorldResult};
+use rednix_eval::{AddPath, FileKind, World, WorldError, WorldResult};
 use rednix_events::{Event, Events};
 use rednix_store::derivation::Derivation;
 use rednix_store::hash::HashAlgorithm;
@@ -14,25 +16,30 @@ use rednix_store::store::{Source, Store};
 
 use crate::failure::chain;
 
+/// Clones share what is gathered: one goes into the evaluator, the other flushes.
+#[derive(Clone)]
 pub struct StoreWorld {
     store: Arc<Store>,
     events: Events,
-    /// Whether expressions may look at environment variables and the clock.
-    pub impure: bool,
+    gathered: Rc<RefCell<Gathered>>,
+}
+
+#[derive(Default)]
+struct Gathered {
     pending: Vec<Derivation>,
     known: BTreeSet<StorePath>,
 }
 
 impl StoreWorld {
     pub fn new(store: Arc<Store>, events: Events) -> StoreWorld {
-        StoreWorld { store, events, impure: true, pending: Vec::new(), known: BTreeSet::new() }
+        StoreWorld { store, events, gathered: Rc::default() }
     }
 
     /// Writes what is gathered. Later calls write only what came since.
-    pub fn flush(&mut self) -> Result<(), rednix_store::Error> {
-        if !self.pending.is_empty() {
-            self.store.write_derivations(&self.pending)?;
-            self.pending.clear();
+    pub fn flush(&self) -> Result<(), rednix_store::Error> {
+        let pending = std::mem::take(&mut self.gathered.borrow_mut().pending);
+        if !pending.is_empty() {
+            self.store.write_derivations(&pending)?;
         }
         Ok(())
     }
@@ -100,9 +107,6 @@ impl World for StoreWorld {
 
     fn environment(&mut self, name: &[u8]) -> Option<Vec<u8>> {
         use std::os::unix::ffi::{OsStrExt, OsStringExt};
-        if !self.impure {
-            return None;
-        }
         std::env::var_os(std::ffi::OsStr::from_bytes(name)).map(OsStringExt::into_vec)
     }
 
@@ -130,8 +134,9 @@ impl World for StoreWorld {
     }
 
     fn write_derivation(&mut self, path: &StorePath, derivation: &Derivation, _: &[u8]) -> WorldResult<()> {
-        if self.known.insert(path.clone()) {
-            self.pending.push(derivation.clone());
+        let mut gathered = self.gathered.borrow_mut();
+        if gathered.known.insert(path.clone()) {
+            gathered.pending.push(derivation.clone());
         }
         Ok(())
     }
@@ -165,7 +170,7 @@ impl World for StoreWorld {
     }
 
     fn is_valid(&mut self, path: &StorePath) -> WorldResult<bool> {
-        Ok(self.known.contains(path) || self.store.is_valid(path).map_err(store_error)?)
+        Ok(self.gathered.borrow().known.contains(path) || self.store.is_valid(path).map_err(store_error)?)
     }
 
     fn current_system(&self) -> String {
@@ -174,7 +179,7 @@ impl World for StoreWorld {
 
     fn current_time(&self) -> Option<i64> {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).ok()?;
-        self.impure.then_some(now.as_secs() as i64)
+        Some(now.as_secs() as i64)
     }
 
     fn message(&mut self, text: &str) {

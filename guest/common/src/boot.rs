@@ -324,3 +324,6 @@ fn write_environment<R: BlockReader>(
     }
     Ok(String::from_utf8_lossy(writer.as_bytes()).into_owned())
 }
+
+#[cfg(test)]
+mod tests;

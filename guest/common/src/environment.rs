@@ -73,6 +73,30 @@ impl<'a> Environment<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn any_block_is_read_without_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let environment = Environment(&bytes);
+            for (key, _) in environment.pairs() {
+                prop_assert!(environment.get(key).is_some());
+                let _ = (environment.number(key), environment.uuid(key));
+            }
+        }
+
+        #[test]
+        fn what_is_written_is_read(numbers in prop::collection::btree_map("[A-Z_]{1,20}", any::<u64>(), 0..20)) {
+            let mut writer = EnvironmentWriter::default();
+            for (key, number) in &numbers {
+                prop_assert!(writer.number(key, *number).is_ok());
+            }
+            let environment = Environment(writer.as_bytes());
+            for (key, number) in &numbers {
+                prop_assert_eq!(environment.number(key), Some(*number));
+            }
+        }
+    }
 
     #[test]
     fn written_and_read() {

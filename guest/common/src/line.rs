@@ -78,6 +78,30 @@ impl LineEditor {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn the_screen_shows_what_the_line_will_be(bytes in prop::collection::vec(prop_oneof![b' '..=b'~', Just(0x7f), Just(0x15), Just(0x1b), any::<u8>()], 0..80)) {
+            let mut editor = LineEditor::default();
+            let mut shown = Vec::new();
+            for byte in bytes {
+                match editor.feed(byte) {
+                    Typed::EchoByte(byte) => shown.push(byte),
+                    Typed::Erase(count) => {
+                        prop_assert!(count <= shown.len());
+                        shown.truncate(shown.len() - count);
+                    }
+                    Typed::Line(line) => {
+                        prop_assert_eq!(line.as_bytes(), &shown[..]);
+                        shown.clear();
+                    }
+                    Typed::Interrupted => shown.clear(),
+                    Typed::Echo(_) => {}
+                }
+            }
+        }
+    }
 
     /// Lines that bytes give, and what a terminal shows.
     fn typed(bytes: &[u8]) -> (Vec<String>, String) {

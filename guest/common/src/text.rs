@@ -117,6 +117,17 @@ impl fmt::Display for Printable<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn any_text_is_parsed_without_panic(text in ".{0,70}|[0-9a-fA-F-]{30,66}") {
+            let _ = (parse_hex(&text), parse_number(&text), parse_digest(&text));
+            if let Some(uuid) = Uuid::parse(&text) {
+                prop_assert_eq!(std::format!("{}", uuid), text.to_ascii_lowercase());
+            }
+        }
+    }
 
     #[test]
     fn numbers() {

@@ -14,6 +14,7 @@ mod uefi;
 use core::panic::PanicInfo;
 
 use redox_boot::boot::{self, FirmwareInfo, Live};
+use redox_boot::redoxfs::FileSystemError;
 use redox_boot::text::Uuid;
 
 use crate::firmware::say;
@@ -36,8 +37,12 @@ fn start(image: Handle) -> Status {
     }
     let mut file_system = match disk::find_file_system(image) {
         Ok(file_system) => file_system,
+        Err(FileSystemError::NotFound { .. }) => {
+            say(format_args!("error: no disk has a RedoxFS at the start of a partition or at 2 MiB"));
+            return Status::NOT_FOUND;
+        }
         Err(error) => {
-            say(format_args!("error: {error} of any disk"));
+            say(format_args!("error: {error}"));
             return Status::NOT_FOUND;
         }
     };

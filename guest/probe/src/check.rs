@@ -121,10 +121,14 @@ fn compare<R: BlockReader>(
             report.bytes += node.size;
             if node.size != size {
                 report.differs("wrong size", &path);
-            } else if hash(file_system, node)? != sha256 {
-                report.differs("wrong contents", &path);
-            } else if node.permissions() != mode & 0o7777 {
-                report.differs("wrong mode", &path);
+                return Ok(());
+            }
+            match hash(file_system, node) {
+                Ok(found) if found != sha256 => report.differs("wrong contents", &path),
+                Ok(_) if node.permissions() != mode & 0o7777 => report.differs("wrong mode", &path),
+                Ok(_) => {}
+                Err(CheckError::FileSystem(error)) => report.differs(&alloc::format!("{error}"), &path),
+                Err(error) => return Err(error),
             }
         }
         (NodeKind::Symlink, Some(Entry::Link { target, .. })) => {
@@ -137,23 +141,32 @@ fn compare<R: BlockReader>(
     Ok(())
 }
 
-/// Prints the hash of every file below a directory.
+/// Prints the hash of every file below a directory, and how many could not be read.
 pub fn sum_all<R: BlockReader>(
     file_system: &mut FileSystem<R>,
     start: &Node,
     prefix: &str,
-) -> Result<(), CheckError> {
+) -> Result<usize, CheckError> {
     let mut path: Vec<u8> = Vec::new();
+    let mut unreadable = 0;
     file_system.walk(start, &mut |visit| {
-        if visit.node.kind() == NodeKind::File {
-            path.clear();
-            path.extend_from_slice(prefix.as_bytes());
-            path.extend_from_slice(visit.path);
-            print_sum(&hash(visit.file_system, visit.node)?, &path);
+        if visit.node.kind() != NodeKind::File {
+            return Ok(());
+        }
+        path.clear();
+        path.extend_from_slice(prefix.as_bytes());
+        path.extend_from_slice(visit.path);
+        match hash(visit.file_system, visit.node) {
+            Ok(digest) => print_sum(&digest, &path),
+            Err(CheckError::FileSystem(error)) => {
+                unreadable += 1;
+                say!("sum: {}: {error}", redox_boot::text::Printable(&path));
+            }
+            Err(error) => return Err(error),
         }
         Ok::<(), CheckError>(())
     })?;
-    Ok(())
+    Ok(unreadable)
 }
 
 pub fn print_sum(digest: &[u8; 32], path: &[u8]) {

@@ -27,10 +27,6 @@ pub struct Session {
     pub failed: bool,
 }
 
-/// Statuses Redox's own tests use, as the values that give them: 51 for success, 53 for failure.
-const EXIT_SUCCESS: u32 = 25;
-const EXIT_FAILURE: u32 = 26;
-
 const HELP: &str = "\
 help          this text
 ls [DIR]      names in a directory
@@ -146,7 +142,10 @@ impl Session {
             }
             NodeKind::Directory => {
                 let prefix = if shown.is_empty() { String::new() } else { alloc::format!("{shown}/") };
-                check::sum_all(files, &node, &prefix).map_err(words)
+                match check::sum_all(files, &node, &prefix).map_err(words)? {
+                    0 => Ok(()),
+                    count => Err(alloc::format!("{count} files cannot be read")),
+                }
             }
             _ => Err(alloc::format!("`{path}` has no contents")),
         }
@@ -179,8 +178,8 @@ impl Session {
 
     fn exit(&self, argument: &str) -> Outcome {
         let value = match argument {
-            "" if self.failed => EXIT_FAILURE,
-            "" => EXIT_SUCCESS,
+            "" if self.failed => power::EXIT_FAILURE,
+            "" => power::EXIT_SUCCESS,
             text => parse_number(text)
                 .and_then(|number| u32::try_from(number).ok())
                 .ok_or_else(|| alloc::format!("`{text}` is not a number"))?,

@@ -20,7 +20,6 @@ static PORT: Port = Port(UnsafeCell::new(None));
 /// A pressed Ctrl-C.
 const INTERRUPT: u8 = 0x03;
 
-#[expect(clippy::mut_from_ref, reason = "the port is a device, not memory")]
 fn port() -> &'static mut SerialPort<SerialPorts> {
     // SAFETY: see `Port`; the reference lives no longer than one call of this module's functions.
     let port = unsafe { &mut *PORT.0.get() };

@@ -8,7 +8,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use redox_boot::protocol::PHYSICAL_OFFSET;
 
 use crate::console::say;
-use crate::cpu;
+use crate::{cpu, power};
 
 /// Null, 64-bit code, data.
 static SEGMENTS: [u64; 3] = [0, 0x00AF_9A00_0000_FFFF, 0x00CF_9200_0000_FFFF];
@@ -127,7 +127,7 @@ extern "C" fn report_exception(frame: &Frame) -> ! {
     for (name, value) in REGISTER_NAMES.iter().zip(frame.registers).rev() {
         say!("  {name:3} {value:#018x}");
     }
-    cpu::halt()
+    power::stop_failed()
 }
 
 /// Loads own segments and the interrupt table, and starts the timer where there is a local APIC.

@@ -149,5 +149,5 @@ fn run_script(session: &mut Session) {
 #[panic_handler]
 fn panic(information: &PanicInfo<'_>) -> ! {
     say!("\nprobe: {information}");
-    cpu::halt()
+    power::stop_failed()
 }

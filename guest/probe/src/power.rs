@@ -9,6 +9,10 @@ use crate::memory::Physical;
 /// Port of QEMU's `isa-debug-exit` where Redox's own tests have it: value v ends QEMU with status 2v+1.
 const DEBUG_EXIT_PORT: u16 = 0x501;
 
+/// Statuses Redox's own tests use, as the values that give them: 51 for success, 53 for failure.
+pub const EXIT_SUCCESS: u32 = 25;
+pub const EXIT_FAILURE: u32 = 26;
+
 /// Where QEMU's machines have their power management, tried when ACPI says nothing.
 const USUAL_CONTROL_PORTS: [u16; 2] = [0x604, 0xB004];
 const USUAL_OFF: u16 = 0x2000;
@@ -51,6 +55,13 @@ pub fn exit(value: u32, root: Option<&[u8]>) -> ! {
     unsafe { cpu::write_port_u32(DEBUG_EXIT_PORT, value) };
     say!("exit: no isa-debug-exit at port {DEBUG_EXIT_PORT:#x}; switching off instead");
     off(root)
+}
+
+/// Stops after a fault: ends an emulator with the status of a failure, and just stops elsewhere.
+pub fn stop_failed() -> ! {
+    // SAFETY: the last thing this kernel does.
+    unsafe { cpu::write_port_u32(DEBUG_EXIT_PORT, EXIT_FAILURE) };
+    cpu::halt()
 }
 
 /// Restarts the machine.

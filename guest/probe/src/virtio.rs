@@ -37,7 +37,7 @@ pub struct Ring {
 impl Ring {
     /// A ring in the layout that old devices demand and new ones accept: descriptors, available, page border, used.
     pub fn new(size: u16) -> Option<Ring> {
-        if !size.is_power_of_two() || size > RING_MAX || size < 4 {
+        if !size.is_power_of_two() || !(4..=RING_MAX).contains(&size) {
             return None;
         }
         let bytes = used_offset(size) + (6 + 8 * usize::from(size)).next_multiple_of(BLOCK_BYTES);

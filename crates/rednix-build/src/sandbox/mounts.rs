@@ -56,8 +56,7 @@ pub fn enter_root(spec: &SandboxSpec) -> Setup<()> {
         at("create folder", name, fs::create_dir(work.join(name)))?;
     }
     mount_root(spec, work, &root)?;
-    bind(spec.store_folder.as_path(), &root.join("nix/store"), HARMLESS)?;
-    mount_inputs(&spec.inputs, work, &root.join("nix/store"))?;
+    mount_store(spec, work, &root.join("nix/store"))?;
     bind(spec.build_folder.as_path(), &root.join("build"), HARMLESS)?;
     bind(spec.temporary_folder.as_path(), &root.join("tmp"), HARMLESS)?;
     mount_devices(&root.join("dev"))?;
@@ -134,6 +133,61 @@ fn locked_flags(path: &Path) -> Setup<MountFlags> {
     Ok(present.fold(MountFlags::empty(), |flags, (_, flag)| flags | *flag))
 }
 
+/// Mounts the store: inputs read only, outputs written to the store folder on disk.
+///
+/// Each input needs a mount point. Making and removing hundreds of them on disk takes longer than all the
+/// rest, so they are in memory, and the store folder is laid over them; where the kernel refuses that, they
+/// are on disk after all.
+fn mount_store(spec: &SandboxSpec, work: &Path, store: &Path) -> Setup<()> {
+    let points = work.join("points");
+    at("create folder", &points, fs::create_dir(&points))?;
+    make_mount_points(&spec.inputs, &points)?;
+    if overlay_store(spec, work).is_err() {
+        bind(spec.store_folder.as_path(), store, HARMLESS)?;
+        make_mount_points(&spec.inputs, store)?;
+    } else {
+        at("move mount", store, rustix::mount::mount_move(work.join("store"), store))?;
+    }
+    mount_inputs(&spec.inputs, work, store)
+}
+
+/// Lays the store folder over the mount points, at `<work>/store`.
+fn overlay_store(spec: &SandboxSpec, work: &Path) -> Setup<()> {
+    let target = work.join("store");
+    at("create folder", &target, fs::create_dir(&target))?;
+    // Short links again: the options know no quoting.
+    at("change folder", work, rustix::process::chdir(work))?;
+    at("link folder", "upper", symlink(spec.store_folder.as_path(), "upper"))?;
+    at("link folder", "aside", symlink(spec.aside_folder.as_path(), "aside"))?;
+    let mut options = "lowerdir=points,upperdir=upper,workdir=aside".to_owned();
+    if matches!(spec.confinement, Confinement::User { .. }) {
+        // Without rights over the host, overlay's own marks must be attributes that users may set.
+        options.push_str(",userxattr");
+    }
+    let options = CString::new(options).expect("the options hold no NUL");
+    let mounted = rustix::mount::mount("overlay", &target, "overlay", HARMLESS, options.as_c_str());
+    at("change folder", "/", rustix::process::chdir("/"))?;
+    at("mount overlay", &target, mounted)
+}
+
+/// A mount point per input; for an input that is a link, the link itself.
+fn make_mount_points(inputs: &[Input], folder: &Path) -> Setup<()> {
+    for input in inputs {
+        let host = input.host.as_path();
+        let status = at("find input", host, fs::symlink_metadata(host))?;
+        let target = folder.join(input.name.as_path());
+        if status.is_symlink() {
+            let link = at("read link", host, fs::read_link(host))?;
+            at("create link", &target, symlink(link, &target))?;
+        } else if status.is_dir() {
+            at("create mount point", &target, fs::create_dir(&target))?;
+        } else {
+            at("create mount point", &target, fs::File::create(&target))?;
+        }
+    }
+    Ok(())
+}
+
 /// Makes each input appear in `store`, read only.
 ///
 /// A bind mount takes over the flags of the mount it is made from. So each host folder is bound and made
@@ -145,17 +199,9 @@ fn mount_inputs(inputs: &[Input], work: &Path, store: &Path) -> Setup<()> {
         let (Some(folder), Some(file)) = (host.parent(), host.file_name()) else {
             return at("find input", host, Err(io::Error::from(io::ErrorKind::InvalidInput)));
         };
-        let status = at("find input", host, fs::symlink_metadata(host))?;
         let target = store.join(input.name.as_path());
-        if status.is_symlink() {
-            let link = at("read link", host, fs::read_link(host))?;
-            at("create link", &target, symlink(link, &target))?;
+        if at("find mount point", &target, fs::symlink_metadata(&target))?.is_symlink() {
             continue;
-        }
-        if status.is_dir() {
-            at("create mount point", &target, fs::create_dir(&target))?;
-        } else {
-            at("create mount point", &target, fs::File::create(&target))?;
         }
         if !anchors.contains_key(folder) {
             let anchor = work.join("anchors").join(anchors.len().to_string());

@@ -17,7 +17,19 @@ pub struct Capabilities {
     pub overlay: bool,
 }
 
-/// Tries, in the order of preference, below `folder`, an empty folder the caller removes afterwards.
+impl std::fmt::Display for Capabilities {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let confinement = match self.confinement {
+            Confinement::User { .. } => "in user namespaces",
+            Confinement::Privileged { nested_user: true, .. } => "as root, builders in user namespaces",
+            Confinement::Privileged { nested_user: false, .. } => "as root, without user namespaces",
+        };
+        let root = if self.overlay { "overlay" } else { "hard links" };
+        write!(formatter, "{confinement}, roots composed by {root}")
+    }
+}
+
+/// Tries, in the order of preference, below `folder`, where it leaves nothing.
 pub fn probe(folder: &Path) -> Result<Capabilities, SandboxError> {
     let mut first_error = None;
     for confinement in candidates() {
@@ -66,6 +78,7 @@ fn try_one(folder: &Path, confinement: Confinement, overlay: bool) -> Result<(),
         inputs: Vec::new(),
         build_folder: scratch.path("build").into(),
         store_folder: scratch.path("store").into(),
+        aside_folder: scratch.path("aside").into(),
         temporary_folder: scratch.path("tmp").into(),
         mount_folder: scratch.path("root").into(),
         program: Program::Nothing,
@@ -86,11 +99,11 @@ fn try_one(folder: &Path, confinement: Confinement, overlay: bool) -> Result<(),
 /// Folders of one try, removed when it is over.
 struct ProbeFolders(std::path::PathBuf);
 
-const FOLDERS: [&str; 5] = ["layer", "build", "store", "tmp", "root"];
+const FOLDERS: [&str; 6] = ["layer", "build", "store", "aside", "tmp", "root"];
 
 impl ProbeFolders {
     fn new(folder: &Path) -> std::io::Result<Self> {
-        let probe = ProbeFolders(folder.join("probe"));
+        let probe = ProbeFolders(folder.join(format!("probe-{}", std::process::id())));
         fs::create_dir(&probe.0)?;
         set_mode(&probe.0, 0o700)?;
         for name in FOLDERS {
@@ -106,6 +119,8 @@ impl ProbeFolders {
 
 impl Drop for ProbeFolders {
     fn drop(&mut self) {
+        // What an overlay leaves in its own folder.
+        let _ = fs::remove_dir(self.path("aside/work"));
         for name in FOLDERS {
             let _ = fs::remove_dir(self.path(name));
         }

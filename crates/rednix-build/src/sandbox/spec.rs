@@ -150,8 +150,10 @@ pub struct SandboxSpec {
     pub inputs: Vec<Input>,
     /// Becomes `/build`, writable, the working folder.
     pub build_folder: Bytes,
-    /// Becomes `/nix/store`; the builder creates its outputs in it. Holds mount points of the inputs as well.
+    /// Becomes `/nix/store`; the builder creates its outputs in it.
     pub store_folder: Bytes,
+    /// An empty folder on the same file system for the kernel's own use.
+    pub aside_folder: Bytes,
     /// Becomes `/tmp`.
     pub temporary_folder: Bytes,
     /// An empty folder used as a mount point while the root is put together.

@@ -97,8 +97,10 @@ pub fn become_user(user: u32, group: u32) -> io::Result<()> {
 /// Takes every capability out of the bounding set, so that nothing executed later can have one.
 pub fn drop_bounding_capabilities() {
     for capability in 0..=63 {
-        // SAFETY: prctl with plain integers; numbers the kernel does not know just fail.
-        unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) };
+        // SAFETY: prctl with plain integers; the first number that the kernel does not know fails.
+        if unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) } != 0 {
+            break;
+        }
     }
 }
 

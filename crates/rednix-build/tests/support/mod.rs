@@ -84,15 +84,15 @@ pub fn confinements() -> Result<Vec<Confinement>, String> {
 
 /// The folders of one sandbox.
 pub struct Scratch {
-    pub folder: tempfile::TempDir,
+    pub folder: Folder,
     pub spec: SandboxSpec,
 }
 
 impl Scratch {
     /// A sandbox with the test layer as root which runs `script` in bash.
     pub fn new(confinement: Confinement, script: &str) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        for name in ["build", "store", "tmp", "root"] {
+        let folder = Folder::new();
+        for name in ["build", "store", "aside", "tmp", "root"] {
             std::fs::create_dir(folder.path().join(name)).unwrap();
         }
         let at = |name: &str| Bytes::from(folder.path().join(name));
@@ -102,6 +102,7 @@ impl Scratch {
             inputs: Vec::new(),
             build_folder: at("build"),
             store_folder: at("store"),
+            aside_folder: at("aside"),
             temporary_folder: at("tmp"),
             mount_folder: at("root"),
             program: Program::Execute {
@@ -119,6 +120,37 @@ impl Scratch {
 
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
+    }
+}
+
+/// A temporary folder that goes away whatever is in it: a store's folders are read only, and an overlay
+/// leaves one that cannot be listed; ordinary removal can deal with neither.
+pub struct Folder(tempfile::TempDir);
+
+impl Folder {
+    pub fn new() -> Folder {
+        Folder(tempfile::tempdir().expect("temporary folders can be made"))
+    }
+
+    pub fn below(parent: &Path) -> Folder {
+        Folder(tempfile::tempdir_in(parent).expect("temporary folders can be made"))
+    }
+
+    pub fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    pub fn text(&self) -> &str {
+        self.path().to_str().expect("temporary folders have plain names")
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let Ok(folder) = rednix_store::handle::Dir::open(self.path()) else { return };
+        for entry in folder.entries().unwrap_or_default() {
+            let _ = folder.remove_tree(&entry.name);
+        }
     }
 }
 

@@ -13,6 +13,8 @@ use rednix_store::hash::{Hash, HashAlgorithm};
 use rednix_store::path::{ContentMethod, StorePath};
 use rednix_store::store::{OpenOptions, Source, Store, VerifyOptions};
 
+use super::Folder;
+
 pub const SYSTEM: &str = "x86_64-linux";
 
 /// Bytes by url; what is not there fails.
@@ -58,7 +60,7 @@ pub fn builtins() -> Builtins {
 }
 
 pub struct World {
-    pub folder: tempfile::TempDir,
+    pub folder: Folder,
     pub store: Arc<Store>,
     pub recorder: Arc<Recorder>,
     pub layer: StorePath,
@@ -69,10 +71,10 @@ pub struct World {
 
 impl World {
     pub fn new() -> World {
-        World::at(tempfile::tempdir().unwrap())
+        World::at(Folder::new())
     }
 
-    pub fn at(folder: tempfile::TempDir) -> World {
+    pub fn at(folder: Folder) -> World {
         let store = Arc::new(Store::open(folder.path().join("root"), OpenOptions::default()).unwrap());
         let layer = store.add_from_path(super::layer(), Source::tree("layer")).unwrap().path;
         let mut config = BuildConfig::new(2, SYSTEM);
@@ -93,7 +95,7 @@ impl World {
     }
 
     pub fn builder(&self) -> Builder {
-        Builder::local(
+        Builder::new(
             self.store.clone(),
             self.fetch.clone(),
             builtins(),
@@ -186,15 +188,6 @@ impl World {
             }
         }
         Ok(())
-    }
-}
-
-impl Drop for World {
-    fn drop(&mut self) {
-        // Folders in a store are read only, which ordinary removal cannot deal with.
-        if let Ok(folder) = rednix_store::handle::Dir::open(self.folder.path()) {
-            let _ = folder.remove_tree("root");
-        }
     }
 }
 

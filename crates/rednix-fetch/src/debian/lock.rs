@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use rednix_events::{Event, Events};
 use serde::{Deserialize, Serialize};
 
-use super::index::Universe;
+use super::index::{Universe, is_plain_path, is_sha256};
 use super::resolve::{self, Request};
 use super::suite::{self, SuiteSpec};
 use crate::config::FetchConfig;
@@ -83,6 +83,10 @@ impl DebianLock {
             )));
         }
         let lock: DebianLock = serde_json::from_value(value).map_err(|error| bad(error.to_string()))?;
+        let is_sound = |package: &LockedPackage| is_sha256(&package.sha256) && is_plain_path(&package.path);
+        if let Some((name, _)) = lock.packages.iter().find(|(_, package)| !is_sound(package)) {
+            return Err(bad(format!("package `{name}` has a damaged hash or path")));
+        }
         for (root, names) in &lock.roots {
             if let Some(name) = names.iter().find(|name| !lock.packages.contains_key(*name)) {
                 return Err(bad(format!("root `{root}` names package `{name}`, which it does not have")));

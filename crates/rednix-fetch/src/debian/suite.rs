@@ -238,7 +238,7 @@ fn verify(
         }
     }
     command.arg(file);
-    let finished = match process::run(command) {
+    let finished = match process::run(config, command) {
         Err(FetchError::Program { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
             unverified("gpgv is not installed");
             return Ok(signed_text(&message));

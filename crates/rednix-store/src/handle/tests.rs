@@ -125,7 +125,7 @@ fn removes_trees_however_they_are() {
     std::fs::write(dir.path_of("tree/a/b/f"), vec![1; 100_000]).unwrap();
     symlink(outside.path(), dir.path_of("tree/out")).unwrap();
     symlink("../../secret", dir.path_of("tree/a/up")).unwrap();
-    std::fs::set_permissions(dir.path_of("tree/a/b"), std::fs::Permissions::from_mode(0)).unwrap();
+    std::fs::set_permissions(dir.path_of("tree/a/b"), std::fs::Permissions::from_mode(0o000)).unwrap();
     std::fs::set_permissions(dir.path_of("tree/a"), std::fs::Permissions::from_mode(0o555)).unwrap();
     let removed = dir.remove_tree("tree").unwrap();
     assert_eq!(removed.entries, 6);

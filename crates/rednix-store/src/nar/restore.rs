@@ -5,8 +5,6 @@ use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use rustix::fs::FallocateFlags;
-
 use super::read::{Visitor, read};
 use crate::canonical;
 use crate::error::{Error, Result};
@@ -63,24 +61,12 @@ impl Restorer {
     }
 }
 
-/// Files from this size on are allocated at once: no space left shows before the time is spent.
-const ALLOCATE_BYTES_MIN: u64 = 1 << 20;
-
 impl Visitor for Restorer {
     fn file(&mut self, name: &[u8], executable: bool, size: u64, contents: &mut dyn Read) -> Result<()> {
         let name = self.name(name);
         let mut buffer = std::mem::take(&mut self.buffer);
         let mode = if executable { 0o777 } else { 0o666 };
         let mut file = self.dir().create_file(&name, mode)?;
-        if size >= ALLOCATE_BYTES_MIN {
-            match rustix::fs::fallocate(&file, FallocateFlags::KEEP_SIZE, 0, size) {
-                Err(errno) if matches!(errno, rustix::io::Errno::NOSPC | rustix::io::Errno::DQUOT) => {
-                    return Err(self.dir().error("write", &name, errno));
-                }
-                // Only a help: not every file system can.
-                _ => {}
-            }
-        }
         copy(contents, &mut file, size, &mut buffer).map_err(|(reading, error)| match reading {
             true if error.kind() == io::ErrorKind::UnexpectedEof => {
                 Error::BadNar { offset: 0, reason: "it ends too early".to_owned() }

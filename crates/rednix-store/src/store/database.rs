@@ -8,7 +8,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
 
 use crate::error::{Error, Result};
-use crate::limits::{DATABASE_WAIT_MS, STATEMENTS_MAX, WAL_PAGES};
+use crate::limits::{DATABASE_WAIT_MS, STATEMENTS_MAX, WAL_BYTES_KEPT, WAL_PAGES};
 
 pub struct Database {
     connection: Mutex<Connection>,
@@ -31,6 +31,7 @@ impl Database {
             // never the database.
             connection.execute_batch("PRAGMA synchronous = normal; PRAGMA foreign_keys = on")?;
             connection.pragma_update(None, "wal_autocheckpoint", WAL_PAGES)?;
+            connection.pragma_update(None, "journal_size_limit", WAL_BYTES_KEPT)?;
             // Whoever comes next goes on with the log; closing stays quick.
             connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map(drop)
         })?;
@@ -102,12 +103,13 @@ impl Database {
         run: impl FnOnce(&Transaction<'_>) -> Result<T>,
     ) -> Result<T> {
         let mut connection = self.lock();
-        let transaction = connection
-            .transaction_with_behavior(TransactionBehavior::Immediate)
-            .map_err(|source| error(operation, &self.path, source))?;
-        let result = run(&transaction)?;
-        transaction.commit().map_err(|source| error(operation, &self.path, source))?;
-        Ok(result)
+        let result = transact(&mut connection, operation, &self.path, run);
+        if matches!(result, Err(Error::NoSpace { .. })) {
+            // The log keeps the room of a transaction that did not fit, though nothing in it counts: give it back.
+            // A reader elsewhere may prevent that, and the next transaction reuses the room anyway.
+            let _ = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+        }
+        result
     }
 
     /// Runs something on the connection itself, for setting up.
@@ -120,11 +122,37 @@ impl Database {
     }
 }
 
+fn transact<T>(
+    connection: &mut Connection,
+    operation: &'static str,
+    path: &Path,
+    run: impl FnOnce(&Transaction<'_>) -> Result<T>,
+) -> Result<T> {
+    let fail = |source| error(operation, path, source);
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(fail)?;
+    let result = run(&transaction)?;
+    transaction.commit().map_err(fail)?;
+    Ok(result)
+}
+
+/// Below this many free bytes an unexplained failure to write is explained by them.
+const FREE_BYTES_MIN: u64 = 256 << 10;
+
 fn error(operation: &'static str, path: &Path, source: rusqlite::Error) -> Error {
-    match &source {
-        rusqlite::Error::SqliteFailure(failure, _) if failure.code == ErrorCode::DiskFull => {
-            Error::NoSpace { operation, path: path.to_path_buf() }
-        }
-        _ => Error::Database { operation, path: path.to_path_buf(), source },
-    }
+    let full = match &source {
+        rusqlite::Error::SqliteFailure(failure, _) => match failure.code {
+            ErrorCode::DiskFull => true,
+            // Some of SQLite's files fail without saying why.
+            ErrorCode::SystemIoFailure | ErrorCode::CannotOpen => is_nearly_full(path),
+            _ => false,
+        },
+        _ => false,
+    };
+    let path = path.to_path_buf();
+    if full { Error::NoSpace { operation, path } } else { Error::Database { operation, path, source } }
+}
+
+fn is_nearly_full(path: &Path) -> bool {
+    let folder = path.parent().unwrap_or(path);
+    rustix::fs::statvfs(folder).is_ok_and(|stat| stat.f_bavail * stat.f_frsize < FREE_BYTES_MIN)
 }

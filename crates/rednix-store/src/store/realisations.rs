@@ -121,3 +121,30 @@ impl Store {
         statement.query_row([&hash, &id.output], |row| Ok((row.get(0)?, row.get(1)?))).optional()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn any_text_is_read_or_refused(text in "(sha256:)?[0-9a-f]{0,64}!?[a-z/.]{0,5}") {
+            if let Ok(id) = text.parse::<RealisationId>() {
+                prop_assert_eq!(id.to_string().parse::<RealisationId>().unwrap(), id);
+            }
+        }
+
+        #[test]
+        fn every_id_reads_back(seed: Vec<u8>, output in "[a-z]{1,8}") {
+            let id = RealisationId { derivation_hash: Hash::sha256(&seed), output };
+            prop_assert_eq!(id.to_string().parse::<RealisationId>().unwrap(), id);
+        }
+    }
+
+    #[test]
+    fn stores_are_shared_between_threads() {
+        fn shared<T: Send + Sync>() {}
+        shared::<Store>();
+    }
+}

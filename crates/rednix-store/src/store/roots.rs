@@ -274,11 +274,11 @@ fn is_absent_or_no_link(code: i32) -> bool {
 
 /// A link left from another store (or this one under another root) may be replaced.
 fn looks_like_a_store(target: &Path) -> bool {
-    let names = target.components().filter_map(|component| match component {
+    let mut names = target.components().filter_map(|component| match component {
         Component::Normal(name) => name.to_str(),
         _ => None,
     });
-    names.last().is_some_and(|name| StorePath::from_basename(name).is_ok())
+    names.next_back().is_some_and(|name| StorePath::from_basename(name).is_ok())
 }
 
 /// Sets a link in one step, so that there is never none.

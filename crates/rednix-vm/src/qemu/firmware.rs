@@ -15,6 +15,15 @@ pub enum FirmwareFiles {
     Combined(PathBuf),
 }
 
+impl std::fmt::Display for FirmwareFiles {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            FirmwareFiles::Split { code, variables } => write!(f, "{} with {}", code.display(), variables.display()),
+            FirmwareFiles::Combined(image) => write!(f, "{}", image.display()),
+        }
+    }
+}
+
 /// Folders of distributions: Debian and Ubuntu, Fedora (two generations), Arch (two), openSUSE and everybody's QEMU
 /// package, NixOS, local builds.
 const FOLDERS: [&str; 9] = [

@@ -1,7 +1,7 @@
 //! QEMU as a runner: finding it, its command line, its KVM smoke test, its exit statuses. Machines are 64-bit PCs.
 //! It starts no machine; [`crate::machine`] does.
 
-mod firmware;
+pub mod firmware;
 mod smoke;
 
 use std::ffi::OsString;

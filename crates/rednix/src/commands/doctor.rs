@@ -55,7 +55,7 @@ fn sandbox(session: &Session) -> Finding {
         .map_err(|failure| failure.message)
         .and_then(|folder| rednix_build::sandbox::probe(&folder).map_err(|e| crate::failure::chain(&e)));
     match probed {
-        Ok(found) => good(format!("user namespaces: {found}")),
+        Ok(found) => good(format!("user namespaces: {}", describe(&found))),
         Err(reason) => Finding {
             good: false,
             needed: true,
@@ -136,4 +136,13 @@ fn mirrors(session: &Session) -> Finding {
         text: format!("Debian mirrors: {count} from the configuration and apt's sources"),
         remedy: "name one in config.toml: [debian] trixie = [\"https://…\"]".to_owned(),
     }
+}
+
+fn describe(found: &rednix_build::sandbox::Capabilities) -> String {
+    let confinement = match found.confinement {
+        rednix_build::sandbox::Confinement::User { .. } => "builds are confined by them",
+        rednix_build::sandbox::Confinement::Privileged { .. } => "root confines builds and drops to another user",
+    };
+    let layers = if found.overlay { "roots are overlays" } else { "roots are composed of hard links" };
+    format!("{confinement}; {layers}")
 }

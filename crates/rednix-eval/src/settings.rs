@@ -1,0 +1,61 @@
+//! What the caller decides about an evaluation.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+/// One entry of the search path for `<name>`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SearchEntry {
+    /// Empty: `path` is a directory of names.
+    pub prefix: String,
+    pub path: String,
+}
+
+impl SearchEntry {
+    /// `PREFIX=PATH`, or `PATH` alone.
+    pub fn parse(text: &str) -> SearchEntry {
+        match text.split_once('=') {
+            Some((prefix, path)) => SearchEntry { prefix: prefix.into(), path: path.into() },
+            None => SearchEntry { prefix: String::new(), path: text.into() },
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub max_call_depth: u32,
+    /// No environment, no time, no files outside of the store.
+    pub pure: bool,
+    /// Derivations and sources are not written, only named.
+    pub read_only: bool,
+    pub search_path: Vec<SearchEntry>,
+    /// What relative entries of the search path are below.
+    pub working_directory: Option<String>,
+    /// For paths below `~`.
+    pub home: Option<String>,
+    /// The experimental `|>` and `<|`.
+    pub pipe_operators: bool,
+    /// The experimental dates of TOML.
+    pub toml_timestamps: bool,
+    /// Whether `builtins.trace` with a set or list shows what is inside.
+    pub trace_verbose: bool,
+    /// When set, evaluation ends soon with an error.
+    pub interrupted: Option<Arc<AtomicBool>>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            max_call_depth: crate::limits::CALL_DEPTH_DEFAULT,
+            pure: false,
+            read_only: false,
+            search_path: Vec::new(),
+            working_directory: None,
+            home: None,
+            pipe_operators: false,
+            toml_timestamps: false,
+            trace_verbose: false,
+            interrupted: None,
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! Evaluation for the commands: what the user named becomes an expression, its derivations land in the store,
+//! and an error comes back as the user's own lines.
+
+use std::path::Path;
+use std::time::Instant;
+
+use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
+use rednix_eval::{EvalError, ErrorKind, Evaluator, Handle, SearchEntry, Settings};
+use rednix_events::Event;
+use rednix_store::path::StorePath;
+use serde_json::Value;
+
+use crate::failure::{EXIT_INTERRUPTED, EXIT_USAGE, Failure};
+use crate::project::{self, Project};
+use crate::session::{Session, Wanted};
+use crate::world::StoreWorld;
+
+/// Something to evaluate.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// As people would name it.
+    label: String,
+    what: What,
+}
+
+#[derive(Debug, Clone)]
+enum What {
+    Expression(String),
+    Derivation(StorePath),
+}
+
+impl Target {
+    pub fn expression(text: &str) -> Target {
+        Target { label: "the expression".to_owned(), what: What::Expression(text.to_owned()) }
+    }
+
+    /// An attribute path of the library.
+    pub fn attribute(project: &Project, attribute: &str) -> Target {
+        let text = format!("({}).{attribute}", project.expression());
+        Target { label: attribute.to_owned(), what: What::Expression(text) }
+    }
+
+    /// The library's attribute with arguments, as they would follow it in Nix.
+    pub fn applied(project: &Project, text: &str) -> Target {
+        Target::attribute(project, text)
+    }
+
+    /// `.#attribute`, a derivation's path, or a package's name.
+    pub fn installable(project: &Project, name: &str) -> Target {
+        if let Some(attribute) = name.strip_prefix(".#") {
+            return Target::attribute(project, attribute);
+        }
+        match StorePath::parse(name) {
+            Ok(path) if path.is_derivation() => {
+                Target { label: name.to_owned(), what: What::Derivation(path) }
+            }
+            _ => {
+                let text = format!("({}).package {}", project.expression(), project::quote(name));
+                Target { label: name.to_owned(), what: What::Expression(text) }
+            }
+        }
+    }
+}
+
+/// An evaluator over the session's store, and the world to flush afterwards.
+pub fn evaluator(session: &Session, settings: Settings) -> Result<(Evaluator, StoreWorld), Failure> {
+    let world = StoreWorld::new(session.store()?, session.events().clone());
+    Ok((Evaluator::new(Box::new(world.clone()), settings), world))
+}
+
+/// Settings as the environment has them.
+pub fn settings() -> Settings {
+    let search_path = std::env::var("NIX_PATH").unwrap_or_default();
+    Settings {
+        search_path: search_path.split(':').filter(|e| !e.is_empty()).map(SearchEntry::parse).collect(),
+        working_directory: Some(working_directory()),
+        home: std::env::var("HOME").ok(),
+        ..Settings::default()
+    }
+}
+
+pub fn working_directory() -> String {
+    std::env::current_dir().map(|d| d.to_string_lossy().into_owned()).unwrap_or_else(|_| "/".to_owned())
+}
+
+/// The derivations of all targets, written to the store.
+pub fn wanted(session: &Session, targets: &[Target]) -> Result<Vec<Wanted>, Failure> {
+    let (mut evaluator, world) = evaluator(session, settings())?;
+    let mut all = Vec::new();
+    for target in targets {
+        let expression = match &target.what {
+            What::Derivation(path) => {
+                let derivation = session.store()?.read_derivation(path)?;
+                all.extend(derivation.outputs.keys().map(|output| Wanted {
+                    derivation: path.clone(),
+                    output: output.clone(),
+                }));
+                continue;
+            }
+            What::Expression(expression) => expression,
+        };
+        timed(session, &target.label, || {
+            let found = evaluator
+                .text(expression.as_bytes(), working_directory().as_bytes())
+                .and_then(|handle| evaluator.force(handle))
+                .and_then(|handle| evaluator.derivations(handle, &[]));
+            let found = found.map_err(|error| failure(session, &evaluator, &error))?;
+            if found.is_empty() {
+                return Err(Failure::usage(format!("`{}` is nothing that can be built", target.label)));
+            }
+            all.extend(found.into_iter().map(|f| Wanted { derivation: f.derivation, output: f.output }));
+            Ok(())
+        })?;
+    }
+    world.flush()?;
+    Ok(all)
+}
+
+/// A target's value as JSON.
+pub fn json(session: &Session, target: &Target) -> Result<Value, Failure> {
+    let What::Expression(expression) = &target.what else {
+        return Err(Failure::usage(format!("`{}` has no value", target.label)));
+    };
+    let (mut evaluator, world) = evaluator(session, settings())?;
+    let text = timed(session, &target.label, || {
+        evaluator
+            .text(expression.as_bytes(), working_directory().as_bytes())
+            .and_then(|handle| evaluator.to_json(handle))
+            .map_err(|error| failure(session, &evaluator, &error))
+    })?;
+    world.flush()?;
+    serde_json::from_slice(&text).map_err(|e| Failure::failed(format!("`{}` gives no JSON: {e}", target.label)))
+}
+
+fn timed<T>(session: &Session, what: &str, work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
+    let started = Instant::now();
+    session.events().emit(Event::EvalStarted { what: what.to_owned() });
+    let result = work();
+    let duration_ms = started.elapsed().as_millis() as u64;
+    session.events().emit(Event::EvalDone { what: what.to_owned(), duration_ms });
+    result
+}
+
+/// Any value with the evaluator's own error.
+pub fn explain<T>(
+    session: &Session,
+    evaluator: &Evaluator,
+    result: Result<T, Box<EvalError>>,
+) -> Result<T, Failure> {
+    result.map_err(|error| failure(session, evaluator, &error))
+}
+
+/// The error at the place it happened, then what led there; frames inside the library only with --show-trace.
+pub fn failure(session: &Session, evaluator: &Evaluator, error: &EvalError) -> Failure {
+    let mut details = String::new();
+    if let Some(snippet) = evaluator.snippet(error.range) {
+        details.push_str(&excerpt(&snippet));
+    }
+    let mut folded = 0;
+    for frame in &error.frames {
+        let place = evaluator.place(frame.range.start);
+        let shown = session.global.show_trace || place.as_ref().is_none_or(|p| !is_library(&p.origin.show()));
+        match (shown, place) {
+            (false, _) => folded += 1,
+            (true, Some(place)) => details.push_str(&format!("  {} at {place}\n", frame.message)),
+            (true, None) => details.push_str(&format!("  {}\n", frame.message)),
+        }
+    }
+    let mut hints = Vec::new();
+    if !error.suggestions.is_empty() {
+        hints.push(format!("did you mean {}?", error.suggestions.join(", ")));
+    }
+    if folded > 0 {
+        hints.push(format!("{folded} steps inside the library are left out; `--show-trace` shows them"));
+    }
+    Failure {
+        status: if error.kind == ErrorKind::Interrupted { EXIT_INTERRUPTED } else { EXIT_USAGE },
+        message: error.message.clone(),
+        details: Some(details).filter(|d| !d.is_empty()),
+        hint: Some(hints.join("; ")).filter(|h| !h.is_empty()),
+        rotten_pin: false,
+    }
+}
+
+/// Whether a place lies in rednix's own Nix files, or in the expression the program made.
+fn is_library(origin: &str) -> bool {
+    origin.starts_with('«') || Path::new(origin).parent().is_some_and(|folder| folder.join("cookbook.nix").exists())
+}
+
+/// The lines around a place, with the place underlined. The title line is ours to write, so it is cut off.
+fn excerpt(snippet: &rednix_eval::Snippet) -> String {
+    let end = if snippet.end > snippet.start { snippet.end } else { next_character(&snippet.text, snippet.start) };
+    let origin = snippet.place.origin.show();
+    let source = Snippet::source(snippet.text.as_str())
+        .path(origin.as_str())
+        .annotation(AnnotationKind::Primary.span(snippet.start..end));
+    let group = Level::ERROR.primary_title("x").element(source);
+    let renderer = if console::colors_enabled_stderr() { Renderer::styled() } else { Renderer::plain() };
+    let rendered = renderer.render(&[group]);
+    let rest = rendered.split_once('\n').map_or("", |(_, rest)| rest);
+    format!("{rest}\n")
+}
+
+fn next_character(text: &str, start: usize) -> usize {
+    let length = text[start..].chars().next().map_or(0, char::len_utf8);
+    (start + length).min(text.len())
+}
