@@ -16,7 +16,9 @@
     steps = [
       { waitFor = "probe> "; timeout = 180; }
       { command = { send = "ls /"; expect = "usr"; }; }
+      { waitFor = "probe> "; }
       { command = { send = "check"; expect = { regex = "check: [1-9][0-9]* files, [0-9]+ bytes, all good"; }; }; timeout = 60; }
+      { waitFor = "probe> "; }
       { send = "exit 25\n"; }
       { expectExit = 51; }
     ];
@@ -31,6 +33,7 @@
     steps = [
       { waitFor = "probe> "; timeout = 180; }
       { command = { send = "cat /etc/motd"; expect = "built by rednix"; }; }
+      { waitFor = "probe> "; }
       { send = "poweroff\n"; }
       { expectExit = 0; }
     ];

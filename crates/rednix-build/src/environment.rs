@@ -30,6 +30,9 @@ pub struct Prepared {
 pub enum PrepareError {
     #[error("its attribute `__json` is no JSON object: {0}")]
     BadStructuredAttributes(String),
+    /// Ignoring them would build something else than what was meant.
+    #[error("it uses the attribute `{0}`, which rednix does not support")]
+    Unsupported(&'static str),
     #[error("its `rednixRoot` names `{0}`, which is no store path")]
     BadRootLayer(String),
 }
@@ -50,6 +53,12 @@ pub fn prepare(
     let variables: BTreeMap<Vec<u8>, Vec<u8>> =
         derivation.environment.iter().map(|(name, value)| (name.clone(), own.replace(value))).collect();
     let structured = structured_attributes(&variables, outputs)?;
+    for name in UNSUPPORTED {
+        let structured = structured.as_ref().is_some_and(|attributes| attributes.contains_key(name));
+        if structured || variables.contains_key(name.as_bytes()) {
+            return Err(PrepareError::Unsupported(name));
+        }
+    }
     let mut files = BTreeMap::new();
     let mut environment = standard_environment(cores);
     match &structured {
@@ -83,6 +92,18 @@ pub fn prepare(
     let environment = environment.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
     Ok(Prepared { program, environment, files, root_layers })
 }
+
+/// Attributes that C++ Nix gives a meaning beyond being passed on.
+const UNSUPPORTED: [&str; 8] = [
+    "allowedReferences",
+    "allowedRequisites",
+    "disallowedReferences",
+    "disallowedRequisites",
+    "exportReferencesGraph",
+    "outputChecks",
+    "__impure",
+    "__noChroot",
+];
 
 /// Set whatever the derivation says: they describe the sandbox.
 const FORCED_VARIABLES: [(&str, &str); 8] = [
@@ -334,6 +355,14 @@ mod tests {
         assert_eq!(variable(&prepared, "__json"), None);
         let error = prepare(&derivation(&[("__json", "[]")]), &out(), 1).unwrap_err();
         assert!(matches!(error, PrepareError::BadStructuredAttributes(_)));
+    }
+
+    #[test]
+    fn what_is_not_supported_is_refused() {
+        for variables in [("exportReferencesGraph", "x"), ("__json", r#"{"exportReferencesGraph":{}}"#)] {
+            let error = prepare(&derivation(&[variables]), &out(), 1).unwrap_err();
+            assert_eq!(error, PrepareError::Unsupported("exportReferencesGraph"));
+        }
     }
 
     #[test]

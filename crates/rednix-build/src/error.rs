@@ -49,6 +49,9 @@ pub enum Reason {
     OtherSystem { wanted: String, available: String },
     #[error("it requires the feature `{0}`, which this rednix does not have")]
     MissingFeature(String),
+    /// The dispatcher must hear of it, or it would wait for ever.
+    #[error("rednix itself failed while working on it; this is a bug, its message is above")]
+    Panicked,
     #[error("{0}")]
     Fetch(String),
     #[error(
@@ -70,6 +73,7 @@ fn signal_name(signal: i32) -> &'static str {
         libc::SIGABRT => " (SIGABRT)",
         libc::SIGXFSZ => " (SIGXFSZ: a file became larger than allowed)",
         libc::SIGTERM => " (SIGTERM)",
+        libc::SIGSYS => " (SIGSYS: a program for another processor architecture?)",
         _ => "",
     }
 }

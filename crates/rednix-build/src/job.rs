@@ -19,7 +19,7 @@ use crate::environment::{self, prepare};
 use crate::error::{BuildError, Reason};
 use crate::log::BuildLog;
 use crate::outputs::Built;
-use crate::sandbox::{Control, Ending};
+use crate::sandbox::{Control, Ending, Program};
 
 /// Output name to path.
 pub type Outputs = BTreeMap<String, StorePath>;
@@ -186,9 +186,9 @@ impl Context {
             derivation: job.path.to_string(),
         });
         let mut log = BuildLog::new(id, self.events.clone(), self.store.log_path(&job.path));
-        let mut kept = None;
+        let mut trouble = Trouble::default();
         let result = self
-            .run_in_scratch(job, resolved, &mut log, &mut kept)
+            .run_in_scratch(job, resolved, &mut log, &mut trouble)
             .and_then(|outputs| self.record(job, resolved, outputs));
         let (log_tail, log_file) = log.finish();
         match result {
@@ -201,12 +201,11 @@ impl Context {
                 Ok(outputs)
             }
             Err(reason) => {
-                let disk_full = self.is_disk_full();
                 let error = BuildError {
                     log_tail,
                     log_file,
-                    kept,
-                    disk_full: disk_full && !matches!(reason, Reason::Store(_)),
+                    kept: trouble.kept,
+                    disk_full: trouble.disk_full && !matches!(reason, Reason::Store(_)),
                     ..BuildError::new(&job.path, reason)
                 };
                 self.events.emit(Event::BuildFailed {
@@ -224,7 +223,7 @@ impl Context {
         job: &Job,
         resolved: &Resolved,
         log: &mut BuildLog,
-        kept: &mut Option<std::path::PathBuf>,
+        trouble: &mut Trouble,
     ) -> Result<Outputs, Reason> {
         let closure = self.input_closure(&resolved.derivation)?;
         let scratch = self.store.scratch_dir("build")?;
@@ -242,14 +241,17 @@ impl Context {
                 deriver: &job.path,
                 scratch: &resolved.scratch,
                 folder: &outcome.output_folder,
+                by_builtin: matches!(request.program, Program::Builtin { .. }),
                 closure: &closure,
                 cancel: &self.cancel,
             };
             built.collect()
         });
+        // Looked at before the scratch folder goes, and gives back what it took.
+        trouble.disk_full = result.is_err() && self.is_disk_full();
         if result.is_err() && self.config.keep_failed && !self.cancel.is_cancelled() {
             let _ = scratch.keep();
-            *kept = Some(outcome.build_folder);
+            trouble.kept = Some(outcome.build_folder);
         } else if result.is_ok() {
             scratch.close()?;
         }
@@ -300,10 +302,17 @@ impl Context {
     }
 
     /// Whether the store's file system has less than 1 MiB left: then most other messages are consequences.
-    pub fn is_disk_full(&self) -> bool {
+    fn is_disk_full(&self) -> bool {
         rustix::fs::statvfs(self.store.root())
             .is_ok_and(|status| status.f_bavail.saturating_mul(status.f_frsize) < 1 << 20)
     }
+}
+
+/// What is known about a failed run besides its reason.
+#[derive(Default)]
+struct Trouble {
+    kept: Option<std::path::PathBuf>,
+    disk_full: bool,
 }
 
 /// A derivation as it is really built.

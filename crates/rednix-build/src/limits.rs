@@ -4,10 +4,9 @@
 pub const REQUEST_BYTES_MAX: usize = 256 << 20;
 /// One message from the sandbox child (an error text at most).
 pub const REPORT_BYTES_MAX: usize = 1 << 20;
-/// Layers per overlay mount; the kernel stops at 500 and the option string at one page.
+/// Layers per overlay mount; the kernel stops at 500 and the option string at one page. More are laid in groups,
+/// and the groups over each other.
 pub const OVERLAY_LAYERS_MAX: usize = 400;
-/// Groups of layers; more would need a third level of stacking, which the kernel refuses.
-pub const OVERLAY_GROUPS_MAX: usize = 400;
 /// How long a killed sandbox may take to disappear before its outer process is killed as well.
 pub const KILL_GRACE_MS: u64 = 10_000;
 /// Bytes read from a builder's output at once.
@@ -24,5 +23,5 @@ pub const TREE_DEPTH_MAX: usize = 1_024;
 pub const PROCESSES_MAX_DEFAULT: u64 = 8_192;
 /// Open files per process of a builder.
 pub const OPEN_FILES_MAX_DEFAULT: u64 = 65_536;
-/// Rounds a derivation may be resolved again because its inputs changed under it.
-pub const JOBS_MAX: usize = 1_024;
+/// Folders between a chroot's root and the real one.
+pub const CHROOT_DEPTH_MAX: usize = 256;

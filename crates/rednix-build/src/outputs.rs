@@ -29,6 +29,8 @@ pub struct Built<'a> {
     pub scratch: &'a BTreeMap<String, StorePath>,
     /// The host folder that holds them.
     pub folder: &'a Path,
+    /// True for rednix's own builders, whose outputs need no copy: nothing foreign ran beside them.
+    pub by_builtin: bool,
     /// The input closure: what outputs may refer to.
     pub closure: &'a BTreeSet<StorePath>,
     pub cancel: &'a CancelToken,
@@ -68,12 +70,17 @@ impl Built<'_> {
         Ok(self.scratch.iter().map(|(output, path)| (output.clone(), finals[path].clone())).collect())
     }
 
-    /// Copies one output into a folder the builder never had a handle of, in the store's own shape.
+    /// Brings one output into a folder the builder never had a handle of, in the store's own shape.
     fn copy_out(&self, output: &str, path: &StorePath, safe: &ScratchDir) -> Result<(), Reason> {
         let folder = Dir::open(self.folder)?;
         let name = OsStr::new(path.basename());
         if !folder.exists(name)? {
             return Err(Reason::MissingOutput { output: output.to_owned(), path: path.to_string() });
+        }
+        if self.by_builtin {
+            let moved =
+                canonical::canonicalise(&folder, name).and_then(|()| folder.rename(name, safe.dir(), name));
+            return moved.map_err(|error| bad_output(output, error));
         }
         let copied = canonical::copy_tree(&folder, name, safe.dir(), name, &Rewrites::new());
         let copied = match copied {

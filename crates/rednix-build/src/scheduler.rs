@@ -2,7 +2,9 @@
 //! fetching thread for all that comes from the network. They exchange messages and share no graph.
 
 use std::collections::{BTreeMap, BinaryHeap};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::Scope;
 
 use crossbeam_channel::{Receiver, Sender};
@@ -168,7 +170,7 @@ impl<'scope, 'env, 'plan> Dispatcher<'scope, 'env, 'plan> {
     }
 
     fn start_builds(&mut self) {
-        while self.may_start() && self.running < self.builder.context.config.max_jobs {
+        while self.may_start() && self.running < self.builder.context.config.max_jobs.max(1) {
             let Some(Ready { earlier: std::cmp::Reverse(id), .. }) = self.ready.pop() else { return };
             let node = &self.plan.nodes[id];
             let job = Job {
@@ -180,7 +182,9 @@ impl<'scope, 'env, 'plan> Dispatcher<'scope, 'env, 'plan> {
             self.running += 1;
             let (builder, sender) = (self.builder, self.sender.clone());
             self.scope.spawn(move || {
-                let result = builder.context.build(&job);
+                let build = AssertUnwindSafe(|| builder.context.build(&job));
+                let result = catch_unwind(build)
+                    .unwrap_or_else(|_| Err(Box::new(BuildError::new(&job.path, Reason::Panicked))));
                 // The dispatcher listens until everything it started has reported.
                 let _ = sender.send(Finished { node: id, result });
             });
@@ -205,9 +209,18 @@ impl<'scope, 'env, 'plan> Dispatcher<'scope, 'env, 'plan> {
         self.scope.spawn(move || {
             let wanted: Vec<_> =
                 nodes.iter().map(|(_, path, derivation)| (path.clone(), derivation.clone())).collect();
-            fetch_all(&builder.context, &*builder.fetcher, &wanted, &|index, result| {
-                let _ = sender.send(Finished { node: nodes[index].0, result });
-            });
+            let reported: Vec<AtomicBool> = nodes.iter().map(|_| AtomicBool::new(false)).collect();
+            let report = |index: usize, result| {
+                if !reported[index].swap(true, Ordering::SeqCst) {
+                    let _ = sender.send(Finished { node: nodes[index].0, result });
+                }
+            };
+            let fetch = || fetch_all(&builder.context, &*builder.fetcher, &wanted, &report);
+            if catch_unwind(AssertUnwindSafe(fetch)).is_err() {
+                for (index, (_, path, _)) in nodes.iter().enumerate() {
+                    report(index, Err(Box::new(BuildError::new(path, Reason::Panicked))));
+                }
+            }
         });
     }
 

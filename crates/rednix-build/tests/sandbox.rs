@@ -400,7 +400,7 @@ fn victim() {
     let argument = |index| std::env::args().nth(index).expect("the test passes it");
     let (marker, kind) = (argument(2), argument(3).parse::<usize>().expect("an index"));
     let kind = support::confinements().expect("the test found some")[kind];
-    let scratch = Scratch::new(kind, &format!("(sleep {marker}) & echo ready; sleep {marker}"));
+    let scratch = Scratch::new(kind, &format!("(sleep {marker}) & echo ready; sleep {marker}; :"));
     let _ = run(&scratch.spec, &control(), &mut |piece| {
         use std::io::Write;
         let _ = std::io::stdout().write_all(piece);
@@ -422,7 +422,12 @@ fn parent_killed(kind: Confinement) -> Result<(), Failed> {
     let mut line = String::new();
     std::io::BufReader::new(victim.stdout.take().unwrap()).read_line(&mut line)?;
     expect(line == "ready\n", format!("the victim said {line:?}"))?;
-    expect(support::processes_with(&marker).len() >= 3, "the sandbox does not run")?;
+    // One that is just being replaced by another program shows no command line for a moment.
+    let start = Instant::now();
+    while support::processes_with(&marker).len() < 3 {
+        expect(start.elapsed() < Duration::from_secs(10), "the sandbox does not run")?;
+        std::thread::sleep(Duration::from_millis(20));
+    }
     victim.kill()?;
     victim.wait()?;
     none_left(&marker)?;

@@ -123,9 +123,9 @@ pub(crate) enum Arithmetic {
 /// Which operand a Boolean is, for messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum BoolPlace {
-    AndRight,
-    OrRight,
-    ImpliesRight,
+    And,
+    Or,
+    Implies,
 }
 
 /// Names and positions of a set's static attributes, sorted by symbol: the order of values on the stack.
@@ -137,7 +137,6 @@ pub(crate) struct Shape {
 }
 
 pub(crate) struct DynamicSite {
-    pub shape: u32,
     /// Position of each dynamic binding.
     pub positions: Vec<Pos>,
 }

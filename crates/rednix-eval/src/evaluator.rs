@@ -193,9 +193,14 @@ impl Evaluator {
             value = self.vm.call(functor.value.get(), &[value])?;
         }
         let Value::Lambda(id, _) = value else { return Ok(self.hold(value)) };
-        let Some(formals) = &self.vm.program.lambdas[id.0 as usize].formals else { return Ok(self.hold(value)) };
-        let wanted: Vec<_> =
-            formals.formals.iter().map(|formal| (formal.name, formal.default.is_some(), formal.pos)).collect();
+        let Some(formals) = &self.vm.program.lambdas[id.0 as usize].formals else {
+            return Ok(self.hold(value));
+        };
+        let wanted: Vec<_> = formals
+            .formals
+            .iter()
+            .map(|formal| (formal.name, formal.default.is_some(), formal.pos))
+            .collect();
         let ellipsis = formals.ellipsis;
         let mut passed = Vec::new();
         for (name, argument) in arguments {
@@ -323,7 +328,9 @@ impl Evaluator {
     pub fn attributes_of(&mut self, handle: Handle) -> Option<Vec<(String, Handle)>> {
         let Value::Attrs(set) = self.value(handle) else { return None };
         let entries = self.vm.sorted_entries(set);
-        Some(entries.iter().map(|entry| (self.vm.text_of(entry.name), self.hold(entry.value.get()))).collect())
+        Some(
+            entries.iter().map(|entry| (self.vm.text_of(entry.name), self.hold(entry.value.get()))).collect(),
+        )
     }
 
     pub fn attribute_of(&mut self, handle: Handle, name: &str) -> Option<Handle> {
@@ -368,7 +375,11 @@ impl Evaluator {
 
     /// Derivations in a value, as `nix-instantiate` collects them: the value itself, or those in sets and lists
     /// in it, where sets below the first say `recurseForDerivations`.
-    pub fn derivations(&mut self, handle: Handle, arguments: &[(String, Handle)]) -> EvalResult<Vec<FoundDerivation>> {
+    pub fn derivations(
+        &mut self,
+        handle: Handle,
+        arguments: &[(String, Handle)],
+    ) -> EvalResult<Vec<FoundDerivation>> {
         let mut found = Vec::new();
         let mut seen = rustc_hash::FxHashSet::default();
         let mut pending = vec![(handle, String::new(), true)];
@@ -400,7 +411,8 @@ impl Evaluator {
                 Value::List(length, start) => {
                     let items = crate::memory::slice(start, length);
                     for (index, &item) in items.iter().enumerate().rev() {
-                        let child = if path.is_empty() { index.to_string() } else { format!("{path}.{index}") };
+                        let child =
+                            if path.is_empty() { index.to_string() } else { format!("{path}.{index}") };
                         let value = self.hold(item);
                         pending.push((value, child, false));
                     }
@@ -408,7 +420,9 @@ impl Evaluator {
                 value if top => {
                     let kind = self.vm.type_of(value);
                     let shown = self.vm.show(value);
-                    let message = format!("expression does not evaluate to a derivation (or a set or list of those), but to {kind}: {shown}");
+                    let message = format!(
+                        "expression does not evaluate to a derivation (or a set or list of those), but to {kind}: {shown}"
+                    );
                     return Err(EvalError::type_error(message));
                 }
                 _ => {}

@@ -5,6 +5,9 @@
 //! [`World`]; this crate itself does no I/O and prints nothing. Memory is an arena, freed with the evaluator: the
 //! reasons are in the `memory` module, the only one with `unsafe` beside `value`.
 
+// Errors are large and rare: results carry them boxed, and so does everything they are kept in.
+#![allow(clippy::vec_box)]
+
 mod builtins;
 mod bytecode;
 mod compiler;

@@ -158,7 +158,7 @@ impl Heap {
     pub fn with_tail<T, U>(&mut self, header: T, items: impl ExactSizeIterator<Item = U>) -> Gc<T> {
         const {
             assert!(!std::mem::needs_drop::<T>() && !std::mem::needs_drop::<U>());
-            assert!(std::mem::size_of::<T>() % std::mem::align_of::<U>() == 0);
+            assert!(std::mem::size_of::<T>().is_multiple_of(std::mem::align_of::<U>()));
             assert!(std::mem::align_of::<T>() <= ALIGN && std::mem::align_of::<U>() <= ALIGN);
         };
         let count = items.len();
@@ -205,7 +205,7 @@ impl Heap {
         }
         let end = start.address() + length * item;
         let (place, limit) = match self.room.remove(&end) {
-            Some(limit) if limit - end >= right.len() * item && length > 0 => (start.0, limit),
+            Some(limit) if limit - end >= std::mem::size_of_val(right) && length > 0 => (start.0, limit),
             _ => {
                 let capacity = total * 2;
                 let place = self.raw(capacity * item, std::mem::align_of::<T>().max(8)).cast::<T>();

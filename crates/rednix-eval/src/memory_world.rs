@@ -167,8 +167,14 @@ impl World for MemoryWorld {
         fixed_output_path(request.method, &hash, request.name, &BTreeSet::new(), false).map_err(fail)
     }
 
-    fn add_text(&mut self, name: &str, text: &[u8], references: &BTreeSet<StorePath>) -> WorldResult<StorePath> {
-        text_path(name, &Hash::sha256(text), references).map_err(|error| WorldError::Failed(error.to_string()))
+    fn add_text(
+        &mut self,
+        name: &str,
+        text: &[u8],
+        references: &BTreeSet<StorePath>,
+    ) -> WorldResult<StorePath> {
+        text_path(name, &Hash::sha256(text), references)
+            .map_err(|error| WorldError::Failed(error.to_string()))
     }
 
     fn write_derivation(&mut self, path: &StorePath, derivation: &Derivation, _: &[u8]) -> WorldResult<()> {

@@ -108,11 +108,7 @@ impl SourceMap {
             std::iter::once(0).chain(newlines.map(|(index, _)| index as u32 + 1)).collect()
         });
         let line = lines.partition_point(|&start| start <= offset);
-        Some(Place {
-            origin: source.origin.clone(),
-            line: line as u32,
-            column: offset - lines[line - 1] + 1,
-        })
+        Some(Place { origin: source.origin.clone(), line: line as u32, column: offset - lines[line - 1] + 1 })
     }
 }
 

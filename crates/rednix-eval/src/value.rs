@@ -287,10 +287,6 @@ impl Value {
         Value::String(0, static_gc(&EMPTY_BYTE))
     }
 
-    pub fn empty_list(heap: &mut Heap) -> Value {
-        Value::list(heap, &[])
-    }
-
     pub fn string(heap: &mut Heap, bytes: &[u8]) -> Value {
         if bytes.is_empty() {
             return Value::empty_string();

@@ -52,9 +52,19 @@ pub trait World {
     /// An environment variable, where evaluation may see it.
     fn environment(&mut self, name: &[u8]) -> Option<Vec<u8>>;
     fn add_path(&mut self, request: &AddPath<'_>) -> WorldResult<StorePath>;
-    fn add_text(&mut self, name: &str, text: &[u8], references: &BTreeSet<StorePath>) -> WorldResult<StorePath>;
+    fn add_text(
+        &mut self,
+        name: &str,
+        text: &[u8],
+        references: &BTreeSet<StorePath>,
+    ) -> WorldResult<StorePath>;
     /// Puts a derivation into the store, at once or later; `aterm` is its text, `path` where it goes.
-    fn write_derivation(&mut self, path: &StorePath, derivation: &Derivation, aterm: &[u8]) -> WorldResult<()>;
+    fn write_derivation(
+        &mut self,
+        path: &StorePath,
+        derivation: &Derivation,
+        aterm: &[u8],
+    ) -> WorldResult<()>;
     /// A derivation that is in the store already.
     fn read_derivation(&mut self, path: &StorePath) -> WorldResult<Derivation>;
     /// Builds what evaluation needs to read (import from derivation): derivations with output names, and plain
@@ -90,10 +100,20 @@ impl<W: World + ?Sized> World for Box<W> {
     fn add_path(&mut self, request: &AddPath<'_>) -> WorldResult<StorePath> {
         (**self).add_path(request)
     }
-    fn add_text(&mut self, name: &str, text: &[u8], references: &BTreeSet<StorePath>) -> WorldResult<StorePath> {
+    fn add_text(
+        &mut self,
+        name: &str,
+        text: &[u8],
+        references: &BTreeSet<StorePath>,
+    ) -> WorldResult<StorePath> {
         (**self).add_text(name, text, references)
     }
-    fn write_derivation(&mut self, path: &StorePath, derivation: &Derivation, aterm: &[u8]) -> WorldResult<()> {
+    fn write_derivation(
+        &mut self,
+        path: &StorePath,
+        derivation: &Derivation,
+        aterm: &[u8],
+    ) -> WorldResult<()> {
         (**self).write_derivation(path, derivation, aterm)
     }
     fn read_derivation(&mut self, path: &StorePath) -> WorldResult<Derivation> {

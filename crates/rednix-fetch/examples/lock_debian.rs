@@ -29,7 +29,8 @@ fn main() {
     let text = std::fs::read_to_string(spec).expect("the specification can be read");
     let spec: LockSpec = serde_json::from_str(&text).expect("the specification is one");
     let mut config = FetchConfig::new(std::env::temp_dir().join("rednix-fetch-example"));
-    config.apt_sources = apt::read_folder(Path::new("/etc/apt"));
+    config.apt_sources =
+        apt::machine_sources(Path::new("/etc/apt"), Path::new("/usr/share/python-apt/templates"));
     let folders = [Path::new("/usr/share/keyrings"), Path::new("/etc/apt/trusted.gpg.d")];
     config.keyrings = apt::default_keyrings(&config.apt_sources, &folders);
     config.ca_bundle = std::env::var_os("SSL_CERT_FILE").map(PathBuf::from);

@@ -125,6 +125,34 @@ pub fn read_folder(folder: &Path) -> Vec<AptSource> {
     sources
 }
 
+/// The sources of a machine: apt's own, and where none of them is Debian's (an Ubuntu machine, say) those its
+/// distribution templates know (usually `/usr/share/python-apt/templates`).
+pub fn machine_sources(apt_folder: &Path, templates: &Path) -> Vec<AptSource> {
+    let mut sources = read_folder(apt_folder);
+    if !sources.iter().any(|source| source.suites.iter().any(|suite| is_debian(suite))) {
+        let text = fs::read_to_string(templates.join("Debian.info")).unwrap_or_default();
+        sources.extend(parse_template(&text));
+    }
+    sources
+}
+
+/// Parses a distribution template of python-apt: paragraphs with `Suite` and `BaseURI`, where `{series}` stands
+/// for any suite's name.
+pub fn parse_template(text: &str) -> Vec<AptSource> {
+    let paragraphs = Paragraphs::new(text).filter_map(Result::ok);
+    paragraphs
+        .filter_map(|paragraph| {
+            Some(AptSource {
+                bases: vec![base(paragraph.get("BaseURI")?)?],
+                // Any of Debian's names will do: what counts is the kind of suite.
+                suites: vec![paragraph.get("Suite")?.replace("{series}", "stable")],
+                components: Vec::new(),
+                keyrings: Vec::new(),
+            })
+        })
+        .collect()
+}
+
 /// The keyrings that may hold Debian's keys: those the sources name and those of the given folders (usually
 /// `/usr/share/keyrings` and `/etc/apt/trusted.gpg.d`) whose name says so.
 pub fn default_keyrings(sources: &[AptSource], folders: &[&Path]) -> Vec<PathBuf> {
@@ -244,11 +272,32 @@ mod tests {
         assert_eq!(read_folder(&folder.path().join("absent")), []);
     }
 
+    #[test]
+    fn other_machines_know_debian_by_their_templates() {
+        let folder = tempfile::tempdir().unwrap();
+        let template = "ChangelogURI: x\n\nSuite: {series}\nBaseURI: https://main.test/debian/\nComponent: main\nComponent: contrib\n\n\
+            Suite: {series}-security\nBaseURI: https://security.test/\n\nSuite: {series}-updates\nParentSuite: {series}\n";
+        fs::write(folder.path().join("Debian.info"), template).unwrap();
+        fs::write(folder.path().join("sources.list"), "deb http://other.test/ubuntu noble main\n").unwrap();
+        let sources = machine_sources(folder.path(), folder.path());
+        assert_eq!(bases(&sources, "trixie"), ["https://main.test/debian"]);
+        assert_eq!(
+            bases(&sources, "trixie-security"),
+            ["https://security.test", "https://main.test/debian-security"]
+        );
+        fs::write(folder.path().join("sources.list"), "deb http://own.test/debian bookworm main\n").unwrap();
+        assert_eq!(
+            bases(&machine_sources(folder.path(), folder.path()), "trixie"),
+            ["http://own.test/debian"]
+        );
+    }
+
     proptest! {
         #[test]
         fn any_text_is_read(text in "(deb|[a-z:/ \\[\\]#\n.=-]){0,80}") {
             let mut sources = parse_list(&text);
             sources.extend(parse_sources(&text));
+            sources.extend(parse_template(&text));
             let _ = bases(&sources, "trixie");
         }
     }

@@ -65,7 +65,7 @@ pub enum FetchError {
     Offline { url: String },
 
     #[error(
-        "no mirror is known for Debian suite `{suite}`\n\nhint: set `debian.mirrors` in the configuration to a mirror's address or folder (the machine's apt sources name none that fits)"
+        "no mirror is known for Debian suite `{suite}`\n\nhint: name one in the configuration, `[debian]` with `{suite} = [\"address or folder\"]` (the machine's apt sources have none that fits)"
     )]
     NoDebianMirror { suite: String },
 

@@ -285,6 +285,7 @@ impl<'b> Batch<'b> {
             Place::Web(url) => {
                 let mut attempt = 0;
                 loop {
+                    config.check_cancel()?;
                     match transfer::download(self.fetcher, &wanted, url) {
                         Err(error) if error.is_passing() && attempt < config.retries => {
                             let factor = 1 << attempt.min(3);

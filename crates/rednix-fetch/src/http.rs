@@ -294,6 +294,8 @@ fn describe(url: &str, error: ureq::Error, connect: Duration, read: Duration) ->
             | io::ErrorKind::HostUnreachable
             | io::ErrorKind::AddrNotAvailable
             | io::ErrorKind::NetworkDown => no_route(error.to_string()),
+            // The resolver has no kind of its own.
+            _ if error.to_string().contains("lookup address") => no_route(error.to_string()),
             io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => timed_out("waiting for data", read),
             // rustls reports a refused certificate through an io::Error.
             io::ErrorKind::InvalidData if error.to_string().contains("certificate") => tls(error.to_string()),

@@ -86,6 +86,24 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_cancelled_program_is_killed() {
+        let config = FetchConfig::new("/cache");
+        let cancel = std::sync::Arc::clone(&config.cancel);
+        let started = Instant::now();
+        std::thread::scope(|scope| {
+            let running = scope.spawn(|| {
+                let mut command = Command::new("sleep");
+                command.arg("30");
+                run(&config, command)
+            });
+            std::thread::sleep(Duration::from_millis(50));
+            cancel.store(true, std::sync::atomic::Ordering::Relaxed);
+            assert!(matches!(running.join().unwrap(), Err(FetchError::Cancelled)));
+        });
+        assert!(started.elapsed() < Duration::from_secs(20));
+    }
+
+    #[test]
     fn outputs_and_failures() {
         let mut command = Command::new("sh");
         command.args(["-c", "echo out; echo one >&2; echo >&2; echo two >&2; exit 3"]);

@@ -191,6 +191,29 @@ fn several_places_that_fail_are_all_named() {
 }
 
 #[test]
+fn a_cancelled_fetch_keeps_its_part() {
+    let bytes = contents();
+    let server = Server::start(&[
+        ("/stall", Reply::Stall(bytes[..90_000].to_vec())),
+        ("/file", Reply::File(bytes.clone())),
+    ]);
+    let mut bench = Bench::new();
+    bench.config.read_timeout = Duration::from_millis(800);
+    let cancel = Arc::clone(&bench.config.cancel);
+    std::thread::scope(|scope| {
+        let running = scope.spawn(|| bench.fetch(&request(&server.url("/stall"), sha256(&bytes))));
+        std::thread::sleep(Duration::from_millis(300));
+        cancel.store(true, std::sync::atomic::Ordering::Relaxed);
+        let error = running.join().unwrap().unwrap_err();
+        assert!(matches!(error, FetchError::Cancelled), "{error}");
+    });
+    assert_eq!(server.log(), ["/stall"], "nothing is tried again");
+    bench.config.cancel = Arc::default();
+    assert_eq!(bench.fetch(&request(&server.url("/file"), sha256(&bytes))).unwrap(), bytes);
+    assert_eq!(server.log()[1], "/file from 90000");
+}
+
+#[test]
 fn a_proxy_is_used_and_passed_by() {
     let bytes = contents();
     let proxy = Server::start(&[("proxied:site.test/file", Reply::File(bytes.clone()))]);

@@ -16,8 +16,8 @@ use crate::gpt::{self, SECTOR, Table};
 use crate::limits::{
     BIOS_LOADER_SIZE_MAX, DISK_SIZE_MAX_MIB, DISK_SIZE_MIN_MIB, EFI_SIZE_DEFAULT_MIB, EFI_SIZE_MAX_MIB,
 };
-use crate::manifest::{self, FileSystemPlace, Identity, Manifest, hex};
-use crate::tree::{Content, Entry};
+use crate::manifest::{self, BiosLoader, FileSystemPlace, Identity, Manifest, Record, hex};
+use crate::tree::{Content, Entry, Tree, join, parent_of};
 
 const MIB: u64 = 1 << 20;
 
@@ -110,45 +110,61 @@ fn overhead(efi: Option<u64>) -> u64 {
     efi.map_or(0, |efi| efi + 2)
 }
 
+/// The loaders' bytes, read before anything is written.
+struct Loaders {
+    uefi: Option<Vec<u8>>,
+    bios: Option<Vec<u8>>,
+}
+
+impl Loaders {
+    fn read(request: &Request) -> Result<Self> {
+        Ok(Loaders {
+            uefi: request.uefi_loader.as_deref().map(read_file).transpose()?,
+            bios: request.bios_loader.as_deref().map(read_bios_loader).transpose()?,
+        })
+    }
+
+    fn uefi_hash(&self) -> Option<String> {
+        self.uefi.as_ref().map(|bytes| hex(&Sha256::digest(bytes)))
+    }
+
+    fn bios_record(&self) -> Option<BiosLoader> {
+        self.bios.as_ref().map(|bytes| BiosLoader { size: bytes.len() as u64, sha256: bios_digest(bytes) })
+    }
+}
+
+/// SHA-256 of a BIOS loader without the bytes that the partition table replaces.
+pub(crate) fn bios_digest(bytes: &[u8]) -> String {
+    let mut hasher = Sha256::new();
+    hasher.update(&bytes[..gpt::BOOT_CODE_BYTES.min(bytes.len())]);
+    hasher.update(&bytes[(gpt::HEAD_BYTES as usize).min(bytes.len())..]);
+    hex(&hasher.finalize())
+}
+
 /// Writes `disk.img` and `manifest.json` into the directory `output`, which is created.
 pub fn write(request: &Request, output: &Path) -> Result<Manifest> {
     if request.config.general.encrypt_disk.as_ref().is_some_and(|password| !password.is_empty()) {
         return Err(Error::Config("`general.encrypt_disk` is not supported: encryption needs random keys, and the image would be a new one every time".into()));
     }
-    let uefi = request.uefi_loader.as_deref().map(read_file).transpose()?;
-    let bios = request.bios_loader.as_deref().map(read_bios_loader).transpose()?;
+    let loaders = Loaders::read(request)?;
     let Assembled { mut tree, collisions } =
         assemble(&request.name, &request.config, &request.packages, request.initfs.as_deref())?;
-
-    let folder = tree.make_directories(crate::tree::parent_of(manifest::PATH), "rednix")?;
-    let manifest_path = crate::tree::join(&folder, "manifest");
-    tree.put(&manifest_path, Entry::file(Content::Bytes(Vec::new()), 0o644, "rednix"))?;
-    let mut records = manifest::records(&tree)?;
-    records.retain(|record| record.path != manifest_path);
-    let text = Content::Bytes(manifest::text(&records).into_bytes());
-    tree.put(&manifest_path, Entry::file(text, 0o644, "rednix"))?;
+    let records = add_manifest(&mut tree)?;
 
     let needed = filesystem::size_needed(&tree);
     let layout = Layout::new(&request.config.general, needed)?;
-    let loader_hash = |loader: &Option<Vec<u8>>| loader.as_ref().map(|bytes| hex(&Sha256::digest(bytes)));
-    let identity = Identity::new(
-        &records,
-        &[
-            format!("{layout:?}"),
-            format!("{} {:?} {:?}", request.architecture, loader_hash(&uefi), loader_hash(&bios)),
-        ],
-    );
+    let boot = format!("{} {:?} {:?}", request.architecture, loaders.uefi_hash(), loaders.bios_record());
+    let identity = Identity::new(&records, &[format!("{layout:?}"), boot]);
     fs::create_dir_all(output).map_err(Error::io("create", output))?;
     let image = output.join("disk.img");
     let file = create(&image, layout.disk_bytes())?;
     let table = layout.efi.map(|efi| layout.table(efi, &identity));
     if let (Some(table), Some(efi)) = (&table, layout.efi) {
-        write_boot(request, &file, &image, table, efi, &identity, (uefi.as_deref(), bios.as_deref()))?;
+        write_boot(request, &file, &image, table, efi, &identity, &loaders)?;
     }
     let uuid = identity.uuid("filesystem");
     let (offset, size) = layout.filesystem();
-    let window = Window::new(file, offset, size);
-    match filesystem::write(window, &image, &tree, uuid) {
+    match filesystem::write(Window::new(file, offset, size), &image, &tree, uuid) {
         Ok(()) => {}
         Err(Failure::Other(error)) => return Err(error),
         Err(Failure::NoSpace) => {
@@ -163,15 +179,30 @@ pub fn write(request: &Request, output: &Path) -> Result<Manifest> {
         filesystem: FileSystemPlace { offset, size, uuid: uuid.to_string() },
         partitions: table.iter().flat_map(|table| &table.partitions).map(describe).collect(),
         disk_guid: table.as_ref().map(|table| table.disk_guid.to_string()),
-        uefi_loader: table.as_ref().and_then(|_| loader_hash(&uefi)),
-        bios_loader: table.as_ref().and_then(|_| loader_hash(&bios)),
+        uefi_loader: table.as_ref().and_then(|_| loaders.uefi_hash()),
+        bios_loader: table.as_ref().and_then(|_| loaders.bios_record()),
         collisions,
-        entries: manifest::records(&tree)?,
+        entries: records,
     };
     let json = serde_json::to_vec_pretty(&manifest).expect("a manifest has only strings and numbers");
     let path = output.join("manifest.json");
     fs::write(&path, json).map_err(Error::io("write", &path))?;
     Ok(manifest)
+}
+
+/// Hashes the tree, puts the manifest's text into it and answers the records of everything, the text included.
+fn add_manifest(tree: &mut Tree) -> Result<Vec<Record>> {
+    let folder = tree.make_directories(parent_of(manifest::PATH), "rednix")?;
+    let path = join(&folder, "manifest");
+    tree.put(&path, Entry::file(Content::Bytes(Vec::new()), 0o644, "rednix"))?;
+    let mut records = manifest::records(tree)?;
+    let place =
+        records.iter().position(|record| record.path == path).expect("the manifest was just put there");
+    records.remove(place);
+    let entry = Entry::file(Content::Bytes(manifest::text(&records).into_bytes()), 0o644, "rednix");
+    records.insert(place, manifest::record(&path, &entry)?);
+    tree.put(&path, entry)?;
+    Ok(records)
 }
 
 pub(crate) fn describe(partition: &gpt::Partition) -> manifest::Partition {
@@ -204,8 +235,9 @@ fn write_boot(
     table: &Table,
     efi: u64,
     identity: &Identity,
-    (uefi, bios): (Option<&[u8]>, Option<&[u8]>),
+    loaders: &Loaders,
 ) -> Result<()> {
+    let (uefi, bios) = (loaders.uefi.as_deref(), loaders.bios.as_deref());
     if let Some(loader) = bios {
         write_sparse(file, image, 0, loader)?;
     }

@@ -42,23 +42,48 @@ pub fn build(size_mib: u64, volume_id: u32, loader: Option<(&str, &[u8])>) -> Re
     fatfs::format_volume(&mut volume, FormatVolumeOptions::new().volume_id(volume_id)).map_err(fail)?;
     volume.set_position(0);
     let Some((name, bytes)) = loader else { return Ok(volume.into_inner()) };
-    {
-        let fs = FileSystem::new(&mut volume, FsOptions::new().time_provider(&FIXED_TIME)).map_err(fail)?;
-        let free = fs.stats().map_err(fail)?;
-        // Two directories besides the loader, each a cluster.
-        let room = u64::from(free.free_clusters().saturating_sub(2)) * u64::from(free.cluster_size());
-        if bytes.len() as u64 > room {
-            let needed_mib = (bytes.len() as u64 + (256 << 10)).div_ceil(1 << 20);
-            return Err(Error::LoaderDoesNotFit { loader_bytes: bytes.len() as u64, size_mib, needed_mib });
-        }
-        let boot = fs.root_dir().create_dir("EFI").and_then(|efi| efi.create_dir("BOOT")).map_err(fail)?;
-        let mut file = boot.create_file(name).map_err(fail)?;
-        file.write_all(bytes).and_then(|()| file.flush()).map_err(fail)?;
-        drop(file);
-        drop(boot);
-        fs.unmount().map_err(fail)?;
+    let options = || FsOptions::new().time_provider(&FIXED_TIME);
+    let fs = FileSystem::new(&mut volume, options()).map_err(fail)?;
+    let cluster = fs.cluster_size() as usize;
+    // Two directories besides the loader, each a cluster.
+    let room = u64::from(fs.stats().map_err(fail)?.free_clusters().saturating_sub(2)) * cluster as u64;
+    if bytes.len() as u64 > room {
+        let needed_mib = (bytes.len() as u64 + (256 << 10)).div_ceil(1 << 20);
+        return Err(Error::LoaderDoesNotFit { loader_bytes: bytes.len() as u64, size_mib, needed_mib });
     }
+    fs.root_dir().create_dir("EFI").and_then(|efi| efi.create_dir("BOOT")).map_err(fail)?;
+    fs.unmount().map_err(fail)?;
+    tidy_dot_entries(volume.get_mut(), cluster);
+    volume.set_position(0);
+    let fs = FileSystem::new(&mut volume, options()).map_err(fail)?;
+    {
+        let mut file = fs.root_dir().create_file(&format!("EFI/BOOT/{name}")).map_err(fail)?;
+        file.write_all(bytes).and_then(|()| file.flush()).map_err(fail)?;
+    }
+    fs.unmount().map_err(fail)?;
     Ok(volume.into_inner())
+}
+
+/// Removes the long names that the crate gives to `.` and `..`: the specification wants these two entries first and
+/// plain, and file system checkers complain. Call while the volume holds directories only, so that nothing else can
+/// look like one.
+fn tidy_dot_entries(volume: &mut [u8], cluster: usize) {
+    const ENTRY: usize = 32;
+    const ATTRIBUTES: usize = 11;
+    const LONG_NAME: u8 = 0x0f;
+    let mut at = 0;
+    while at + cluster <= volume.len() {
+        let entries = &volume[at..at + 4 * ENTRY];
+        let long = |index: usize| entries[index * ENTRY + ATTRIBUTES] == LONG_NAME;
+        let named = |index: usize, name: &[u8; 11]| &entries[index * ENTRY..index * ENTRY + 11] == name;
+        if long(0) && named(1, b".          ") && long(2) && named(3, b"..         ") {
+            volume.copy_within(at + ENTRY..at + 2 * ENTRY, at);
+            volume.copy_within(at + 3 * ENTRY..at + cluster, at + ENTRY);
+            volume[at + cluster - 2 * ENTRY..at + cluster].fill(0);
+        }
+        // Clusters start at sectors, not at multiples of their own size.
+        at += 512;
+    }
 }
 
 /// Reads `EFI/BOOT/<name>` from the bytes of a volume; nothing when there is no such file.
@@ -89,7 +114,31 @@ mod tests {
             assert!(volume == build(), "same bytes twice");
             assert_eq!(read_loader(&volume, "BOOTX64.EFI").unwrap().unwrap(), loader);
             assert_eq!(read_loader(&volume, "BOOTAA64.EFI").unwrap(), None);
+            check(&volume);
         }
+    }
+
+    /// Another program's opinion, where there is one.
+    fn check(volume: &[u8]) {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), volume).unwrap();
+        match std::process::Command::new("fsck.fat").arg("-nv").arg(file.path()).output() {
+            Ok(output) => {
+                let text = String::from_utf8_lossy(&output.stdout).into_owned();
+                assert!(output.status.success(), "{text}");
+                assert!(!text.contains("Bad short") && !text.contains("Expected a valid"), "{text}");
+            }
+            Err(error) => println!("skipped: fsck.fat: {error}"),
+        }
+    }
+
+    #[test]
+    fn directories_start_with_their_dot_entries() {
+        let volume = build(1, 7, Some(("BOOTX64.EFI", b"loader"))).unwrap();
+        let dots =
+            volume.chunks_exact(512).filter(|sector| sector.starts_with(b".          ")).collect::<Vec<_>>();
+        assert_eq!(dots.len(), 2, "EFI and BOOT");
+        assert!(dots.iter().all(|sector| sector[32..].starts_with(b"..         ")));
     }
 
     #[test]

@@ -5,11 +5,13 @@
 //! header of the ring, hashes recomputed), times (one constant), directory order (sorted), old bytes in free
 //! blocks (the file is new and sparse).
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::rc::Rc;
 
 use redoxfs::{
     BLOCK_SIZE, Disk, FileSystem, HEADER_RING, Node as FsNode, RECORD_SIZE, Transaction, TreeData, TreePtr,
@@ -31,17 +33,20 @@ pub struct Window {
     file: File,
     offset: u64,
     size: u64,
-    failure: Option<std::io::Error>,
+    failure: HostFailure,
 }
+
+/// Shared with whoever explains errors: the crate consumes the disk.
+type HostFailure = Rc<RefCell<Option<std::io::Error>>>;
 
 impl Window {
     pub fn new(file: File, offset: u64, size: u64) -> Self {
-        Window { file, offset, size, failure: None }
+        Window { file, offset, size, failure: HostFailure::default() }
     }
 
     fn fail(&mut self, error: std::io::Error) -> FsError {
         let errno = FsError::new(EIO);
-        self.failure.get_or_insert(error);
+        self.failure.borrow_mut().get_or_insert(error);
         errno
     }
 }
@@ -104,17 +109,17 @@ impl From<Error> for Failure {
 
 /// Formats the window and writes the tree into it. `image` is the window's file, for messages.
 pub fn write(window: Window, image: &Path, tree: &Tree, uuid: Uuid) -> Result<(), Failure> {
-    let context = Context { image };
+    let context = Context { image, host: window.failure.clone() };
     let (file, offset) = (window.file.try_clone().map_err(Error::io("open again", image))?, window.offset);
     let mut fs = match FileSystem::create(window, None, TIME, 0) {
         Ok(fs) => fs,
-        Err(error) => return Err(context.explain("create", "", error, None)),
+        Err(error) => return Err(context.explain("create", "", error)),
     };
     fs.header.uuid = uuid.0;
     let mut writer = Writer { nodes: HashMap::from([(String::new(), TreePtr::root())]), context };
     writer.write_all(&mut fs, tree)?;
     // Squashes the allocation log, so that opening the volume has little to replay.
-    fs.cleanup().map_err(|error| writer.context.explain("finish", "", error, fs.disk.failure.take()))?;
+    fs.cleanup().map_err(|error| writer.context.explain("finish", "", error))?;
     drop(fs);
     rewrite_headers(&file, offset, uuid).map_err(Error::io("write", image))?;
     Ok(())
@@ -122,17 +127,13 @@ pub fn write(window: Window, image: &Path, tree: &Tree, uuid: Uuid) -> Result<()
 
 struct Context<'a> {
     image: &'a Path,
+    host: HostFailure,
 }
 
 impl Context<'_> {
-    fn explain(
-        &self,
-        operation: &'static str,
-        path: &str,
-        error: FsError,
-        host: Option<std::io::Error>,
-    ) -> Failure {
-        if let Some(source) = host {
+    /// The host's own error where there was one, else RedoxFS's.
+    fn explain(&self, operation: &'static str, path: &str, error: FsError) -> Failure {
+        if let Some(source) = self.host.borrow_mut().take() {
             return Failure::Other(Error::Io { operation: "write", path: self.image.to_owned(), source });
         }
         if error.errno == ENOSPC {
@@ -191,7 +192,7 @@ impl Writer<'_> {
     }
 
     fn refused(&self, operation: &'static str, path: &str, error: FsError) -> Failure {
-        self.context.explain(operation, path, error, None)
+        self.context.explain(operation, path, error)
     }
 
     /// Runs one transaction. Errors of ours are carried around the crate's own error type, which cannot hold them.
@@ -207,12 +208,10 @@ impl Writer<'_> {
                 FsError::new(EIO)
             })
         });
-        let host = fs.disk.failure.take();
-        match (result, failure, host) {
-            (Ok(()), _, _) => Ok(()),
-            (Err(error), _, Some(host)) => Err(self.context.explain("write", "", error, Some(host))),
-            (Err(_), Some(failure), None) => Err(failure),
-            (Err(error), None, None) => Err(self.context.explain("commit", "", error, None)),
+        match (result, failure) {
+            (Ok(()), _) => Ok(()),
+            (Err(_), Some(failure)) => Err(failure),
+            (Err(error), None) => Err(self.context.explain("commit", "", error)),
         }
     }
 
@@ -382,5 +381,46 @@ impl Volume {
             offset += count as u64;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SIZE: u64 = 4 << 20;
+
+    fn attempt(file: File, tree: &Tree) -> Result<(), Failure> {
+        write(Window::new(file, 0, SIZE), Path::new("disk.img"), tree, Uuid([7; 16]))
+    }
+
+    #[test]
+    fn an_error_of_the_host_is_reported_as_such() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("disk.img");
+        File::create(&path).unwrap().set_len(SIZE).unwrap();
+        let Err(Failure::Other(error)) = attempt(File::open(&path).unwrap(), &Tree::default()) else {
+            panic!("a file opened for reading cannot be written");
+        };
+        assert!(matches!(error, Error::Io { operation: "write", .. }), "{error}");
+    }
+
+    #[test]
+    fn a_full_volume_is_no_error_of_the_host() {
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(SIZE).unwrap();
+        let mut tree = Tree::default();
+        let mut state = 1u64;
+        let noise: Vec<u8> = std::iter::repeat_with(|| {
+            // xorshift: nothing that could be compressed
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state as u8
+        })
+        .take(SIZE as usize)
+        .collect();
+        tree.put("file", Entry::file(crate::tree::Content::Bytes(noise), 0o644, "test")).unwrap();
+        assert!(matches!(attempt(file, &tree), Err(Failure::NoSpace)));
     }
 }

@@ -37,8 +37,7 @@ pub struct Manifest {
     pub disk_guid: Option<String>,
     /// SHA-256 of the UEFI loader in the EFI partition, when there is one.
     pub uefi_loader: Option<String>,
-    /// SHA-256 of the BIOS loader, when there is one.
-    pub bios_loader: Option<String>,
+    pub bios_loader: Option<BiosLoader>,
     pub collisions: Vec<Collision>,
     /// Everything in the file system, the root (empty path) first.
     pub entries: Vec<Record>,
@@ -62,6 +61,14 @@ pub struct Partition {
     /// In sectors of 512 bytes; the last one belongs to the partition.
     pub first_sector: u64,
     pub last_sector: u64,
+}
+
+/// A BIOS loader at the disk's start. The hash leaves out what the partition table replaced: it covers the first 446
+/// bytes and those from 17408 on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BiosLoader {
+    pub size: u64,
+    pub sha256: String,
 }
 
 /// One path. `mode` is octal with the type bits, as in `100644`.
@@ -115,6 +122,15 @@ pub fn records(tree: &Tree) -> Result<Vec<Record>> {
         hashes[index] = Some(hash);
     }
     Ok(entries.iter().zip(hashes).map(|((path, entry), hash)| Record::new(path, entry, hash)).collect())
+}
+
+/// The record of one entry.
+pub fn record(path: &str, entry: &Entry) -> Result<Record> {
+    let hash = match &entry.node {
+        Node::File(content) => Some(sha256(content)?),
+        _ => None,
+    };
+    Ok(Record::new(path, entry, hash))
 }
 
 fn hash_all(files: &[(usize, &Content)]) -> Result<Vec<(usize, String)>> {
@@ -173,10 +189,10 @@ pub fn hex(bytes: &[u8]) -> String {
     text
 }
 
-/// The text for inside the image, of all records but the manifest's own.
+/// The text for inside the image; `records` leave out the manifest's own.
 pub fn text(records: &[Record]) -> String {
     let mut text = String::new();
-    for record in records.iter().filter(|record| record.path != PATH) {
+    for record in records {
         let Record { path, mode, size, .. } = record;
         if let Some(hash) = &record.sha256 {
             let _ = writeln!(text, "{hash} {size} {mode} {path}");

@@ -8,12 +8,12 @@ use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
-use crate::disk::describe;
+use crate::disk::{bios_digest, describe};
 use crate::error::{Error, Result};
 use crate::esp;
 use crate::filesystem::{Found, Volume, Window};
 use crate::gpt::{HEAD_BYTES, SECTOR, TAIL_BYTES, Table};
-use crate::limits::DIFFERENCES_MAX;
+use crate::limits::{BIOS_LOADER_SIZE_MAX, DIFFERENCES_MAX};
 use crate::manifest::{FORMAT_VERSION, Manifest, Record, hex};
 
 /// What a verification looked at.
@@ -91,6 +91,10 @@ fn verify_boot(
     differences.compare("disk GUID", Some(table.disk_guid.to_string()), manifest.disk_guid.clone());
     let partitions: Vec<_> = table.partitions.iter().map(describe).collect();
     differences.compare("partitions", &partitions, &manifest.partitions);
+    if let Some(expected) = &manifest.bios_loader {
+        let start = read(0, expected.size.min(size).min(BIOS_LOADER_SIZE_MAX))?;
+        differences.compare("BIOS loader", &bios_digest(&start), &expected.sha256);
+    }
     let Some(efi) = table.partitions.iter().find(|partition| partition.name == "EFI") else { return Ok(()) };
     let volume = read(efi.first * SECTOR, (efi.last + 1 - efi.first) * SECTOR)?;
     let mut loader = None;

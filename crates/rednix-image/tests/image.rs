@@ -316,15 +316,23 @@ fn the_size_a_refusal_names_is_enough() {
 fn damage_anywhere_is_found() {
     let scene = Scene::new();
     let loader = scene.file("loader.efi", b"a loader");
-    let attributes = json!({ "formatVersion": 1, "name": "x", "loaders": { "uefi": loader },
+    let mut bios = vec![0; 20_000];
+    bios[..4].copy_from_slice(b"BOOT");
+    bios[18_000..18_006].copy_from_slice(b"STAGE2");
+    let bios = scene.file("loader.bios", bios);
+    let attributes = json!({ "formatVersion": 1, "name": "x", "loaders": { "uefi": loader, "bios": bios },
         "config": { "files": [{ "path": "/a", "data": "contents of a file" }] } });
     let manifest = scene.image("image", &attributes).unwrap();
     let disk = scene.path("image/disk.img");
     let original = fs::read(&disk).unwrap();
     let find = |needle: &[u8]| original.windows(needle.len()).rposition(|window| window == needle).unwrap();
-    for (place, what) in
-        [(find(b"contents of a file"), "file"), (find(b"a loader"), "loader"), (520, "table")]
-    {
+    for (place, what) in [
+        (find(b"contents of a file"), "file"),
+        (find(b"a loader"), "loader"),
+        (520, "table"),
+        (0, "boot code"),
+        (find(b"STAGE2"), "second stage"),
+    ] {
         let mut damaged = original.clone();
         damaged[place] ^= 0x20;
         fs::write(&disk, &damaged).unwrap();
@@ -364,4 +372,78 @@ fn initfs_from_attributes() {
     assert_eq!(paths, ["bin", "bin/alias", "bin/init", "empty", "etc", "etc/text", "lib"]);
     let twice = json!({ "formatVersion": 1, "entries": [{ "path": "a", "text": "", "target": "b" }] });
     assert!(builtin::initfs(&twice, &scene.path("three")).unwrap_err().to_string().contains("more than one"));
+}
+
+mod random_trees {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[derive(Clone, Debug)]
+    enum Kind {
+        File(usize, bool),
+        Directory,
+        Link(&'static str),
+    }
+
+    fn tree() -> impl Strategy<Value = Vec<(String, Kind)>> {
+        let name =
+            prop::sample::select(vec!["a", "b", "a-b", "a.b", "é", "opt", "bin", "long name with spaces"]);
+        let path = prop::collection::vec(name, 1..5).prop_map(|names| names.join("/"));
+        // Sizes around the borders of RedoxFS: inline data, block, record.
+        let size =
+            prop::sample::select(vec![0, 1, 3967, 3968, 4096, 4097, 131_071, 131_072, 131_073, 700_000]);
+        let kind = prop_oneof![
+            (size, any::<bool>()).prop_map(|(size, executable)| Kind::File(size, executable)),
+            Just(Kind::Directory),
+            prop::sample::select(vec!["a", "../b", "/opt/bin", "nowhere"]).prop_map(Kind::Link),
+        ];
+        prop::collection::vec((path, kind), 0..30)
+    }
+
+    /// Makes what can be made of the list; the first of two that exclude each other wins.
+    fn make(root: &Path, list: &[(String, Kind)]) -> usize {
+        let mut made = 0;
+        fs::create_dir_all(root).unwrap();
+        for (path, kind) in list {
+            let path = root.join(path);
+            let inside = path.parent().unwrap().ancestors().take_while(|folder| *folder != root);
+            if inside.clone().any(|folder| folder.is_symlink()) || fs::symlink_metadata(&path).is_ok() {
+                continue;
+            }
+            if fs::create_dir_all(path.parent().unwrap()).is_err() {
+                continue;
+            }
+            match kind {
+                Kind::File(size, executable) => {
+                    let bytes: Vec<u8> = (0..*size).map(|n| (n * n / 7) as u8).collect();
+                    fs::write(&path, bytes).unwrap();
+                    let mode = if *executable { 0o555 } else { 0o444 };
+                    fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+                }
+                Kind::Directory => fs::create_dir(&path).unwrap(),
+                Kind::Link(target) => symlink(target, &path).unwrap(),
+            }
+            made += 1;
+        }
+        made
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+
+        /// Whatever a package holds is in the image, and `verify_folder` (inside `image`) reads it all back.
+        #[test]
+        fn are_written_and_read_back(list in tree(), whole_disk: bool) {
+            let scene = Scene::new();
+            let made = make(&scene.path("package"), &list);
+            let attributes = json!({ "formatVersion": 1, "name": "x", "config": { "general": { "skip_partitions": whole_disk } },
+                "packages": [{ "name": "package", "path": scene.path("package") }] });
+            let manifest = scene.image("image", &attributes).unwrap();
+            prop_assert!(manifest.entries.len() >= made);
+            let disk = fs::read(scene.path("image/disk.img")).unwrap();
+            scene.image("again", &attributes).unwrap();
+            prop_assert!(disk == fs::read(scene.path("again/disk.img")).unwrap());
+        }
+    }
 }

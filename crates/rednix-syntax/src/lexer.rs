@@ -121,10 +121,10 @@ impl Lexer<'_> {
 
     fn code(&mut self) {
         let byte = self.peek(0);
-        if is_path_byte(byte) || matches!(byte, b'/' | b'~' | b'<') {
-            if let Some(()) = self.path_start() {
-                return;
-            }
+        if (is_path_byte(byte) || matches!(byte, b'/' | b'~' | b'<'))
+            && let Some(()) = self.path_start()
+        {
+            return;
         }
         if is_identifier_start(byte) {
             return self.identifier();

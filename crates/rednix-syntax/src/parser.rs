@@ -213,8 +213,7 @@ impl<'a> Parser<'a> {
             Kind::Let if self.kind_at(1) != Kind::BraceOpen => {
                 self.bump();
                 let (bindings, height) = self.bindings(Kind::In, &[Kind::In, Kind::Inherit])?;
-                if let Some(dynamic) = self.ast.attributes(bindings).dynamic.first() {
-                    let _ = dynamic;
+                if !self.ast.attributes(bindings).dynamic.is_empty() {
                     self.error(SyntaxError::new("dynamic attributes not allowed in let", start));
                 }
                 let body = self.expr()?;
@@ -271,13 +270,12 @@ impl<'a> Parser<'a> {
 
     /// Whether the `{` here opens a function's formals rather than an attribute set.
     fn at_formals(&self) -> bool {
-        match (self.kind_at(1), self.kind_at(2)) {
-            (Kind::Ellipsis, _) => true,
-            (Kind::BraceClose, Kind::Colon | Kind::At) => true,
-            (Kind::Identifier, Kind::Comma | Kind::Question) => true,
-            (Kind::Identifier, Kind::BraceClose) => true,
-            _ => false,
-        }
+        matches!(
+            (self.kind_at(1), self.kind_at(2)),
+            (Kind::Ellipsis, _)
+                | (Kind::BraceClose, Kind::Colon | Kind::At)
+                | (Kind::Identifier, Kind::Comma | Kind::Question | Kind::BraceClose)
+        )
     }
 
     fn lambda_with_formals(&mut self, start: Span) -> Parsed<ExprId> {
@@ -335,7 +333,8 @@ impl<'a> Parser<'a> {
     fn check_formals(&mut self, formals: &Formals, argument: Option<(crate::Symbol, Span)>) {
         let mut sorted: Vec<_> = formals.formals.iter().map(|f| (f.name, f.span.start, f.span)).collect();
         sorted.sort_by_key(|&(name, start, _)| (name, start));
-        let duplicate = sorted.windows(2).find(|pair| pair[0].0 == pair[1].0).map(|pair| (pair[1].0, pair[1].2));
+        let duplicate =
+            sorted.windows(2).find(|pair| pair[0].0 == pair[1].0).map(|pair| (pair[1].0, pair[1].2));
         let duplicate = duplicate.or_else(|| {
             let (argument, start) = argument?;
             sorted.iter().any(|formal| formal.0 == argument).then_some((argument, start))
@@ -491,10 +490,10 @@ impl<'a> Parser<'a> {
     }
 
     fn warn_if_cursed(&mut self, expr: ExprId) {
-        if let Some((cursed, span)) = self.cursed.take() {
-            if cursed == expr {
-                self.warnings.push(Warning::OrAsIdentifier(span));
-            }
+        if let Some((cursed, span)) = self.cursed.take()
+            && cursed == expr
+        {
+            self.warnings.push(Warning::OrAsIdentifier(span));
         }
     }
 
@@ -574,7 +573,8 @@ impl<'a> Parser<'a> {
             Kind::Rec => {
                 self.bump();
                 self.expect(Kind::BraceOpen, &[Kind::BraceOpen])?;
-                let (bindings, below) = self.bindings(Kind::BraceClose, &[Kind::Inherit, Kind::BraceClose])?;
+                let (bindings, below) =
+                    self.bindings(Kind::BraceClose, &[Kind::Inherit, Kind::BraceClose])?;
                 self.ast.attributes[bindings.0 as usize].recursive = true;
                 Ok(self.attribute_set(bindings, below, start))
             }

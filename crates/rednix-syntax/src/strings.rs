@@ -25,10 +25,15 @@ impl Parser<'_> {
                 Kind::Quote => break,
                 _ => {
                     let more = parts.len() > 1
-                        || parts.first().is_some_and(|part| !matches!(self.ast.expr(part.expr), Expr::Text(_)));
+                        || parts
+                            .first()
+                            .is_some_and(|part| !matches!(self.ast.expr(part.expr), Expr::Text(_)));
                     // After an interpolation another piece could follow; after plain text only the end.
-                    let expected: &[Kind] =
-                        if more { &[Kind::StringPart, Kind::Interpolation, Kind::Quote] } else { &[Kind::Quote] };
+                    let expected: &[Kind] = if more {
+                        &[Kind::StringPart, Kind::Interpolation, Kind::Quote]
+                    } else {
+                        &[Kind::Quote]
+                    };
                     return Err(self.unexpected(expected));
                 }
             }
@@ -38,12 +43,12 @@ impl Parser<'_> {
             let run = self.ast.add_bytes(b"");
             return Ok(self.finish(Expr::Text(run), start, &[]));
         }
-        if let [only] = parts[..] {
-            if let Expr::Text(run) = self.ast.expr(only.expr) {
-                if self.ast.span(only.expr).start == start.end && only.start == start.end {
-                    return Ok(self.finish(Expr::Text(run), start, &[]));
-                }
-            }
+        if let [only] = parts[..]
+            && let Expr::Text(run) = self.ast.expr(only.expr)
+            && self.ast.span(only.expr).start == start.end
+            && only.start == start.end
+        {
+            return Ok(self.finish(Expr::Text(run), start, &[]));
         }
         Ok(self.interpolated(start, &parts, true))
     }
@@ -69,8 +74,9 @@ impl Parser<'_> {
     fn check_no_null(&mut self, bytes: &[u8], span: Span) {
         if bytes.contains(&0) {
             let shown = String::from_utf8_lossy(bytes).replace('\0', "␀");
-            let message =
-                format!("input string '{shown}' cannot be represented as Nix string because it contains null bytes");
+            let message = format!(
+                "input string '{shown}' cannot be represented as Nix string because it contains null bytes"
+            );
             self.error(SyntaxError::new(message, span));
         }
     }

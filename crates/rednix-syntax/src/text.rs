@@ -124,10 +124,10 @@ pub(crate) fn strip_indentation(pieces: &[IndentedPiece]) -> Vec<(usize, Vec<u8>
 
 /// A last line of spaces alone only places the closing quotes.
 fn drop_blank_last_line(text: &mut Vec<u8>) {
-    if let Some(newline) = text.iter().rposition(|&byte| byte == b'\n') {
-        if text[newline + 1..].iter().all(|&byte| byte == b' ') {
-            text.truncate(newline + 1);
-        }
+    if let Some(newline) = text.iter().rposition(|&byte| byte == b'\n')
+        && text[newline + 1..].iter().all(|&byte| byte == b' ')
+    {
+        text.truncate(newline + 1);
     }
 }
 
@@ -182,10 +182,7 @@ pub fn write_string(out: &mut Vec<u8>, bytes: &[u8]) {
 
 /// Words that cannot stand as a name without quotes. `or` can.
 pub fn is_keyword(name: &[u8]) -> bool {
-    matches!(
-        name,
-        b"if" | b"then" | b"else" | b"assert" | b"with" | b"let" | b"in" | b"rec" | b"inherit"
-    )
+    matches!(name, b"if" | b"then" | b"else" | b"assert" | b"with" | b"let" | b"in" | b"rec" | b"inherit")
 }
 
 /// Whether a name needs no quotes.

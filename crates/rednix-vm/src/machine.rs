@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rednix_events::{Activity, Event, Events};
+use rustix::fs::{FlockOperation, flock};
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 use tempfile::TempDir;
 
@@ -80,7 +81,7 @@ pub struct Machine<'a> {
     diagnostics: Diagnostics,
     started: Instant,
     exit: Option<Exit>,
-    _scratch: TempDir,
+    _scratch: Scratch,
 }
 
 impl<'a> Machine<'a> {
@@ -208,7 +209,7 @@ struct Prepared {
     console: Console,
     program: Program,
     command: Command,
-    scratch: TempDir,
+    scratch: Scratch,
     control: Option<(Control, UnixStream)>,
 }
 
@@ -225,16 +226,13 @@ impl Prepared {
         let kvm = acceleration::choose(runner, &program, spec, config, events)?;
         let folder = &config.scratch_folder;
         std::fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
-        let scratch = tempfile::Builder::new()
-            .prefix("rednix-machine-")
-            .tempdir_in(folder)
-            .map_err(Error::io("make a folder in", folder))?;
+        let scratch = Scratch::new(folder)?;
         let control = Control::pair()?;
         let wiring = Wiring {
             console,
             kvm,
             control: Some(control.1.as_raw_fd()),
-            scratch: scratch.path(),
+            scratch: scratch.folder.path(),
             end_on_reset: console == Console::Pipes,
         };
         let command = runner.command(&program, spec, config, &wiring)?;
@@ -261,6 +259,45 @@ impl Prepared {
     }
 }
 
+/// A private folder for one machine's files. It is locked while in use, so that the next machine can remove those
+/// that were left behind by a process that was killed.
+struct Scratch {
+    folder: TempDir,
+    _lock: File,
+}
+
+const SCRATCH_PREFIX: &str = "rednix-machine-";
+const SCRATCH_LOCK: &str = "lock";
+
+impl Scratch {
+    fn new(parent: &Path) -> Result<Self> {
+        Self::sweep(parent);
+        let folder = tempfile::Builder::new()
+            .prefix(SCRATCH_PREFIX)
+            .tempdir_in(parent)
+            .map_err(Error::io("make a folder in", parent))?;
+        let path = folder.path().join(SCRATCH_LOCK);
+        let lock = File::create(&path).map_err(Error::io("create", &path))?;
+        flock(&lock, FlockOperation::NonBlockingLockExclusive)
+            .map_err(|error| Error::io("lock", &path)(error.into()))?;
+        Ok(Scratch { folder, _lock: lock })
+    }
+
+    /// Removes folders whose lock nobody holds. What cannot be removed stays: it is only space.
+    fn sweep(parent: &Path) {
+        for item in std::fs::read_dir(parent).into_iter().flatten().flatten() {
+            if !item.file_name().to_string_lossy().starts_with(SCRATCH_PREFIX) {
+                continue;
+            }
+            // No lock file: its owner is just making it.
+            let Ok(lock) = File::open(item.path().join(SCRATCH_LOCK)) else { continue };
+            if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok() {
+                let _ = std::fs::remove_dir_all(item.path());
+            }
+        }
+    }
+}
+
 /// A copy we may write although the original may be read only.
 fn copy_writable(from: &Path, to: &Path) -> Result<()> {
     let bytes = std::fs::read(from).map_err(Error::io("read", from))?;
@@ -280,7 +317,10 @@ fn judge(
     match exit.kind {
         // A status of 1 from a machine that ran is the guest's value 0; before that, the monitor's own failure.
         ExitKind::Failed if status == 1 && greeted => exit.kind = ExitKind::Guest,
-        ExitKind::Failed => {
+        // Killed before there was a machine, with something to say about it: an abort of the monitor.
+        ExitKind::Killed(_) if greeted || diagnostics.is_empty() => {}
+        ExitKind::Failed | ExitKind::Killed(_) => {
+            let status = exit.status;
             return Err(Error::Start {
                 program: runner.name().into(),
                 machine: spec.name.clone(),

@@ -46,6 +46,9 @@ impl Process {
         }
         let prepare = move || {
             rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+            // A monitor that aborts must not leave a core file somewhere.
+            let none = rustix::process::Rlimit { current: Some(0), maximum: Some(0) };
+            rustix::process::setrlimit(rustix::process::Resource::Core, none)?;
             // We may have died before the line above.
             if rustix::process::getppid() != Some(parent) {
                 return Err(io::Error::from_raw_os_error(rustix::io::Errno::SRCH.raw_os_error()));
@@ -58,7 +61,7 @@ impl Process {
             }
             Ok(())
         };
-        // SAFETY: between fork and exec the closure only makes the system calls prctl, getppid and fcntl; it
+        // SAFETY: between fork and exec the closure only makes the system calls prctl, prlimit, getppid and fcntl; it
         // allocates nothing and takes no lock.
         unsafe { command.pre_exec(prepare) };
         let mut child = command.spawn()?;

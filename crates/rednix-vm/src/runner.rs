@@ -178,7 +178,7 @@ pub trait Runner {
 /// The runner of that name.
 pub fn by_name(name: &str) -> Result<Box<dyn Runner>> {
     match name {
-        "qemu" => Ok(Box::new(crate::qemu::Qemu::default())),
+        "qemu" => Ok(Box::new(crate::qemu::Qemu)),
         other => Err(Error::Missing { what: format!("a runner named `{other}`"), how: "use `qemu`".into() }),
     }
 }

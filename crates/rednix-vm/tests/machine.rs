@@ -309,8 +309,30 @@ fn no_monitor_outlives_us_whichever_way_we_die() {
         kill_process(Pid::from_child(&child), signal).unwrap();
         child.wait().unwrap();
         assert!(gone_soon(pid), "the monitor is still there after {signal:?}");
+        sweeps_what_was_left(&folder);
         let _ = std::fs::remove_dir_all(folder);
     }
+}
+
+/// The next machine in the same scratch folder removes what the dead one could not.
+fn sweeps_what_was_left(folder: &Path) {
+    let machines = || {
+        let items = std::fs::read_dir(folder.join("scratch")).unwrap().flatten();
+        items.filter(|item| item.file_name().to_string_lossy().starts_with("rednix-machine-")).count()
+    };
+    assert_eq!(machines(), 1, "the dead machine left its folder");
+    let mut scene = Scene::new();
+    scene.config.scratch_folder = folder.join("scratch");
+    let (spec, events) = (scene.machine(), silent());
+    let start = |name: &str| {
+        Machine::start(&scene.runner, &spec, &scene.config, &events, &folder.join(name)).unwrap()
+    };
+    let first = start("log1");
+    assert_eq!(machines(), 1, "only its own");
+    let second = start("log2");
+    assert_eq!(machines(), 2, "a living machine's folder stays");
+    drop((first, second));
+    assert_eq!(machines(), 0);
 }
 
 /// 512 bytes of real-mode code. It prints a text on COM1, echoes what is typed, and on `q` writes 25 to the exit
@@ -460,7 +482,6 @@ fn piped_input_and_output_work() {
 
 mod terminal {
     use std::fs::File;
-    use std::os::fd::OwnedFd;
 
     use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
     use rustix::termios::{LocalModes, tcgetattr};
@@ -489,7 +510,7 @@ mod terminal {
             let mut command = helper("helper_runs_interactively");
             command.stdin(slave()).stdout(slave()).stderr(slave()).env("STOP_FILE", &stop_file);
             let child = command.spawn().unwrap();
-            let master = File::from(OwnedFd::from(master));
+            let master = File::from(master);
             Some(Terminal { master, child, seen: String::new(), stop_file, _folder: folder })
         }
 

@@ -28,14 +28,21 @@ fn measure(name: &str, bytes: u64, mut work: impl FnMut(usize)) {
     times.sort();
     let best = times[0].as_secs_f64();
     let rate = if best > 0.0 { bytes as f64 / best / 1e6 } else { 0.0 };
-    println!("{name:<44} best {:>8.1} ms  median {:>8.1} ms  {rate:>8.0} MB/s", best * 1e3, times[RUNS / 2].as_secs_f64() * 1e3);
+    println!(
+        "{name:<44} best {:>8.1} ms  median {:>8.1} ms  {rate:>8.0} MB/s",
+        best * 1e3,
+        times[RUNS / 2].as_secs_f64() * 1e3
+    );
 }
 
 fn nar_hashing(scratch: &Path) {
     let file = scratch.join("big");
     let bytes: Vec<u8> = (0..256u32 << 20).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
     std::fs::write(&file, &bytes).expect("the file can be written");
-    let hash = || rednix_store::nar::hash_path(&file, rednix_store::hash::HashAlgorithm::Sha256).expect("it can be hashed");
+    let hash = || {
+        rednix_store::nar::hash_path(&file, rednix_store::hash::HashAlgorithm::Sha256)
+            .expect("it can be hashed")
+    };
     measure("NAR hash of one 256 MiB file", bytes.len() as u64, |_| drop(hash()));
 
     let tree = scratch.join("tree");
@@ -43,9 +50,13 @@ fn nar_hashing(scratch: &Path) {
     for number in 0..files {
         let folder = tree.join(format!("{}", number % 40));
         std::fs::create_dir_all(&folder).expect("folders can be made");
-        std::fs::write(folder.join(number.to_string()), &bytes[number * 100..number * 100 + 4096]).expect("files can be written");
+        std::fs::write(folder.join(number.to_string()), &bytes[number * 100..number * 100 + 4096])
+            .expect("files can be written");
     }
-    let hash = || rednix_store::nar::hash_path(&tree, rednix_store::hash::HashAlgorithm::Sha256).expect("it can be hashed");
+    let hash = || {
+        rednix_store::nar::hash_path(&tree, rednix_store::hash::HashAlgorithm::Sha256)
+            .expect("it can be hashed")
+    };
     measure("NAR hash of 4000 files of 4 KiB", files as u64 * 4096, |_| drop(hash()));
     if let Some(nix) = peer("nix") {
         for (name, path) in [("one 256 MiB file", &file), ("4000 files of 4 KiB", &tree)] {
@@ -72,11 +83,13 @@ fn unpacking(scratch: &Path) {
     let name = name.split_once('-').map_or(name.as_str(), |(_, n)| n).to_owned();
     let attributes = json!({ "formatVersion": 1, "src": deb });
     measure(&format!("unpacking {name}"), size, |run| {
-        rednix_fetch::unpack_deb(&attributes, &scratch.join(format!("deb-{run}"))).expect("the package unpacks");
+        rednix_fetch::unpack_deb(&attributes, &scratch.join(format!("deb-{run}")))
+            .expect("the package unpacks");
     });
     if let Some(dpkg) = program("dpkg-deb") {
         measure("  dpkg-deb -x", size, |run| {
-            let status = Command::new(&dpkg).arg("-x").arg(&deb).arg(scratch.join(format!("dpkg-{run}"))).status();
+            let status =
+                Command::new(&dpkg).arg("-x").arg(&deb).arg(scratch.join(format!("dpkg-{run}"))).status();
             assert!(status.is_ok_and(|s| s.success()), "dpkg-deb unpacks");
         });
     }
@@ -100,7 +113,8 @@ fn image_writing(scratch: &Path) {
         "initfs": null,
     });
     measure("writing a 1 GiB image with 256 MiB of files", 256 << 20, |run| {
-        rednix_image::builtin::image(&attributes, &scratch.join(format!("image-{run}"))).expect("the image can be written");
+        rednix_image::builtin::image(&attributes, &scratch.join(format!("image-{run}")))
+            .expect("the image can be written");
     });
 }
 

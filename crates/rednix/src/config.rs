@@ -74,9 +74,11 @@ impl Config {
             .ok_or_else(no_home)?;
         let store = std::path::absolute(&store)
             .map_err(|e| Failure::usage(format!("the store's folder `{}`: {e}", store.display())))?;
-        let cache = xdg("XDG_CACHE_HOME", ".cache").map(|c| c.join("rednix")).unwrap_or_else(|| store.join("cache"));
+        let cache =
+            xdg("XDG_CACHE_HOME", ".cache").map(|c| c.join("rednix")).unwrap_or_else(|| store.join("cache"));
         let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
-        let variable = |names: [&str; 3]| names.iter().find_map(|n| std::env::var(n).ok()).filter(|v| !v.is_empty());
+        let variable =
+            |names: [&str; 3]| names.iter().find_map(|n| std::env::var(n).ok()).filter(|v| !v.is_empty());
         Ok(Config {
             store,
             cache,
@@ -101,9 +103,13 @@ impl Config {
     pub fn fetch(&self, offline: bool) -> FetchConfig {
         let mut fetch = FetchConfig::new(self.cache.join("fetch"));
         fetch.mirrors = self.mirrors.clone();
-        fetch.debian_mirrors =
-            self.debian.iter().flat_map(|(suite, bases)| bases.iter().map(|b| (suite.clone(), b.clone()))).collect();
-        fetch.apt_sources = apt::read_folder(Path::new("/etc/apt"));
+        fetch.debian_mirrors = self
+            .debian
+            .iter()
+            .flat_map(|(suite, bases)| bases.iter().map(|b| (suite.clone(), b.clone())))
+            .collect();
+        let templates = Path::new("/usr/share/python-apt/templates");
+        fetch.apt_sources = apt::machine_sources(Path::new("/etc/apt"), templates);
         let keyrings = [Path::new("/usr/share/keyrings"), Path::new("/etc/apt/trusted.gpg.d")];
         fetch.keyrings = apt::default_keyrings(&fetch.apt_sources, &keyrings);
         fetch.http_proxy = self.http_proxy.clone();
@@ -112,7 +118,9 @@ impl Config {
         fetch.ca_bundle = self.certificates.clone();
         fetch.offline = offline;
         fetch.cargo_home = Some(self.cargo_home.clone());
-        for (program, name) in [(&mut fetch.cargo, "cargo"), (&mut fetch.git, "git"), (&mut fetch.gpgv, "gpgv")] {
+        for (program, name) in
+            [(&mut fetch.cargo, "cargo"), (&mut fetch.git, "git"), (&mut fetch.gpgv, "gpgv")]
+        {
             if let Some(found) = self.find_program(name) {
                 *program = found;
             }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
-use rednix_eval::{EvalError, ErrorKind, Evaluator, Handle, SearchEntry, Settings};
+use rednix_eval::{ErrorKind, EvalError, Evaluator, SearchEntry, Settings};
 use rednix_events::Event;
 use rednix_store::path::StorePath;
 use serde_json::Value;
@@ -75,6 +75,7 @@ pub fn settings() -> Settings {
         search_path: search_path.split(':').filter(|e| !e.is_empty()).map(SearchEntry::parse).collect(),
         working_directory: Some(working_directory()),
         home: std::env::var("HOME").ok(),
+        interrupted: Some(crate::interrupt::flag()),
         ..Settings::default()
     }
 }
@@ -91,10 +92,12 @@ pub fn wanted(session: &Session, targets: &[Target]) -> Result<Vec<Wanted>, Fail
         let expression = match &target.what {
             What::Derivation(path) => {
                 let derivation = session.store()?.read_derivation(path)?;
-                all.extend(derivation.outputs.keys().map(|output| Wanted {
-                    derivation: path.clone(),
-                    output: output.clone(),
-                }));
+                all.extend(
+                    derivation
+                        .outputs
+                        .keys()
+                        .map(|output| Wanted { derivation: path.clone(), output: output.clone() }),
+                );
                 continue;
             }
             What::Expression(expression) => expression,
@@ -129,7 +132,8 @@ pub fn json(session: &Session, target: &Target) -> Result<Value, Failure> {
             .map_err(|error| failure(session, &evaluator, &error))
     })?;
     world.flush()?;
-    serde_json::from_slice(&text).map_err(|e| Failure::failed(format!("`{}` gives no JSON: {e}", target.label)))
+    serde_json::from_slice(&text)
+        .map_err(|e| Failure::failed(format!("`{}` gives no JSON: {e}", target.label)))
 }
 
 fn timed<T>(session: &Session, what: &str, work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
@@ -184,12 +188,14 @@ pub fn failure(session: &Session, evaluator: &Evaluator, error: &EvalError) -> F
 
 /// Whether a place lies in rednix's own Nix files, or in the expression the program made.
 fn is_library(origin: &str) -> bool {
-    origin.starts_with('«') || Path::new(origin).parent().is_some_and(|folder| folder.join("cookbook.nix").exists())
+    origin.starts_with('«')
+        || Path::new(origin).parent().is_some_and(|folder| folder.join("cookbook.nix").exists())
 }
 
 /// The lines around a place, with the place underlined. The title line is ours to write, so it is cut off.
 fn excerpt(snippet: &rednix_eval::Snippet) -> String {
-    let end = if snippet.end > snippet.start { snippet.end } else { next_character(&snippet.text, snippet.start) };
+    let end =
+        if snippet.end > snippet.start { snippet.end } else { next_character(&snippet.text, snippet.start) };
     let origin = snippet.place.origin.show();
     let source = Snippet::source(snippet.text.as_str())
         .path(origin.as_str())

@@ -56,7 +56,8 @@ impl Sources {
                 size_bytes: request.size_bytes(),
             });
         }
-        let folder = |request: &FetchRequest| request.destination.parent().unwrap_or(Path::new("/")).to_path_buf();
+        let folder =
+            |request: &FetchRequest| request.destination.parent().unwrap_or(Path::new("/")).to_path_buf();
         let folders: Vec<PathBuf> = wanted.iter().map(|(_, request)| folder(request)).collect();
         let report = |position: usize, result: &Result<Fetched, FetchError>| {
             let (index, request) = wanted[position];

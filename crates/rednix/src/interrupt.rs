@@ -1,14 +1,20 @@
 //! Ctrl-C and its kin: the first one cancels what runs in an orderly way, the second one ends the program.
 
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use rednix_build::CancelToken;
 
 use crate::failure::{EXIT_INTERRUPTED, Failure};
 
 static TOKEN: OnceLock<CancelToken> = OnceLock::new();
+static FLAG: OnceLock<Arc<AtomicBool>> = OnceLock::new();
 static SEEN: AtomicBool = AtomicBool::new(false);
+
+/// A flag that signals set, for rooms that look now and then.
+pub fn flag() -> Arc<AtomicBool> {
+    FLAG.get_or_init(Arc::default).clone()
+}
 
 /// The token that signals cancel; the handlers are set when it is first asked for.
 pub fn token() -> Result<CancelToken, Failure> {
@@ -28,6 +34,7 @@ pub fn token() -> Result<CancelToken, Failure> {
             if SEEN.swap(true, Ordering::SeqCst) {
                 std::process::exit(i32::from(EXIT_INTERRUPTED));
             }
+            flag().store(true, Ordering::SeqCst);
             handled.cancel();
         }
     });

@@ -13,17 +13,8 @@ pub fn config(session: &Session) -> Result<Config, Failure> {
     let mut config = Config::new(session.config.path.clone(), scratch, logs);
     config.cache_folder = Some(session.cache_folder("acceleration")?);
     config.firmware = session.config.firmware.clone();
-    let stop = Stop::default();
-    config.stop = stop.clone();
-    let cancel = interrupt::token()?;
-    std::thread::spawn(move || {
-        let descriptor = cancel.descriptor();
-        let mut polled = [rustix::event::PollFd::new(&descriptor, rustix::event::PollFlags::IN)];
-        while !cancel.is_cancelled() {
-            let _ = rustix::event::poll(&mut polled, None);
-        }
-        stop.request();
-    });
+    interrupt::token()?;
+    config.stop = Stop::new(interrupt::flag());
     Ok(config)
 }
 

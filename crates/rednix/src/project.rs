@@ -37,8 +37,11 @@ impl Project {
             Some(folder) => {
                 let tree = here.join(folder);
                 if !tree.join("recipes").is_dir() {
-                    return Err(Failure::usage(format!("`{}` is no recipe tree: it has no recipes/", folder.display()))
-                        .hint("pass the folder of a checkout of redox-os/redox"));
+                    return Err(Failure::usage(format!(
+                        "`{}` is no recipe tree: it has no recipes/",
+                        folder.display()
+                    ))
+                    .hint("pass the folder of a checkout of redox-os/redox"));
                 }
                 tree
             }
@@ -53,7 +56,8 @@ impl Project {
             .into_iter()
             .find(|file| !arguments.locked && file.exists())
             .unwrap_or_else(|| root.join("nix/debian.lock.json"));
-        let overrides = arguments.overrides.iter().map(|(name, folder)| (name.clone(), here.join(folder))).collect();
+        let overrides =
+            arguments.overrides.iter().map(|(name, folder)| (name.clone(), here.join(folder))).collect();
         Ok(Project { root, tree, lock, debian_lock, overrides, target: arguments.target.clone() })
     }
 
@@ -112,7 +116,9 @@ pub fn attribute(name: &str) -> String {
 /// The nearest folder upwards that holds this project's own files.
 fn checkout_around(here: &Path) -> Option<PathBuf> {
     here.ancestors()
-        .find(|folder| folder.join("nix/cookbook.nix").is_file() && folder.join("tree/config/probe.toml").is_file())
+        .find(|folder| {
+            folder.join("nix/cookbook.nix").is_file() && folder.join("tree/config/probe.toml").is_file()
+        })
         .map(Path::to_path_buf)
 }
 

@@ -20,7 +20,9 @@ pub fn building<T>(
         other => return other,
     };
     if locked || session.global.offline {
-        return Err(failure.hint("the pinned packages are gone; run `rednix lock debian`, or leave out `--locked`"));
+        return Err(
+            failure.hint("the pinned packages are gone; run `rednix lock debian`, or leave out `--locked`")
+        );
     }
     session.events().emit(Event::Warning {
         message: format!("{}; locking the build root anew on this machine only", failure.message),
@@ -28,10 +30,7 @@ pub fn building<T>(
     let output = local_lock(session, &project)?;
     lock::debian_into(session, &project.root.join("nix/debian.json"), &output)?;
     session.events().emit(Event::Notice {
-        message: format!(
-            "using `{}`; delete it to go back to the pins of the checkout",
-            output.display()
-        ),
+        message: format!("using `{}`; delete it to go back to the pins of the checkout", output.display()),
     });
     project.debian_lock = output;
     work(&project)

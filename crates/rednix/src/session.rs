@@ -64,7 +64,9 @@ impl Session {
     }
 
     pub fn fetcher(&self) -> Fetcher {
-        Fetcher::new(self.config.fetch(self.global.offline))
+        let mut config = self.config.fetch(self.global.offline);
+        config.cancel = interrupt::flag();
+        Fetcher::new(config)
     }
 
     /// A builder, what it fetches from, and the token that ends it.
@@ -77,7 +79,7 @@ impl Session {
         config.offline = self.global.offline;
         let sources = Arc::new(Sources::new(self.fetcher(), &self.global.borrow_from));
         let cancel = interrupt::token()?;
-        let builder = Builder::local(
+        let builder = Builder::new(
             self.store()?,
             sources.clone(),
             builtins::registry(),
@@ -92,13 +94,7 @@ impl Session {
     pub fn build(&self, wanted: &[Wanted]) -> Result<Vec<StorePath>, Failure> {
         let (builder, sources, cancel) = self.builder()?;
         let requests: Vec<rednix_build::Wanted> =
-            wanted
-                .iter()
-                .map(|w| rednix_build::Wanted {
-                    derivation: w.derivation.clone(),
-                    outputs: [w.output.clone()].into(),
-                })
-                .collect();
+            wanted.iter().map(|w| rednix_build::Wanted::output(&w.derivation, &w.output)).collect();
         let built = builder.build(&requests).map_err(|errors| build_failure(&errors, &sources, &cancel))?;
         wanted
             .iter()

@@ -96,7 +96,11 @@ impl World for StoreWorld {
     fn file_kind(&mut self, path: &Path) -> WorldResult<Option<FileKind>> {
         match std::fs::symlink_metadata(self.real(path)) {
             Ok(metadata) => Ok(Some(kind_of(metadata.file_type()))),
-            Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => Ok(None),
+            Err(e)
+                if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) =>
+            {
+                Ok(None)
+            }
             Err(e) => Err(io_error("look at", path, &e)),
         }
     }
@@ -113,7 +117,9 @@ impl World for StoreWorld {
     fn add_path(&mut self, request: &AddPath<'_>) -> WorldResult<StorePath> {
         let algorithm = request.expected.map_or(HashAlgorithm::Sha256, |hash| hash.algorithm());
         let mut accept = |relative: &Path, _| {
-            Ok(request.accepted.is_none_or(|accepted| relative.as_os_str().is_empty() || accepted.contains(relative)))
+            Ok(request
+                .accepted
+                .is_none_or(|accepted| relative.as_os_str().is_empty() || accepted.contains(relative)))
         };
         let source = Source {
             name: request.name,
@@ -126,11 +132,16 @@ impl World for StoreWorld {
         Ok(added.path)
     }
 
-    fn add_text(&mut self, name: &str, text: &[u8], references: &BTreeSet<StorePath>) -> WorldResult<StorePath> {
+    fn add_text(
+        &mut self,
+        name: &str,
+        text: &[u8],
+        references: &BTreeSet<StorePath>,
+    ) -> WorldResult<StorePath> {
         if references.iter().any(StorePath::is_derivation) {
             self.flush().map_err(store_error)?;
         }
-        self.store.add_text(name, text, references).map(|added| added.path).map_err(store_error)
+        self.store.add_text(name, text, references).map_err(store_error)
     }
 
     fn write_derivation(&mut self, path: &StorePath, derivation: &Derivation, _: &[u8]) -> WorldResult<()> {
@@ -156,7 +167,9 @@ impl World for StoreWorld {
                     let derivation = self.read_derivation(path)?;
                     let known = derivation.outputs.get(output).and_then(|o| o.path());
                     match known {
-                        Some(known) if self.store.is_valid(known).map_err(store_error)? => paths.push(known.clone()),
+                        Some(known) if self.store.is_valid(known).map_err(store_error)? => {
+                            paths.push(known.clone())
+                        }
                         _ => {
                             return Err(WorldError::Failed(format!(
                                 "evaluation needs the output `{output}` of `{path}`, which is not built; build it first"

@@ -8,7 +8,7 @@ use std::io;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::StatVfsMountFlags;
+use rustix::fs::{Mode, OFlags, StatVfsMountFlags};
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
 
 use super::skeleton;
@@ -44,8 +44,7 @@ const HARMLESS: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV);
 pub fn enter_root(spec: &SandboxSpec) -> Setup<()> {
     let work = spec.mount_folder.as_path();
     // Nothing mounted here may travel to the host, and nothing of the host's to here.
-    let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
-    at("make mounts private", "/", rustix::mount::mount_change("/", private))?;
+    at("make mounts private", "/", make_private(work))?;
     at(
         "mount tmpfs",
         work,
@@ -62,6 +61,31 @@ pub fn enter_root(spec: &SandboxSpec) -> Setup<()> {
     mount_devices(&root.join("dev"))?;
     mount_proc(&root.join("proc"), spec.confinement)?;
     change_root(&root)
+}
+
+/// Cuts the ties of all mounts of this namespace to those of others.
+///
+/// That is said of the namespace's topmost mount. In a plain chroot it is out of sight, so the way there is to
+/// step out of the chroot, which root may, and back in afterwards.
+fn make_private(inner: &Path) -> rustix::io::Result<()> {
+    let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+    match rustix::mount::mount_change("/", private) {
+        Err(rustix::io::Errno::INVAL) => {}
+        other => return other,
+    }
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let chroot = rustix::fs::open("/", flags, Mode::empty())?;
+    rustix::process::chdir("/")?;
+    rustix::process::chroot(inner)?;
+    // The working folder is outside the root now, so nothing stops the way up; at the top it stays.
+    for _ in 0..limits::CHROOT_DEPTH_MAX {
+        rustix::process::chdir("..")?;
+    }
+    rustix::process::chroot(".")?;
+    let made = rustix::mount::mount_change("/", private);
+    rustix::process::fchdir(&chroot)?;
+    rustix::process::chroot(".")?;
+    made
 }
 
 /// Mounts the root layers at `root`, with the mount points and /etc files as the topmost layer.

@@ -31,17 +31,19 @@ impl std::fmt::Display for Capabilities {
 
 /// Tries, in the order of preference, below `folder`, where it leaves nothing.
 pub fn probe(folder: &Path) -> Result<Capabilities, SandboxError> {
-    let mut first_error = None;
+    let mut errors = Vec::new();
     for confinement in candidates() {
         match try_one(folder, confinement, false) {
             Ok(()) => {
                 let overlay = try_one(folder, confinement, true).is_ok();
                 return Ok(Capabilities { confinement, overlay });
             }
-            Err(error) => first_error = first_error.or(Some(error)),
+            Err(error) => errors.push(error),
         }
     }
-    match first_error.expect("there is always a candidate") {
+    // A refusal comes with a remedy; of the rest, the preferred kind's trouble says most.
+    let refused = errors.iter().position(|error| matches!(error, SandboxError::Denied { .. }));
+    match errors.swap_remove(refused.unwrap_or(0)) {
         // Some machines let the namespace be made and deny everything in it.
         SandboxError::Setup { source, .. } if is_denial(&source) => {
             Err(SandboxError::Denied { source, remedy: remedy() })
@@ -68,7 +70,8 @@ fn candidates() -> Vec<Confinement> {
     ]
 }
 
-fn try_one(folder: &Path, confinement: Confinement, overlay: bool) -> Result<(), SandboxError> {
+/// Makes one sandbox of this kind, with nothing in it, and without or with an overlay as its root.
+pub fn try_one(folder: &Path, confinement: Confinement, overlay: bool) -> Result<(), SandboxError> {
     let failed = |source| SandboxError::Process { operation: "make folders for", source };
     let scratch = ProbeFolders::new(folder).map_err(failed)?;
     let layer = Bytes::from(scratch.path("layer").as_path());

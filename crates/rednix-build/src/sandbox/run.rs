@@ -40,7 +40,9 @@ pub enum Ending {
 #[derive(Debug, thiserror::Error)]
 pub enum SandboxError {
     /// The builder is missing or not executable in the sandbox's root.
-    #[error("cannot start the builder `{builder}` in the sandbox: {source}")]
+    #[error(
+        "cannot start the builder `{builder}` in the sandbox: {source}\n\nhint: is it in one of the layers that the derivation's `rednixRoot` names?"
+    )]
     Start { builder: String, source: std::io::Error },
     /// Without namespaces there is no sandbox, and nothing is ever built outside one.
     #[error("cannot create a sandbox, namespaces are denied here: {source}\n\nhint: {remedy}")]
@@ -255,7 +257,14 @@ fn setup_error(step: String, object: String, error: i32) -> SandboxError {
     let source = std::io::Error::from_raw_os_error(error);
     match step.as_str() {
         STEP_START => SandboxError::Start { builder: object, source },
-        STEP_NAMESPACES | STEP_USER_MAP => SandboxError::Denied { source, remedy: super::probe::remedy() },
+        STEP_NAMESPACES | STEP_USER_MAP => {
+            // The kernel's word for it would send people looking at their disks.
+            let source = match error {
+                libc::ENOSPC => std::io::Error::other("the machine's limit on namespaces is reached"),
+                _ => source,
+            };
+            SandboxError::Denied { source, remedy: super::probe::remedy() }
+        }
         _ => SandboxError::Setup { step, object, source },
     }
 }

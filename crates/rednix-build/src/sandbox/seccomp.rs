@@ -16,6 +16,9 @@ const FORBIDDEN_MODE_BITS: [u64; 2] = [0o4000, 0o2000];
 /// Kernel key rings belong to users, not to namespaces.
 const KEY_CALLS: [i64; 3] = [libc::SYS_add_key, libc::SYS_request_key, libc::SYS_keyctl];
 
+/// A second way into the kernel that this filter could not see through; its users can do without.
+const RING_CALLS: [i64; 1] = [libc::SYS_io_uring_setup];
+
 /// Extended attributes are not part of a store path; tools treat "not supported" as "leave them out".
 const ATTRIBUTE_CALLS: [i64; 3] = [libc::SYS_setxattr, libc::SYS_lsetxattr, libc::SYS_fsetxattr];
 
@@ -25,6 +28,7 @@ pub fn install() -> io::Result<()> {
     for (rules, errno) in [
         (mode_rules()?, libc::EPERM),
         (plain_rules(&KEY_CALLS), libc::ENOSYS),
+        (plain_rules(&RING_CALLS), libc::ENOSYS),
         (plain_rules(&ATTRIBUTE_CALLS), libc::ENOTSUP),
     ] {
         let filter =
@@ -54,7 +58,7 @@ fn mode_rules() -> io::Result<BTreeMap<i64, Vec<SeccompRule>>> {
     for (call, argument) in mode_arguments() {
         let mut alternatives = Vec::new();
         for bit in FORBIDDEN_MODE_BITS {
-            let mut conditions = vec![condition(argument, bit, bit)?];
+            let forbidden = condition(argument, bit, bit)?;
             // The mode argument of open means nothing, and may hold anything, unless a file is created.
             let flags = match call {
                 libc::SYS_openat => Some(2),
@@ -62,10 +66,14 @@ fn mode_rules() -> io::Result<BTreeMap<i64, Vec<SeccompRule>>> {
                 libc::SYS_open => Some(1),
                 _ => None,
             };
-            if let Some(flags) = flags {
-                conditions.push(condition(flags, libc::O_CREAT as u64, libc::O_CREAT as u64)?);
+            let Some(flags) = flags else {
+                alternatives.push(SeccompRule::new(vec![forbidden]).map_err(io::Error::other)?);
+                continue;
+            };
+            for creating in [libc::O_CREAT as u64, libc::O_TMPFILE as u64] {
+                let conditions = vec![forbidden.clone(), condition(flags, creating, creating)?];
+                alternatives.push(SeccompRule::new(conditions).map_err(io::Error::other)?);
             }
-            alternatives.push(SeccompRule::new(conditions).map_err(io::Error::other)?);
         }
         rules.insert(call, alternatives);
     }

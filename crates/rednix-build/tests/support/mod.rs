@@ -11,7 +11,9 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use rednix_build::CancelToken;
-use rednix_build::sandbox::{Bytes, Confinement, Control, Program, ResourceLimits, Root, SandboxSpec, probe};
+use rednix_build::sandbox::{
+    Bytes, Confinement, Control, Program, ResourceLimits, Root, SandboxSpec, probe, try_one,
+};
 
 /// Programs of the test layer, found on PATH.
 const PROGRAMS: [&str; 17] = [
@@ -75,8 +77,12 @@ pub fn confinements() -> Result<Vec<Confinement>, String> {
     for other in
         [Confinement::Privileged { host_id, nested_user: false }, Confinement::User { is_host_root: true }]
     {
-        if other != found {
-            all.push(other);
+        if other == found {
+            continue;
+        }
+        match try_one(folder.path(), other, false) {
+            Ok(()) => all.push(other),
+            Err(error) => eprintln!("skipped: {other:?}: {error}"),
         }
     }
     Ok(all)

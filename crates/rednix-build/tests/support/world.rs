@@ -105,6 +105,18 @@ impl World {
         )
     }
 
+    pub fn builder_with(&self, backend: Arc<dyn rednix_build::Backend>) -> Builder {
+        Builder::with_backend(
+            self.store.clone(),
+            backend,
+            self.fetch.clone(),
+            builtins(),
+            self.config.clone(),
+            self.recorder.clone(),
+            self.cancel.clone(),
+        )
+    }
+
     /// A floating derivation that runs `script` in bash.
     pub fn script(&self, name: &str, script: &str) -> Recipe {
         let mut derivation = Derivation::new(name, SYSTEM, "/usr/bin/bash");
@@ -112,6 +124,7 @@ impl World {
         derivation.input_sources.insert(self.layer.clone());
         let recipe = Recipe { derivation };
         recipe
+            .variable("name", name)
             .variable("rednixRoot", &self.layer.to_string())
             .variable("PATH", "/usr/bin")
             .variable("requiredSystemFeatures", "rednix")

@@ -14,9 +14,15 @@ enum Pair {
 
 fn numbers(vm: &mut Vm, arguments: &[Value], what: &str) -> Result<Pair> {
     let float = arguments.iter().any(|value| matches!(value, Value::Float(_)));
-    let places = [format!("while evaluating the first argument of the {what}"), format!("while evaluating the second argument of the {what}")];
+    let places = [
+        format!("while evaluating the first argument of the {what}"),
+        format!("while evaluating the second argument of the {what}"),
+    ];
     if !float {
-        return Ok(Pair::Ints(vm.want_int(arguments[0], &places[0])?, vm.want_int(arguments[1], &places[1])?));
+        return Ok(Pair::Ints(
+            vm.want_int(arguments[0], &places[0])?,
+            vm.want_int(arguments[1], &places[1])?,
+        ));
     }
     Ok(Pair::Floats(want_float(vm, arguments[0], &places[0])?, want_float(vm, arguments[1], &places[1])?))
 }
@@ -62,7 +68,9 @@ pub(super) fn mul(vm: &mut Vm, arguments: &[Value]) -> Result<Outcome> {
 
 pub(super) fn div(vm: &mut Vm, arguments: &[Value]) -> Result<Outcome> {
     match numbers(vm, arguments, "division")? {
-        Pair::Ints(_, 0) | Pair::Floats(_, 0.0) => Err(EvalError::evaluation("division by zero").at(vm.here())),
+        Pair::Ints(_, 0) | Pair::Floats(_, 0.0) => {
+            Err(EvalError::evaluation("division by zero").at(vm.here()))
+        }
         Pair::Ints(a, b) => integer(vm, a.checked_div(b), "dividing", a, '/', b),
         Pair::Floats(a, b) => value(Value::Float(a / b)),
     }
@@ -76,8 +84,10 @@ pub(super) fn less_than(vm: &mut Vm, arguments: &[Value]) -> Result<Outcome> {
 }
 
 fn bits(vm: &mut Vm, arguments: &[Value], name: &str, combine: fn(i64, i64) -> i64) -> Result<Outcome> {
-    let first = vm.want_int(arguments[0], &format!("while evaluating the first argument passed to builtins.{name}"))?;
-    let second = vm.want_int(arguments[1], &format!("while evaluating the second argument passed to builtins.{name}"))?;
+    let first =
+        vm.want_int(arguments[0], &format!("while evaluating the first argument passed to builtins.{name}"))?;
+    let second = vm
+        .want_int(arguments[1], &format!("while evaluating the second argument passed to builtins.{name}"))?;
     value(Value::Int(combine(first, second)))
 }
 

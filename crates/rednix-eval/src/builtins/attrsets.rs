@@ -27,7 +27,8 @@ pub(super) fn attr_values(vm: &mut Vm, arguments: &[Value]) -> Result<Outcome> {
 pub(super) fn get_attr(vm: &mut Vm, arguments: &[Value]) -> Result<Outcome> {
     let name =
         vm.want_plain_string(arguments[0], "while evaluating the first argument passed to builtins.getAttr")?;
-    let set = vm.want_attrs(arguments[1], "while evaluating the second argument passed to builtins.getAttr")?;
+    let set =
+        vm.want_attrs(arguments[1], "while evaluating the second argument passed to builtins.getAttr")?;
     let name = vm.interner.intern(name);
     let entry = vm.want_attribute(set, name, "in the attribute set under consideration")?;
     Ok(Outcome::Forced(entry.value.get()))
@@ -36,7 +37,8 @@ pub(super) fn get_attr(vm: &mut Vm, arguments: &[Value]) -> Result<Outcome> {
 pub(super) fn has_attr(vm: &mut Vm, arguments: &[Value]) -> Result<Outcome> {
     let name =
         vm.want_plain_string(arguments[0], "while evaluating the first argument passed to builtins.hasAttr")?;
-    let set = vm.want_attrs(arguments[1], "while evaluating the second argument passed to builtins.hasAttr")?;
+    let set =
+        vm.want_attrs(arguments[1], "while evaluating the second argument passed to builtins.hasAttr")?;
     let found = vm.interner.find(name).is_some_and(|name| set.get(name).is_some());
     boolean(found)
 }
@@ -65,7 +67,8 @@ pub(crate) fn position(vm: &mut Vm, pos: Pos) -> Value {
 
 pub(super) fn remove_attrs(vm: &mut Vm, arguments: &[Value]) -> Result<Outcome> {
     vm.want_attrs(arguments[0], "while evaluating the first argument passed to builtins.removeAttrs")?;
-    let names = vm.want_list(arguments[1], "while evaluating the second argument passed to builtins.removeAttrs")?;
+    let names =
+        vm.want_list(arguments[1], "while evaluating the second argument passed to builtins.removeAttrs")?;
     ForceItems::outcome(vm, names, [arguments[0], arguments[1], Value::Null], |vm, arguments| {
         let (Value::Attrs(set), Value::List(length, start)) = (arguments[0], arguments[1]) else {
             unreachable!("checked before")
@@ -80,9 +83,7 @@ pub(super) fn remove_attrs(vm: &mut Vm, arguments: &[Value]) -> Result<Outcome> 
         let all = entries(&mut vm.heap, set);
         let kept: Vec<Entry> =
             all.iter().filter(|entry| removed.binary_search(&entry.name).is_err()).cloned().collect();
-        if kept.len() == all.len() {
-            return value(arguments[0]);
-        }
+        // Always a set of its own: printing tells repeated sets by their identity.
         value(Value::Attrs(new_attrs(&mut vm.heap, Pos::NONE, kept)))
     })
 }
@@ -90,8 +91,8 @@ pub(super) fn remove_attrs(vm: &mut Vm, arguments: &[Value]) -> Result<Outcome> 
 pub(super) fn intersect_attrs(vm: &mut Vm, arguments: &[Value]) -> Result<Outcome> {
     let left =
         vm.want_attrs(arguments[0], "while evaluating the first argument passed to builtins.intersectAttrs")?;
-    let right =
-        vm.want_attrs(arguments[1], "while evaluating the second argument passed to builtins.intersectAttrs")?;
+    let right = vm
+        .want_attrs(arguments[1], "while evaluating the second argument passed to builtins.intersectAttrs")?;
     let (small, large) = (entries(&mut vm.heap, left), entries(&mut vm.heap, right));
     let common: Vec<Entry> = if small.len() <= large.len() {
         small.iter().filter_map(|entry| right.get(entry.name)).cloned().collect()
@@ -103,7 +104,8 @@ pub(super) fn intersect_attrs(vm: &mut Vm, arguments: &[Value]) -> Result<Outcom
 
 pub(super) fn cat_attrs(vm: &mut Vm, arguments: &[Value]) -> Result<Outcome> {
     vm.want_plain_string(arguments[0], "while evaluating the first argument passed to builtins.catAttrs")?;
-    let list = vm.want_list(arguments[1], "while evaluating the second argument passed to builtins.catAttrs")?;
+    let list =
+        vm.want_list(arguments[1], "while evaluating the second argument passed to builtins.catAttrs")?;
     ForceItems::outcome(vm, list, [arguments[0], arguments[1], Value::Null], |vm, arguments| {
         let Value::List(length, start) = arguments[1] else { unreachable!("checked before") };
         let name = vm.interner.intern(arguments[0].as_bytes().unwrap_or_default());
@@ -136,7 +138,8 @@ pub(super) fn function_args(vm: &mut Vm, arguments: &[Value]) -> Result<Outcome>
 }
 
 pub(super) fn map_attrs(vm: &mut Vm, arguments: &[Value]) -> Result<Outcome> {
-    let set = vm.want_attrs(arguments[1], "while evaluating the second argument passed to builtins.mapAttrs")?;
+    let set =
+        vm.want_attrs(arguments[1], "while evaluating the second argument passed to builtins.mapAttrs")?;
     let function = arguments[0];
     let mut mapped = Vec::new();
     for entry in entries(&mut vm.heap, set) {
@@ -198,7 +201,8 @@ impl Native for ListToAttrs {
             if !item.is_whnf() {
                 return Ok(Step::Force(item));
             }
-            let set = vm.want_attrs(item, "while evaluating an element of the list passed to builtins.listToAttrs")?;
+            let set = vm
+                .want_attrs(item, "while evaluating an element of the list passed to builtins.listToAttrs")?;
             let symbols = vm.symbols;
             let context = "in a {name=...; value=...;} pair";
             let name = vm.want_attribute(set, symbols.name, context)?.value.get().peek();

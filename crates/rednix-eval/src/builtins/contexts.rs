@@ -22,7 +22,9 @@ fn with_context(vm: &mut Vm, text: Value, context: &[u32]) -> Value {
 
 pub(super) fn discard_context(vm: &mut Vm, arguments: &[Value]) -> Result<Outcome> {
     let context = "while evaluating the argument passed to builtins.unsafeDiscardStringContext";
-    coerced(vm, arguments[0], COPYING, context, [Value::Null; 3], |vm, text, _| value(with_context(vm, text, &[])))
+    coerced(vm, arguments[0], COPYING, context, [Value::Null; 3], |vm, text, _| {
+        value(with_context(vm, text, &[]))
+    })
 }
 
 pub(super) fn has_context(vm: &mut Vm, arguments: &[Value]) -> Result<Outcome> {
@@ -54,7 +56,8 @@ pub(super) fn add_drv_output_dependencies(vm: &mut Vm, arguments: &[Value]) -> R
         let &[number] = text.context() else {
             let shown = String::from_utf8_lossy(text.as_bytes().unwrap_or_default()).into_owned();
             let count = text.context().len();
-            let message = format!("context of string '{shown}' must have exactly one element, but has {count}");
+            let message =
+                format!("context of string '{shown}' must have exactly one element, but has {count}");
             return Err(EvalError::evaluation(message).at(vm.here()));
         };
         let message = match vm.contexts.get(number) {
@@ -116,7 +119,8 @@ pub(super) fn get_context(vm: &mut Vm, arguments: &[Value]) -> Result<Outcome> {
 
 pub(super) fn append_context(vm: &mut Vm, arguments: &[Value]) -> Result<Outcome> {
     vm.want_string(arguments[0], "while evaluating the first argument passed to builtins.appendContext")?;
-    let set = vm.want_attrs(arguments[1], "while evaluating the second argument passed to builtins.appendContext")?;
+    let set =
+        vm.want_attrs(arguments[1], "while evaluating the second argument passed to builtins.appendContext")?;
     let entries = entries(&mut vm.heap, set);
     Ok(Outcome::Run(Box::new(Append {
         text: arguments[0],
@@ -166,8 +170,9 @@ impl Append {
                 continue;
             }
             if !path.is_derivation() {
-                let message =
-                    format!("tried to add all-outputs context of {name}, which is not a derivation, to a string");
+                let message = format!(
+                    "tried to add all-outputs context of {name}, which is not a derivation, to a string"
+                );
                 return Err(EvalError::evaluation(message).at(place));
             }
             found.push(ContextElement::DrvDeep(path.clone()));

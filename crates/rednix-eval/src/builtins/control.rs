@@ -30,7 +30,11 @@ impl Native for WithMessage {
     }
 }
 
-fn with_message(message: Value, context: &'static str, then: fn(&mut Vm, String) -> Result<Step>) -> Result<Outcome> {
+fn with_message(
+    message: Value,
+    context: &'static str,
+    then: fn(&mut Vm, String) -> Result<Step>,
+) -> Result<Outcome> {
     let coerce = Some(Coerce::new(message, CoerceOptions::default(), context));
     Ok(Outcome::Run(Box::new(WithMessage { coerce, then })))
 }

@@ -124,7 +124,8 @@ fn null_byte(bytes: &[u8]) -> String {
 }
 
 pub(super) fn from_json(vm: &mut Vm, arguments: &[Value]) -> Result<Outcome> {
-    let text = vm.want_plain_string(arguments[0], "while evaluating the first argument passed to builtins.fromJSON")?;
+    let text = vm
+        .want_plain_string(arguments[0], "while evaluating the first argument passed to builtins.fromJSON")?;
     let mut builder = Builder { vm, stack: Vec::new(), done: None, null_byte: None };
     let parsed = parse(text, &mut builder);
     let (done, null) = (builder.done, builder.null_byte);
@@ -133,7 +134,9 @@ pub(super) fn from_json(vm: &mut Vm, arguments: &[Value]) -> Result<Outcome> {
     }
     match (parsed, done) {
         (Ok(()), Some(done)) => value(done),
-        (Err(error @ JsonError::IntegerRange { .. }), _) => Err(EvalError::evaluation(error.to_string()).at(vm.here())),
+        (Err(error @ JsonError::IntegerRange { .. }), _) => {
+            Err(EvalError::evaluation(error.to_string()).at(vm.here()))
+        }
         (Err(error), _) => {
             let error = EvalError::evaluation(error.to_string()).at(vm.here());
             Err(vm.frame_here(error, "while decoding a JSON string"))
@@ -143,14 +146,31 @@ pub(super) fn from_json(vm: &mut Vm, arguments: &[Value]) -> Result<Outcome> {
 }
 
 pub(super) fn from_toml(vm: &mut Vm, arguments: &[Value]) -> Result<Outcome> {
-    let text = vm.want_plain_string(arguments[0], "while evaluating the argument passed to builtins.fromTOML")?;
-    let failed = |vm: &Vm, why: String| EvalError::evaluation(format!("while parsing TOML: {why}")).at(vm.here());
+    let text =
+        vm.want_plain_string(arguments[0], "while evaluating the argument passed to builtins.fromTOML")?;
+    let failed =
+        |vm: &Vm, why: String| EvalError::evaluation(format!("while parsing TOML: {why}")).at(vm.here());
     let text = std::str::from_utf8(text).map_err(|error| failed(vm, error.to_string()))?;
-    let tree = crate::text::toml::parse(text).map_err(|error| failed(vm, error.to_string()))?;
+    let tree = crate::text::toml::parse(text).map_err(|error| {
+        let why = error.to_string();
+        let too_large = why.contains("value was too large") || why.contains("as i128");
+        // C++ Nix words this one error of its reader so.
+        let known = "[error] toml::parse_dec_integer: too large integer: current max digits = 2^63";
+        failed(vm, if too_large { known.into() } else { why })
+    })?;
     match from_tree(vm, tree) {
         Ok(made) => value(made),
         Err(why) => Err(failed(vm, why)),
     }
+}
+
+/// Fractions of seconds are shown in milli-, micro- or nanoseconds.
+fn padded_fraction(text: &str) -> String {
+    let Some(dot) = text.find('.') else { return text.to_owned() };
+    let digits = text[dot + 1..].bytes().take_while(u8::is_ascii_digit).count();
+    let (head, tail) = text.split_at(dot + 1 + digits);
+    let missing = (3 - digits % 3) % 3;
+    format!("{head}{}{tail}", &"00"[..missing])
 }
 
 /// Recursion is bounded by the depth limit of the parser that made the tree.
@@ -163,7 +183,10 @@ fn from_tree(vm: &mut Vm, tree: Tree) -> std::result::Result<Value, String> {
         Tree::String(bytes) if bytes.contains(&0) => return Err(format!("error: {}", null_byte(&bytes))),
         Tree::String(bytes) => vm.string(&bytes),
         Tree::List(items) => {
-            let items = items.into_iter().map(|item| from_tree(vm, item)).collect::<std::result::Result<Vec<_>, _>>()?;
+            let items = items
+                .into_iter()
+                .map(|item| from_tree(vm, item))
+                .collect::<std::result::Result<Vec<_>, _>>()?;
             vm.list(&items)
         }
         Tree::Table(members) => {
@@ -178,6 +201,7 @@ fn from_tree(vm: &mut Vm, tree: Tree) -> std::result::Result<Value, String> {
             object(vm, made)
         }
         Tree::Timestamp(text) if vm.settings.toml_timestamps => {
+            let text = padded_fraction(&text);
             let (kind, text) = (vm.string(b"timestamp"), vm.string(text.as_bytes()));
             let kind_name = vm.interner.intern(b"_type");
             let symbols = vm.symbols;

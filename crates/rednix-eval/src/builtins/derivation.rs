@@ -16,14 +16,18 @@ use rednix_syntax::Symbol;
 use std::collections::{BTreeMap, BTreeSet};
 
 pub(super) fn placeholder(vm: &mut Vm, arguments: &[Value]) -> Result<Outcome> {
-    let name = vm.want_plain_string(arguments[0], "while evaluating the first argument passed to builtins.placeholder")?;
+    let name = vm.want_plain_string(
+        arguments[0],
+        "while evaluating the first argument passed to builtins.placeholder",
+    )?;
     let name = String::from_utf8_lossy(name).into_owned();
     let text = derivation::placeholder(&name);
     value(vm.string(text.as_bytes()))
 }
 
 pub(super) fn derivation_strict(vm: &mut Vm, arguments: &[Value]) -> Result<Outcome> {
-    let set = vm.want_attrs(arguments[0], "while evaluating the argument passed to builtins.derivationStrict")?;
+    let set =
+        vm.want_attrs(arguments[0], "while evaluating the argument passed to builtins.derivationStrict")?;
     let symbols = vm.symbols;
     let context = "in the attrset passed as argument to builtins.derivationStrict";
     let name = vm.want_attribute(set, symbols.name, context)?;
@@ -160,14 +164,16 @@ impl Making {
                 Ok((Stage::StructuredAttrs, Step::Force(self.head[0].unwrap_or(Value::Bool(false)))))
             }
             Stage::StructuredAttrs => {
-                let context = "while evaluating the `__structuredAttrs` attribute passed to builtins.derivationStrict";
+                let context =
+                    "while evaluating the `__structuredAttrs` attribute passed to builtins.derivationStrict";
                 if vm.want_bool(value, context)? {
                     self.structured = Some(Vec::new());
                 }
                 Ok((Stage::IgnoreNulls, Step::Force(self.head[1].unwrap_or(Value::Bool(false)))))
             }
             Stage::IgnoreNulls => {
-                let context = "while evaluating the `__ignoreNulls` attribute passed to builtins.derivationStrict";
+                let context =
+                    "while evaluating the `__ignoreNulls` attribute passed to builtins.derivationStrict";
                 self.ignore_nulls = vm.want_bool(value, context)?;
                 self.attribute(vm)
             }
@@ -360,7 +366,8 @@ impl Making {
             return Err(error("required attribute 'system' missing".into()));
         }
         if self.name.ends_with(".drv") {
-            let message = "derivation names are allowed to end in '.drv' only if they produce a single derivation file";
+            let message =
+                "derivation names are allowed to end in '.drv' only if they produce a single derivation file";
             return Err(error(message.into()));
         }
         let outputs = parts.outputs.unwrap_or_else(|| vec!["out".into()]);
@@ -409,11 +416,16 @@ fn bad_name(vm: &Vm, name: &str, why: &str) -> Box<EvalError> {
         Some(byte) => format!("name '{name}' contains illegal character '{}'", char::from(byte)),
         None if name.len() > 211 => format!("name '{name}' must be no longer than 211 characters"),
         None if name == "." || name == ".." => format!("name '{name}' is not valid"),
-        None if name.starts_with(".-") => format!("name '{name}' is not valid: first dash-separated component must not be '.'"),
-        None if name.starts_with("..-") => format!("name '{name}' is not valid: first dash-separated component must not be '..'"),
+        None if name.starts_with(".-") => {
+            format!("name '{name}' is not valid: first dash-separated component must not be '.'")
+        }
+        None if name.starts_with("..-") => {
+            format!("name '{name}' is not valid: first dash-separated component must not be '..'")
+        }
         None => why.to_string(),
     };
-    EvalError::evaluation(format!("invalid derivation name: {message}. Please pass a different 'name'.")).at(vm.here())
+    EvalError::evaluation(format!("invalid derivation name: {message}. Please pass a different 'name'."))
+        .at(vm.here())
 }
 
 fn is_name_byte(byte: u8) -> bool {
@@ -496,7 +508,10 @@ fn result(vm: &mut Vm, path: StorePath, made: &Derivation) -> Value {
 
 impl Vm {
     /// A derivation's file and everything its references lead to, with the outputs of each derivation among it.
-    fn derivation_closure(&mut self, root: StorePath) -> Result<BTreeMap<StorePath, Option<BTreeSet<String>>>> {
+    fn derivation_closure(
+        &mut self,
+        root: StorePath,
+    ) -> Result<BTreeMap<StorePath, Option<BTreeSet<String>>>> {
         let mut closure: BTreeMap<StorePath, Option<BTreeSet<String>>> = BTreeMap::new();
         let mut pending = vec![root];
         while let Some(path) = pending.pop() {

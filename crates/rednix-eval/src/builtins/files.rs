@@ -50,7 +50,8 @@ impl Vm {
             path = canonical_path(joined.as_os_str().as_bytes());
         }
         let shown = String::from_utf8_lossy(&path).into_owned();
-        Err(EvalError::new(ErrorKind::World, format!("infinite symlink recursion in path '{shown}'")).at(self.here()))
+        Err(EvalError::new(ErrorKind::World, format!("infinite symlink recursion in path '{shown}'"))
+            .at(self.here()))
     }
 
     /// The path with all links in it followed.
@@ -72,15 +73,22 @@ impl Vm {
 }
 
 pub(super) fn read_file(vm: &mut Vm, arguments: &[Value]) -> Result<Outcome> {
-    with_path(vm, arguments[0], "while evaluating the path passed to 'builtins.readFile'", [Value::Null; 3], |vm, path, _| {
-        let bytes = vm.read_file(&path)?;
-        if bytes.contains(&0) {
-            let shown = String::from_utf8_lossy(&path);
-            let message = format!("the contents of the file '{shown}' cannot be represented as a Nix string");
-            return Err(EvalError::evaluation(message).at(vm.here()));
-        }
-        value(vm.string(&bytes))
-    })
+    with_path(
+        vm,
+        arguments[0],
+        "while evaluating the path passed to 'builtins.readFile'",
+        [Value::Null; 3],
+        |vm, path, _| {
+            let bytes = vm.read_file(&path)?;
+            if bytes.contains(&0) {
+                let shown = String::from_utf8_lossy(&path);
+                let message =
+                    format!("the contents of the file '{shown}' cannot be represented as a Nix string");
+                return Err(EvalError::evaluation(message).at(vm.here()));
+            }
+            value(vm.string(&bytes))
+        },
+    )
 }
 
 fn kind_name(kind: FileKind) -> &'static [u8] {
@@ -97,29 +105,39 @@ pub(crate) fn kind_value(vm: &mut Vm, kind: FileKind) -> Value {
 }
 
 pub(super) fn read_dir(vm: &mut Vm, arguments: &[Value]) -> Result<Outcome> {
-    with_path(vm, arguments[0], "while evaluating the path passed to 'builtins.readDir'", [Value::Null; 3], |vm, path, _| {
-        let path = vm.follow_all(&path)?;
-        let listed = vm.world.read_dir(as_path(&path)).map_err(|error| vm.world_error(&error))?;
-        let mut made = Vec::with_capacity(listed.len());
-        for (name, kind) in listed {
-            let name = vm.interner.intern(&name);
-            made.push(Entry::new(name, Pos::NONE, kind_value(vm, kind)));
-        }
-        made.sort_by_key(|entry| entry.name);
-        value(Value::Attrs(new_attrs(&mut vm.heap, Pos::NONE, made)))
-    })
+    with_path(
+        vm,
+        arguments[0],
+        "while evaluating the path passed to 'builtins.readDir'",
+        [Value::Null; 3],
+        |vm, path, _| {
+            let path = vm.follow_all(&path)?;
+            let listed = vm.world.read_dir(as_path(&path)).map_err(|error| vm.world_error(&error))?;
+            let mut made = Vec::with_capacity(listed.len());
+            for (name, kind) in listed {
+                let name = vm.interner.intern(&name);
+                made.push(Entry::new(name, Pos::NONE, kind_value(vm, kind)));
+            }
+            made.sort_by_key(|entry| entry.name);
+            value(Value::Attrs(new_attrs(&mut vm.heap, Pos::NONE, made)))
+        },
+    )
 }
 
 pub(super) fn read_file_type(vm: &mut Vm, arguments: &[Value]) -> Result<Outcome> {
-    with_path(vm, arguments[0], "while evaluating the path passed to 'builtins.readFileType'", [Value::Null; 3], |vm, path, _| {
-        match vm.file_kind(&path)? {
+    with_path(
+        vm,
+        arguments[0],
+        "while evaluating the path passed to 'builtins.readFileType'",
+        [Value::Null; 3],
+        |vm, path, _| match vm.file_kind(&path)? {
             Some(kind) => value(kind_value(vm, kind)),
             None => {
                 let shown = String::from_utf8_lossy(&path).into_owned();
                 Err(vm.world_error(&WorldError::Missing(shown)))
             }
-        }
-    })
+        },
+    )
 }
 
 pub(super) fn path_exists(vm: &mut Vm, arguments: &[Value]) -> Result<Outcome> {
@@ -141,7 +159,8 @@ pub(super) fn path_exists(vm: &mut Vm, arguments: &[Value]) -> Result<Outcome> {
 }
 
 pub(super) fn get_env(vm: &mut Vm, arguments: &[Value]) -> Result<Outcome> {
-    let name = vm.want_plain_string(arguments[0], "while evaluating the first argument passed to builtins.getEnv")?;
+    let name =
+        vm.want_plain_string(arguments[0], "while evaluating the first argument passed to builtins.getEnv")?;
     let found = if vm.settings.pure { None } else { vm.world.environment(name) };
     value(vm.string(&found.unwrap_or_default()))
 }
@@ -159,7 +178,8 @@ pub(crate) fn nix_path(vm: &mut Vm) -> Value {
 }
 
 pub(super) fn find_file(vm: &mut Vm, arguments: &[Value]) -> Result<Outcome> {
-    let list = vm.want_list(arguments[0], "while evaluating the first argument passed to builtins.findFile")?;
+    let list =
+        vm.want_list(arguments[0], "while evaluating the first argument passed to builtins.findFile")?;
     vm.want_plain_string(arguments[1], "while evaluating the second argument passed to builtins.findFile")?;
     ForceItems::outcome(vm, list, [arguments[0], arguments[1], Value::Null], |_, kept| {
         let Value::List(length, start) = kept[0] else { unreachable!("checked before") };
@@ -195,13 +215,15 @@ impl FindFile {
     }
 
     fn prefix(&self, vm: &mut Vm, entry: Value) -> Result<std::result::Result<&'static [u8], Value>> {
-        let set = vm.want_attrs(entry, "while evaluating an element of the list passed to builtins.findFile")?;
+        let set =
+            vm.want_attrs(entry, "while evaluating an element of the list passed to builtins.findFile")?;
         let Some(found) = set.get(vm.symbols.prefix) else { return Ok(Ok(b"")) };
         let prefix = found.value.get().peek();
         if !prefix.is_whnf() {
             return Ok(Err(prefix));
         }
-        let context = "while evaluating the `prefix` attribute of an element of the list passed to builtins.findFile";
+        let context =
+            "while evaluating the `prefix` attribute of an element of the list passed to builtins.findFile";
         Ok(Ok(vm.want_plain_string(prefix, context)?))
     }
 
@@ -249,12 +271,14 @@ impl Native for FindFile {
             if self.suffix(prefix).is_none() {
                 continue;
             }
-            let set = vm.want_attrs(entry, "while evaluating an element of the list passed to builtins.findFile")?;
+            let set =
+                vm.want_attrs(entry, "while evaluating an element of the list passed to builtins.findFile")?;
             let symbols = vm.symbols;
             let context = "in an element of the __nixPath";
             let path = vm.want_attribute(set, symbols.path, context)?.value.get();
             self.waiting = true;
-            let context = "while evaluating the `path` attribute of an element of the list passed to builtins.findFile";
+            let context =
+                "while evaluating the `path` attribute of an element of the list passed to builtins.findFile";
             return Ok(Step::Run(Box::new(Coerce::new(path, super::NAMING, context))));
         }
         Err(self.not_found(vm))

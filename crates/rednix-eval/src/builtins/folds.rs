@@ -60,12 +60,12 @@ impl Each {
                 }
             }
             Purpose::ConcatMap(all) => {
-                let context = "while evaluating the return value of the function passed to builtins.concatMap";
+                let context =
+                    "while evaluating the return value of the function passed to builtins.concatMap";
                 all.extend_from_slice(vm.want_list(result, context)?);
             }
             Purpose::Partition(right, wrong) => {
-                let context =
-                    "while evaluating the return value of the partition function passed to builtins.partition";
+                let context = "while evaluating the return value of the partition function passed to builtins.partition";
                 if vm.want_bool(result, context)? { right.push(element) } else { wrong.push(element) }
             }
             Purpose::GroupBy(groups, places) => {
@@ -110,10 +110,10 @@ impl Each {
 
 impl Native for Each {
     fn resume(&mut self, vm: &mut Vm, value: Value) -> Result<Step> {
-        if self.next > 0 {
-            if let Some(result) = self.take(vm, value)? {
-                return Ok(Step::Return(result));
-            }
+        if self.next > 0
+            && let Some(result) = self.take(vm, value)?
+        {
+            return Ok(Step::Return(result));
         }
         let Some(&element) = self.list.get(self.next) else {
             return Ok(Step::Return(self.finish(vm)));
@@ -124,7 +124,8 @@ impl Native for Each {
 }
 
 pub(super) fn filter(vm: &mut Vm, arguments: &[Value]) -> Result<Outcome> {
-    let list = vm.want_list(arguments[1], "while evaluating the second argument passed to builtins.filter")?;
+    let list =
+        vm.want_list(arguments[1], "while evaluating the second argument passed to builtins.filter")?;
     if list.is_empty() {
         return value(arguments[1]);
     }
@@ -147,25 +148,29 @@ pub(super) fn any(vm: &mut Vm, arguments: &[Value]) -> Result<Outcome> {
 
 pub(super) fn concat_map(vm: &mut Vm, arguments: &[Value]) -> Result<Outcome> {
     vm.want_function(arguments[0], "while evaluating the first argument passed to builtins.concatMap")?;
-    let list = vm.want_list(arguments[1], "while evaluating the second argument passed to builtins.concatMap")?;
+    let list =
+        vm.want_list(arguments[1], "while evaluating the second argument passed to builtins.concatMap")?;
     Each::outcome(arguments[0], list, Purpose::ConcatMap(Vec::new()))
 }
 
 pub(super) fn partition(vm: &mut Vm, arguments: &[Value]) -> Result<Outcome> {
     vm.want_function(arguments[0], "while evaluating the first argument passed to builtins.partition")?;
-    let list = vm.want_list(arguments[1], "while evaluating the second argument passed to builtins.partition")?;
+    let list =
+        vm.want_list(arguments[1], "while evaluating the second argument passed to builtins.partition")?;
     Each::outcome(arguments[0], list, Purpose::Partition(Vec::new(), Vec::new()))
 }
 
 pub(super) fn group_by(vm: &mut Vm, arguments: &[Value]) -> Result<Outcome> {
     vm.want_function(arguments[0], "while evaluating the first argument passed to builtins.groupBy")?;
-    let list = vm.want_list(arguments[1], "while evaluating the second argument passed to builtins.groupBy")?;
+    let list =
+        vm.want_list(arguments[1], "while evaluating the second argument passed to builtins.groupBy")?;
     Each::outcome(arguments[0], list, Purpose::GroupBy(Vec::new(), FxHashMap::default()))
 }
 
 pub(super) fn foldl(vm: &mut Vm, arguments: &[Value]) -> Result<Outcome> {
     vm.want_function(arguments[0], "while evaluating the first argument passed to builtins.foldlStrict")?;
-    let list = vm.want_list(arguments[2], "while evaluating the third argument passed to builtins.foldlStrict")?;
+    let list =
+        vm.want_list(arguments[2], "while evaluating the third argument passed to builtins.foldlStrict")?;
     if list.is_empty() {
         return Ok(Outcome::Forced(arguments[1]));
     }

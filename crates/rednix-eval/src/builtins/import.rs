@@ -1,7 +1,7 @@
 //! `import`, `scopedImport`, and how source texts become values.
 
-use super::paths::with_path;
 use super::Outcome;
+use super::paths::with_path;
 use crate::compiler::{Compiler, Location, Scope};
 use crate::error::{ErrorKind, EvalError, Result};
 use crate::memory::Gc;
@@ -93,18 +93,10 @@ impl Vm {
             Location { base, directory, home: home.as_deref().map(str::as_bytes), file, lines: &lines };
         let (env, names) = self.scope_of(scope);
         let globals = self.globals.clone();
-        let compiler = Compiler::new(
-            &parsed.ast,
-            &self.interner,
-            &mut self.program,
-            &mut self.heap,
-            &globals,
-            location,
-        );
+        let compiler =
+            Compiler::new(&parsed.ast, &self.interner, &mut self.program, &mut self.heap, &globals, location);
         match compiler.file(parsed.root, names) {
-            Ok(address) => {
-                Ok(Value::Thunk(self.heap.alloc_any(Thunk::new(Value::Suspended(address, env)))))
-            }
+            Ok(address) => Ok(Value::Thunk(self.heap.alloc_any(Thunk::new(Value::Suspended(address, env))))),
             Err(errors) => Err(errors.into_iter().next().expect("failing has a reason")),
         }
     }

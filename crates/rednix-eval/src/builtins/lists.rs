@@ -31,8 +31,10 @@ pub(super) fn tail(vm: &mut Vm, arguments: &[Value]) -> Result<Outcome> {
 }
 
 pub(super) fn elem_at(vm: &mut Vm, arguments: &[Value]) -> Result<Outcome> {
-    let list = vm.want_list(arguments[0], "while evaluating the first argument passed to 'builtins.elemAt'")?;
-    let index = vm.want_int(arguments[1], "while evaluating the second argument passed to 'builtins.elemAt'")?;
+    let list =
+        vm.want_list(arguments[0], "while evaluating the first argument passed to 'builtins.elemAt'")?;
+    let index =
+        vm.want_int(arguments[1], "while evaluating the second argument passed to 'builtins.elemAt'")?;
     match usize::try_from(index).ok().and_then(|index| list.get(index)) {
         Some(&item) => Ok(Outcome::Forced(item)),
         None => {
@@ -55,7 +57,8 @@ pub(super) fn map(vm: &mut Vm, arguments: &[Value]) -> Result<Outcome> {
 }
 
 pub(super) fn gen_list(vm: &mut Vm, arguments: &[Value]) -> Result<Outcome> {
-    let length = vm.want_int(arguments[1], "while evaluating the second argument passed to builtins.genList")?;
+    let length =
+        vm.want_int(arguments[1], "while evaluating the second argument passed to builtins.genList")?;
     let Ok(count) = u32::try_from(length) else {
         return Err(EvalError::evaluation(format!("cannot create list of size {length}")).at(vm.here()));
     };
@@ -106,12 +109,14 @@ impl Native for Elem {
             self.next += 1;
             let item = item.peek();
             // Scalars are compared here; anything else takes a walk of its own.
-            if wanted.is_whnf() && item.is_whnf() {
-                if let crate::vm::compare::Verdict::Known(false) = crate::vm::compare::equal_now(wanted, item) {
-                    let function = |value| matches!(value, Value::Lambda(..) | Value::Builtin(_) | Value::Partial(_));
-                    if !(function(wanted) && function(item)) {
-                        continue;
-                    }
+            if wanted.is_whnf()
+                && item.is_whnf()
+                && let crate::vm::compare::Verdict::Known(false) = crate::vm::compare::equal_now(wanted, item)
+            {
+                let function =
+                    |value| matches!(value, Value::Lambda(..) | Value::Builtin(_) | Value::Partial(_));
+                if !(function(wanted) && function(item)) {
+                    continue;
                 }
             }
             return Ok(Step::Run(Box::new(Equality::nested(wanted, item))));

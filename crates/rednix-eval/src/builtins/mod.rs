@@ -14,6 +14,7 @@ mod files;
 mod folds;
 mod hashes;
 mod import;
+pub(crate) mod json;
 mod lists;
 mod paths;
 mod regexes;
@@ -22,7 +23,6 @@ mod store_files;
 mod strings;
 mod types;
 pub(crate) mod xml;
-pub(crate) mod json;
 
 use crate::compiler::{BuiltinShape, Globals, Names};
 use crate::error::{EvalError, Result};
@@ -382,7 +382,9 @@ impl ForceItems {
     ) -> Result<Outcome> {
         match items.iter().position(|item| !item.peek().is_whnf()) {
             None => then(vm, &arguments),
-            Some(next) => Ok(Outcome::Run(Box::new(ForceItems { items, next, arguments, then, done: false }))),
+            Some(next) => {
+                Ok(Outcome::Run(Box::new(ForceItems { items, next, arguments, then, done: false })))
+            }
         }
     }
 }

@@ -52,17 +52,17 @@ fn part(subject: Value, range: Range<usize>) -> Value {
 }
 
 fn groups(vm: &mut Vm, subject: Value, groups: &[Option<Range<usize>>]) -> Value {
-    let items: Vec<Value> = groups
-        .iter()
-        .map(|group| group.clone().map_or(Value::Null, |range| part(subject, range)))
-        .collect();
+    let items: Vec<Value> =
+        groups.iter().map(|group| group.clone().map_or(Value::Null, |range| part(subject, range))).collect();
     vm.list(&items)
 }
 
 pub(super) fn matches(vm: &mut Vm, arguments: &[Value]) -> Result<Outcome> {
-    let pattern = vm.want_plain_string(arguments[0], "while evaluating the first argument passed to builtins.match")?;
+    let pattern =
+        vm.want_plain_string(arguments[0], "while evaluating the first argument passed to builtins.match")?;
     let regex = compiled(vm, pattern)?;
-    let subject = vm.want_string(arguments[1], "while evaluating the second argument passed to builtins.match")?;
+    let subject =
+        vm.want_string(arguments[1], "while evaluating the second argument passed to builtins.match")?;
     match regex.full_match(subject) {
         Some(found) => value(groups(vm, arguments[1], &found[1..])),
         None => value(Value::Null),
@@ -70,9 +70,11 @@ pub(super) fn matches(vm: &mut Vm, arguments: &[Value]) -> Result<Outcome> {
 }
 
 pub(super) fn split(vm: &mut Vm, arguments: &[Value]) -> Result<Outcome> {
-    let pattern = vm.want_plain_string(arguments[0], "while evaluating the first argument passed to builtins.split")?;
+    let pattern =
+        vm.want_plain_string(arguments[0], "while evaluating the first argument passed to builtins.split")?;
     let regex = compiled(vm, pattern)?;
-    let subject = vm.want_string(arguments[1], "while evaluating the second argument passed to builtins.split")?;
+    let subject =
+        vm.want_string(arguments[1], "while evaluating the second argument passed to builtins.split")?;
     let mut parts = Vec::new();
     let mut end = 0;
     for found in regex.find_iter_groups(subject) {

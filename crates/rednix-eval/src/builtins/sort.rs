@@ -15,8 +15,7 @@ pub(super) fn sort(vm: &mut Vm, arguments: &[Value]) -> Result<Outcome> {
     }
     let function = ready!(arguments[0]);
     vm.want_function(function, "while evaluating the first argument passed to builtins.sort")?;
-    let natural =
-        matches!(function, Value::Builtin(id) if super::TABLE[id.0 as usize].name == "__lessThan");
+    let natural = matches!(function, Value::Builtin(id) if super::TABLE[id.0 as usize].name == "__lessThan");
     Ok(Outcome::Run(Box::new(Sort {
         function,
         natural,

@@ -58,8 +58,10 @@ impl Vm {
 }
 
 pub(super) fn to_file(vm: &mut Vm, arguments: &[Value]) -> Result<Outcome> {
-    let name = vm.want_plain_string(arguments[0], "while evaluating the first argument passed to builtins.toFile")?;
-    let text = vm.want_string(arguments[1], "while evaluating the second argument passed to builtins.toFile")?;
+    let name =
+        vm.want_plain_string(arguments[0], "while evaluating the first argument passed to builtins.toFile")?;
+    let text =
+        vm.want_string(arguments[1], "while evaluating the second argument passed to builtins.toFile")?;
     let name = vm.store_name(name)?;
     let mut references = BTreeSet::new();
     for &number in arguments[1].context() {
@@ -180,13 +182,16 @@ impl Vm {
         let text = String::from_utf8_lossy(text);
         if text.is_empty() {
             let Some(algorithm) = algorithm else {
-                return Err(EvalError::evaluation("empty hash requires explicit hash algorithm").at(self.here()));
+                return Err(
+                    EvalError::evaluation("empty hash requires explicit hash algorithm").at(self.here())
+                );
             };
             let hash = Hash::zero(algorithm);
             self.world.message(&format!("warning: found empty hash, assuming '{}'", hash.to_sri()));
             return Ok(hash);
         }
-        Hash::parse_any(&text, algorithm).map_err(|error| EvalError::evaluation(error.to_string()).at(self.here()))
+        Hash::parse_any(&text, algorithm)
+            .map_err(|error| EvalError::evaluation(error.to_string()).at(self.here()))
     }
 }
 

@@ -38,7 +38,9 @@ pub(super) fn substring(vm: &mut Vm, arguments: &[Value]) -> Result<Outcome> {
     let context = "while evaluating the third argument (the string) passed to builtins.substring";
     let kept = [arguments[0], arguments[1], Value::Null];
     coerced(vm, arguments[2], COPYING, context, kept, |vm, text, kept| {
-        let (Value::Int(start), Value::Int(length)) = (kept[0], kept[1]) else { unreachable!("checked before") };
+        let (Value::Int(start), Value::Int(length)) = (kept[0], kept[1]) else {
+            unreachable!("checked before")
+        };
         let bytes = text.as_bytes().unwrap_or_default();
         let start = usize::try_from(start).map_or(bytes.len(), |start| start.min(bytes.len()));
         // A negative length means all the rest.
@@ -60,10 +62,10 @@ fn part(vm: &mut Vm, text: Value, start: usize, length: usize) -> Value {
 }
 
 pub(super) fn concat_strings_sep(vm: &mut Vm, arguments: &[Value]) -> Result<Outcome> {
-    let context = "while evaluating the first argument (the separator string) passed to builtins.concatStringsSep";
-    vm.want_string(arguments[0], context)?;
     let context =
-        "while evaluating the second argument (the list of strings to concat) passed to builtins.concatStringsSep";
+        "while evaluating the first argument (the separator string) passed to builtins.concatStringsSep";
+    vm.want_string(arguments[0], context)?;
+    let context = "while evaluating the second argument (the list of strings to concat) passed to builtins.concatStringsSep";
     let list = vm.want_list(arguments[1], context)?;
     Ok(Outcome::Run(Box::new(Join {
         separator: arguments[0],
@@ -113,8 +115,10 @@ impl Native for Join {
 }
 
 pub(super) fn replace_strings(vm: &mut Vm, arguments: &[Value]) -> Result<Outcome> {
-    let from = vm.want_list(arguments[0], "while evaluating the first argument passed to builtins.replaceStrings")?;
-    let to = vm.want_list(arguments[1], "while evaluating the second argument passed to builtins.replaceStrings")?;
+    let from =
+        vm.want_list(arguments[0], "while evaluating the first argument passed to builtins.replaceStrings")?;
+    let to =
+        vm.want_list(arguments[1], "while evaluating the second argument passed to builtins.replaceStrings")?;
     if from.len() != to.len() {
         let message = "'from' and 'to' arguments passed to builtins.replaceStrings have different lengths";
         return Err(EvalError::evaluation(message).at(vm.here()));
@@ -181,7 +185,9 @@ impl Native for Replace {
             let found = match self.waiting.take() {
                 Some(found) => Some(found),
                 None => {
-                    while self.position < self.text.len() && !self.first[usize::from(self.text[self.position])] {
+                    while self.position < self.text.len()
+                        && !self.first[usize::from(self.text[self.position])]
+                    {
                         self.out.push(self.text[self.position]);
                         self.position += 1;
                     }
@@ -198,8 +204,7 @@ impl Native for Replace {
                 self.waiting = Some(index);
                 return Ok(Step::Force(replacement));
             }
-            let context =
-                "while evaluating one of the replacement strings passed to builtins.replaceStrings";
+            let context = "while evaluating one of the replacement strings passed to builtins.replaceStrings";
             self.out.extend_from_slice(vm.want_string(replacement, context)?);
             unite(&mut self.context, replacement.context());
             let length = self.patterns[index].len();

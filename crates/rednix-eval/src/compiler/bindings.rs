@@ -127,7 +127,7 @@ impl Compiler<'_> {
                 self.emit(Op::LocalForced { depth: 0, slot: opened.first + index as u32 }, range);
                 self.emit(Op::ApplyOverrides(shape), range);
             }
-            self.dynamic(set, shape, range);
+            self.dynamic(set, range);
             self.scopes.pop();
             self.close(opened, range);
             return;
@@ -148,7 +148,7 @@ impl Compiler<'_> {
         }
         let shape = self.shape(Shape { names, pos, slots: Vec::new() });
         self.emit(Op::MakeAttrs(shape), range);
-        self.dynamic(set, shape, range);
+        self.dynamic(set, range);
         if let Some(opened) = opened {
             self.close(opened, range);
         }
@@ -160,7 +160,7 @@ impl Compiler<'_> {
     }
 
     /// Adds the bindings whose names are computed to the set on the stack.
-    fn dynamic(&mut self, set: &Attributes, shape: u32, range: Range) {
+    fn dynamic(&mut self, set: &Attributes, range: Range) {
         if set.dynamic.is_empty() {
             return;
         }
@@ -169,7 +169,7 @@ impl Compiler<'_> {
             self.lazy(dynamic.value);
         }
         let positions = set.dynamic.iter().map(|dynamic| self.pos(dynamic.span.start)).collect();
-        self.program.dynamic_sites.push(DynamicSite { shape, positions });
+        self.program.dynamic_sites.push(DynamicSite { positions });
         let site = self.program.dynamic_sites.len() as u32 - 1;
         self.emit(Op::MakeAttrsDynamic(site), range);
     }

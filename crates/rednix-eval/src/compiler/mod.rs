@@ -150,11 +150,11 @@ impl<'a> Compiler<'a> {
     }
 
     fn constant(&mut self, value: Value, range: Range) {
-        if let Value::Int(number) = value {
-            if let Ok(small) = i32::try_from(number) {
-                self.emit(Op::Int(small), range);
-                return;
-            }
+        if let Value::Int(number) = value
+            && let Ok(small) = i32::try_from(number)
+        {
+            self.emit(Op::Int(small), range);
+            return;
         }
         self.program.constants.push(value);
         let index = self.program.constants.len() as u32 - 1;
@@ -279,7 +279,8 @@ impl<'a> Compiler<'a> {
                 let items = self.ast.list(items);
                 items.len() <= crate::limits::READY_ITEMS_MAX
                     && items.iter().all(|&item| {
-                        !matches!(self.ast.expr(item), Expr::List(run) if run.length > 0) && self.is_ready(item)
+                        !matches!(self.ast.expr(item), Expr::List(run) if run.length > 0)
+                            && self.is_ready(item)
                     })
             }
             Expr::Attributes(set) => {
@@ -353,15 +354,15 @@ impl<'a> Compiler<'a> {
         let names = self.ast.names(path);
         if let (Some(value), [name]) = (self.builtin_set(base), names) {
             // `builtins.x` is known while compiling, unless `builtins` was defined anew.
-            if let (NameKind::Static(name), Value::Attrs(set)) = (name.kind, value) {
-                if let Some(entry) = set.get(name) {
-                    let value = entry.value.get();
-                    self.constant(value, range);
-                    if !value.is_whnf() {
-                        self.emit(Op::Force, range);
-                    }
-                    return;
+            if let (NameKind::Static(name), Value::Attrs(set)) = (name.kind, value)
+                && let Some(entry) = set.get(name)
+            {
+                let value = entry.value.get();
+                self.constant(value, range);
+                if !value.is_whnf() {
+                    self.emit(Op::Force, range);
                 }
+                return;
             }
         }
         self.strict(base);
@@ -442,12 +443,15 @@ impl<'a> Compiler<'a> {
     fn assert(&mut self, condition: ExprId, body: ExprId, range: Range) {
         self.strict(condition);
         let passed = self.emit(Op::AssertJump(0), self.range(condition));
-        let places = printer::Places { base: self.location.directory, home: self.location.home.unwrap_or(b"~") };
+        let places =
+            printer::Places { base: self.location.directory, home: self.location.home.unwrap_or(b"~") };
         let text = printer::print(self.ast, self.interner, condition, places);
         let condition_text = String::from_utf8_lossy(&text).into_owned();
         self.program.assert_sites.push(AssertSite { condition: condition_text, range });
         let site = self.program.assert_sites.len() as u32 - 1;
-        if let Expr::Binary { operator: rednix_syntax::Operator::Equal, left, right } = self.ast.expr(condition) {
+        if let Expr::Binary { operator: rednix_syntax::Operator::Equal, left, right } =
+            self.ast.expr(condition)
+        {
             self.strict(left);
             self.strict(right);
             self.emit(Op::AssertUnequal(site), self.range(condition));

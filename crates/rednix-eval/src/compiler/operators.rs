@@ -50,9 +50,9 @@ impl Compiler<'_> {
     fn own_operator(&mut self, operator: Operator, left: ExprId, right: ExprId, range: Range) {
         self.strict(left);
         let logical = match operator {
-            Operator::And => Some((Op::AndJump(0), BoolPlace::AndRight)),
-            Operator::Or => Some((Op::OrJump(0), BoolPlace::OrRight)),
-            Operator::Implies => Some((Op::ImpliesJump(0), BoolPlace::ImpliesRight)),
+            Operator::And => Some((Op::AndJump(0), BoolPlace::And)),
+            Operator::Or => Some((Op::OrJump(0), BoolPlace::Or)),
+            Operator::Implies => Some((Op::ImpliesJump(0), BoolPlace::Implies)),
             _ => None,
         };
         if let Some((jump, place)) = logical {

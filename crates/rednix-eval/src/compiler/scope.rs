@@ -150,12 +150,12 @@ impl Compiler<'_> {
 
     /// Makes room for variables: in the environment this unit has already, or in a new one.
     pub(super) fn open(&mut self, count: u32, range: Range) -> Opened {
-        if let Some(slots) = &mut self.unit.slots {
-            if count <= crate::limits::MERGED_SLOTS_MAX {
-                let first = *slots;
-                *slots += count;
-                return Opened { first, own: None };
-            }
+        if let Some(slots) = &mut self.unit.slots
+            && count <= crate::limits::MERGED_SLOTS_MAX
+        {
+            let first = *slots;
+            *slots += count;
+            return Opened { first, own: None };
         }
         let at = self.emit(Op::NewEnv(0), range);
         let before = self.unit.slots.replace(count);

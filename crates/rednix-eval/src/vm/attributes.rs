@@ -74,7 +74,8 @@ impl Vm {
         let text = String::from_utf8_lossy(value.as_bytes().unwrap_or_default()).into_owned();
         let first = value.context().iter().map(|&number| self.contexts.get(number)).min();
         let path = first.map(crate::context::ContextElement::show).unwrap_or_default();
-        let message = format!("the string '{text}' is not allowed to refer to a store path (such as '{path}')");
+        let message =
+            format!("the string '{text}' is not allowed to refer to a store path (such as '{path}')");
         EvalError::evaluation(message).at(self.here())
     }
 
@@ -95,10 +96,10 @@ impl Vm {
     }
 
     fn select_or_jump(&mut self, name: Symbol, distance: i32) -> Result<()> {
-        if let Value::Attrs(set) = self.top() {
-            if let Some(entry) = set.get(name) {
-                return self.push_entry(entry);
-            }
+        if let Value::Attrs(set) = self.top()
+            && let Some(entry) = set.get(name)
+        {
+            return self.push_entry(entry);
         }
         self.pop();
         self.jump(distance);
@@ -139,12 +140,12 @@ impl Vm {
             if let Value::Null = name {
                 continue;
             }
-            let symbol = self
-                .name_from(name, "while evaluating the name of a dynamic attribute")
-                .map_err(|mut error| {
+            let symbol = self.name_from(name, "while evaluating the name of a dynamic attribute").map_err(
+                |mut error| {
                     error.range = Range::at(pos);
                     error
-                })?;
+                },
+            )?;
             match all.binary_search_by_key(&symbol, |entry| entry.name) {
                 Ok(index) => {
                     let place = self.sources.place(all[index].pos);
@@ -242,7 +243,8 @@ impl Vm {
 
     pub(crate) fn length(&self, length: usize) -> Result<u32> {
         u32::try_from(length).map_err(|_| {
-            let message = format!("a string or list of {length} elements is longer than {}", limits::LENGTH_MAX);
+            let message =
+                format!("a string or list of {length} elements is longer than {}", limits::LENGTH_MAX);
             EvalError::evaluation(message).at(self.here())
         })
     }

@@ -38,11 +38,11 @@ impl Vm {
 
     #[inline(always)]
     fn environment(&mut self, up: Gc<Env>, slots: u32) -> Gc<Env> {
-        if let Some(free) = self.free_envs.get_mut(slots as usize) {
-            if let Some(env) = free.pop() {
-                env.up.set(Some(up));
-                return env;
-            }
+        if let Some(free) = self.free_envs.get_mut(slots as usize)
+            && let Some(env) = free.pop()
+        {
+            env.up.set(Some(up));
+            return env;
         }
         new_env(&mut self.heap, Some(up), slots)
     }
@@ -351,4 +351,3 @@ impl From<Step> for Outcome {
         }
     }
 }
-

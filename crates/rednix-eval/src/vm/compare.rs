@@ -107,10 +107,8 @@ impl Equality {
             Work::List(a, b, length, index) => {
                 if index < length {
                     self.push(vm, Work::List(a, b, length, index + 1))?;
-                    self.work.push(Work::Pair(
-                        slice(a, length)[index as usize],
-                        slice(b, length)[index as usize],
-                    ));
+                    self.work
+                        .push(Work::Pair(slice(a, length)[index as usize], slice(b, length)[index as usize]));
                 }
                 Ok(Progress::Equal)
             }
@@ -205,12 +203,8 @@ pub(crate) fn order_now(vm: &mut Vm, left: Value, right: Value) -> Result<Option
     Ok(Some(match (left, right) {
         (Value::Int(a), Value::Int(b)) => a.cmp(&b),
         (Value::Float(a), Value::Float(b)) => a.partial_cmp(&b).unwrap_or_else(|| floats(a, b)),
-        (Value::Int(a), Value::Float(b)) => {
-            (a as f64).partial_cmp(&b).unwrap_or_else(|| floats(a as f64, b))
-        }
-        (Value::Float(a), Value::Int(b)) => {
-            a.partial_cmp(&(b as f64)).unwrap_or_else(|| floats(a, b as f64))
-        }
+        (Value::Int(a), Value::Float(b)) => (a as f64).partial_cmp(&b).unwrap_or_else(|| floats(a as f64, b)),
+        (Value::Float(a), Value::Int(b)) => a.partial_cmp(&(b as f64)).unwrap_or_else(|| floats(a, b as f64)),
         (Value::Path(a, x), Value::Path(b, y)) => slice(x, a).cmp(slice(y, b)),
         (Value::List(..), Value::List(..)) => return Ok(None),
         (left, right) => match (left.as_bytes(), right.as_bytes()) {
@@ -350,7 +344,8 @@ impl Difference {
             )),
             (Value::List(..) | Value::Attrs(_), _) => None,
             (left, _) if is_function(left) => Some(
-                "distinct functions and immediate comparisons of identical functions compare as unequal".into(),
+                "distinct functions and immediate comparisons of identical functions compare as unequal"
+                    .into(),
             ),
             _ => Some(format!("string '{a}' is not equal to string '{b}'")),
         }

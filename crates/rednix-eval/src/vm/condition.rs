@@ -22,7 +22,13 @@ impl Vm {
     }
 
     /// An operand equal to `decides` settles the result.
-    pub(crate) fn logical(&mut self, distance: i32, decides: bool, result: bool, context: &str) -> Result<()> {
+    pub(crate) fn logical(
+        &mut self,
+        distance: i32,
+        decides: bool,
+        result: bool,
+        context: &str,
+    ) -> Result<()> {
         if self.pop_bool(context)? == decides {
             self.stack.push(Value::Bool(result));
             self.jump(distance);
@@ -35,9 +41,9 @@ impl Vm {
             return Ok(());
         }
         let context = match place {
-            BoolPlace::AndRight => "in the right operand of the AND (&&) operator",
-            BoolPlace::OrRight => "in the right operand of the OR (||) operator",
-            BoolPlace::ImpliesRight => "in the right operand of the IMPL (->) operator",
+            BoolPlace::And => "in the right operand of the AND (&&) operator",
+            BoolPlace::Or => "in the right operand of the OR (||) operator",
+            BoolPlace::Implies => "in the right operand of the IMPL (->) operator",
         };
         let value = self.top();
         Err(self.no_bool(value, context))

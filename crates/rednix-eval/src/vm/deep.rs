@@ -92,7 +92,8 @@ impl Native for DeepForce {
                 },
                 Open::Set(entries, index) => {
                     let entry = &entries[index - 1];
-                    let message = format!("while evaluating the attribute '{}'", vm.interner.text(entry.name));
+                    let message =
+                        format!("while evaluating the attribute '{}'", vm.interner.text(entry.name));
                     Trace { range: Range::at(entry.pos), message }
                 }
             };

@@ -265,7 +265,8 @@ impl Vm {
                 }
                 other => {
                     let error = self.expected("a set", other);
-                    return Err(self.frame_here(error, "while evaluating the first subexpression of a with expression"));
+                    return Err(self
+                        .frame_here(error, "while evaluating the first subexpression of a with expression"));
                 }
             }
         }

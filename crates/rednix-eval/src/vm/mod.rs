@@ -90,7 +90,6 @@ pub(crate) struct Vm {
     pub made_derivations: FxHashMap<StorePath, (BTreeSet<StorePath>, BTreeSet<String>)>,
     pub copied: FxHashMap<Vec<u8>, StorePath>,
     pub regexes: crate::builtins::RegexCache,
-    pub search_cache: FxHashMap<Vec<u8>, Option<Vec<u8>>>,
     /// Runs nested in the handling of errors right now.
     pub context_runs: u32,
     pub warned_once: rustc_hash::FxHashSet<&'static str>,
@@ -128,7 +127,6 @@ impl Vm {
             made_derivations: FxHashMap::default(),
             copied: FxHashMap::default(),
             regexes: Default::default(),
-            search_cache: FxHashMap::default(),
             context_runs: 0,
             warned_once: Default::default(),
         };

@@ -4,7 +4,6 @@ use super::{Frame, Vm};
 use crate::bytecode::{Program, stub};
 use crate::error::{ErrorKind, EvalError, Result};
 use crate::limits;
-use crate::source::Range;
 use crate::value::Value;
 
 /// Up to three arguments of a call.
@@ -286,12 +285,7 @@ impl Vm {
     }
 
     #[inline(always)]
-    fn resume_at(
-        &mut self,
-        ip: u32,
-        env: crate::memory::Gc<crate::value::Env>,
-        value: Value,
-    ) -> Result<()> {
+    fn resume_at(&mut self, ip: u32, env: crate::memory::Gc<crate::value::Env>, value: Value) -> Result<()> {
         self.ip = ip;
         self.env = env;
         self.stack.push(value);
@@ -306,18 +300,6 @@ impl Vm {
             }
             Value::Failed(number) => self.failures[number as usize].clone(),
             _ => EvalError::evaluation("internal error: a thunk holds no code"),
-        }
-    }
-
-    pub(crate) fn range_of_frame(&self, frame: &Frame) -> Range {
-        match frame {
-            Frame::Resume { ip, .. }
-            | Frame::Force { ip, .. }
-            | Frame::Call { ip, .. }
-            | Frame::Leave { at: ip, .. }
-            | Frame::Native { at: ip, .. } => self.range_before(*ip),
-            Frame::Retry { ip, .. } => self.range_before(*ip + 1),
-            _ => Range::default(),
         }
     }
 }

@@ -67,7 +67,9 @@ impl Vm {
                     text::write_identifier(&mut out, self.interner.name(name));
                     out.extend_from_slice(b" = ");
                 }
-                Work::Value(value, depth) => self.show_one(value, depth, options, &mut out, &mut seen, &mut work),
+                Work::Value(value, depth) => {
+                    self.show_one(value, depth, options, &mut out, &mut seen, &mut work)
+                }
                 Work::Attributes(entries, index, depth) => {
                     attributes += usize::from(index > 0);
                     if index == entries.len() {
@@ -114,6 +116,11 @@ impl Vm {
         seen: &mut FxHashSet<usize>,
         work: &mut Vec<Work>,
     ) {
+        // A list is seen again where its thunk is; the same elements elsewhere are another list.
+        let cell = match value {
+            Value::Thunk(thunk) => Some(thunk.address()),
+            _ => None,
+        };
         let value = value.peek();
         match value {
             Value::Null => out.extend_from_slice(b"null"),
@@ -149,7 +156,7 @@ impl Vm {
                 work.push(Work::Attributes(pairs, 0, depth));
             }
             Value::List(length, start) => {
-                if length > 0 && !seen.insert(start.address()) {
+                if length > 0 && !seen.insert(cell.unwrap_or_else(|| start.address())) {
                     return out.extend_from_slice("«repeated»".as_bytes());
                 }
                 if depth >= options.depth {
@@ -180,7 +187,9 @@ impl Vm {
                 }
                 _ => out.extend_from_slice("«lambda»".as_bytes()),
             },
-            other if is_blackhole(other) => out.extend_from_slice("«potential infinite recursion»".as_bytes()),
+            other if is_blackhole(other) => {
+                out.extend_from_slice("«potential infinite recursion»".as_bytes())
+            }
             _ => out.extend_from_slice("«thunk»".as_bytes()),
         }
     }

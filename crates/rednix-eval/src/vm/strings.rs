@@ -75,7 +75,8 @@ impl Vm {
 
     #[cold]
     fn context_in_path(&self) -> Box<EvalError> {
-        EvalError::evaluation("a string that refers to a store path cannot be appended to a path").at(self.here())
+        EvalError::evaluation("a string that refers to a store path cannot be appended to a path")
+            .at(self.here())
     }
 
     /// The top of the stack as a string, copying a path to the store.

@@ -63,9 +63,4 @@ symbols! {
     nix_path = "__nixPath",
     overrides = "__overrides",
     recurse_for_derivations = "recurseForDerivations",
-    meta = "meta",
-    out = "out",
-    drv_attrs = "drvAttrs",
-    all = "all",
-    derivation_strict = "derivationStrict",
 }

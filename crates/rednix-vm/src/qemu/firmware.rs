@@ -18,7 +18,9 @@ pub enum FirmwareFiles {
 impl std::fmt::Display for FirmwareFiles {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            FirmwareFiles::Split { code, variables } => write!(f, "{} with {}", code.display(), variables.display()),
+            FirmwareFiles::Split { code, variables } => {
+                write!(f, "{} with {}", code.display(), variables.display())
+            }
             FirmwareFiles::Combined(image) => write!(f, "{}", image.display()),
         }
     }

@@ -56,6 +56,9 @@ fn run_with(
     let waited = process.wait(Some(Instant::now() + SMOKE_TIMEOUT), &config.stop);
     Ok(match waited.map_err(Error::io("wait for", &program.path))? {
         Waited::Ended(STATUS) => Ok(()),
+        Waited::Ended(status @ ..0) => {
+            Err(format!("QEMU died of signal {} while it ran a tiny guest", -status))
+        }
         Waited::Ended(status) => Err(format!("a tiny guest ended with status {status} instead of {STATUS}")),
         Waited::TimedOut => Err(format!("a tiny guest did not finish within {} s", SMOKE_TIMEOUT.as_secs())),
         Waited::Stopped => return Err(Error::Interrupted),

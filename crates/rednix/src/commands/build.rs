@@ -19,7 +19,9 @@ pub fn run(session: &Session, arguments: &BuildArgs) -> Result<(), Failure> {
         }
     };
     if arguments.expr.is_none() && arguments.installables.is_empty() {
-        return Err(Failure::usage("nothing to build was named").hint("rednix build NAME…, or --expr EXPRESSION"));
+        return Err(
+            Failure::usage("nothing to build was named").hint("rednix build NAME…, or --expr EXPRESSION")
+        );
     }
     let project = Project::find(&session.config, &arguments.tree)?;
     if arguments.dry_run {

@@ -32,7 +32,13 @@ pub fn run(session: &Session) -> Result<(), Failure> {
     session.view.finish();
     let mut text = String::new();
     for finding in &findings {
-        let mark = if finding.good { "ok  " } else if finding.needed { "LACK" } else { "--  " };
+        let mark = if finding.good {
+            "ok  "
+        } else if finding.needed {
+            "LACK"
+        } else {
+            "--  "
+        };
         writeln!(text, "{mark} {}", finding.text).expect("writing to a string");
         if !finding.good && !finding.remedy.is_empty() {
             writeln!(text, "       {}", finding.remedy).expect("writing to a string");
@@ -55,7 +61,7 @@ fn sandbox(session: &Session) -> Finding {
         .map_err(|failure| failure.message)
         .and_then(|folder| rednix_build::sandbox::probe(&folder).map_err(|e| crate::failure::chain(&e)));
     match probed {
-        Ok(found) => good(format!("user namespaces: {}", describe(&found))),
+        Ok(found) => good(format!("user namespaces: {}", found)),
         Err(reason) => Finding {
             good: false,
             needed: true,
@@ -75,7 +81,9 @@ fn store(session: &Session) -> Finding {
                 good: enough,
                 needed: false,
                 text: format!("store at {} ({:.0} GB free)", root.display(), free as f64 / 1e9),
-                remedy: "a build root and an image want about 8 GB; set REDNIX_STORE to a folder with more room".to_owned(),
+                remedy:
+                    "a build root and an image want about 8 GB; set REDNIX_STORE to a folder with more room"
+                        .to_owned(),
             }
         }
         Err(failure) => Finding {
@@ -122,7 +130,8 @@ fn acceleration() -> Finding {
             good: false,
             needed: false,
             text: format!("KVM: /dev/kvm: {error}; machines are emulated, which is slower"),
-            remedy: "on real hardware: load kvm_intel or kvm_amd, and add yourself to the group kvm".to_owned(),
+            remedy: "on real hardware: load kvm_intel or kvm_amd, and add yourself to the group kvm"
+                .to_owned(),
         },
     }
 }
@@ -136,13 +145,4 @@ fn mirrors(session: &Session) -> Finding {
         text: format!("Debian mirrors: {count} from the configuration and apt's sources"),
         remedy: "name one in config.toml: [debian] trixie = [\"https://…\"]".to_owned(),
     }
-}
-
-fn describe(found: &rednix_build::sandbox::Capabilities) -> String {
-    let confinement = match found.confinement {
-        rednix_build::sandbox::Confinement::User { .. } => "builds are confined by them",
-        rednix_build::sandbox::Confinement::Privileged { .. } => "root confines builds and drops to another user",
-    };
-    let layers = if found.overlay { "roots are overlays" } else { "roots are composed of hard links" };
-    format!("{confinement}; {layers}")
 }

@@ -18,8 +18,9 @@ pub fn run(session: &Session, arguments: &ImageArgs) -> Result<(), Failure> {
     match &arguments.output {
         None => print(&format!("{}\n", folder.display())),
         Some(file) => {
-            copy_sparse(&folder.join("disk.img"), file)
-                .map_err(|e| Failure::failed(format!("cannot write the image to `{}`: {e}", file.display())))?;
+            copy_sparse(&folder.join("disk.img"), file).map_err(|e| {
+                Failure::failed(format!("cannot write the image to `{}`: {e}", file.display()))
+            })?;
             print(&format!("{}\n", file.display()))
         }
     }

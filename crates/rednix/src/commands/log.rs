@@ -30,8 +30,10 @@ pub fn run(session: &Session, arguments: &LogArgs) -> Result<(), Failure> {
     session.view.finish();
     match derivations.iter().map(|d| store.log_path(d)).find(|file| file.exists()) {
         Some(file) => print(&read(&file)?),
-        None => Err(Failure::failed(format!("there is no log of `{}`{}", arguments.of, because(&derivations)))
-            .hint("it was built elsewhere, or not yet; `rednix build` makes one")),
+        None => {
+            Err(Failure::failed(format!("there is no log of `{}`{}", arguments.of, because(&derivations)))
+                .hint("it was built elsewhere, or not yet; `rednix build` makes one"))
+        }
     }
 }
 
@@ -40,7 +42,8 @@ fn because(derivations: &[StorePath]) -> String {
 }
 
 fn read(file: &std::path::Path) -> Result<String, Failure> {
-    let failed = |e: std::io::Error| Failure::failed(format!("cannot read the log `{}`: {e}", file.display()));
+    let failed =
+        |e: std::io::Error| Failure::failed(format!("cannot read the log `{}`: {e}", file.display()));
     let mut bytes = Vec::new();
     zstd::stream::read::Decoder::new(std::fs::File::open(file).map_err(failed)?)
         .and_then(|mut decoder| decoder.read_to_end(&mut bytes))

@@ -72,7 +72,11 @@ fn work(session: &mut Session, arguments: &[OsString]) -> Result<(), Failure> {
             } else {
                 let found = evaluator.derivations(selected, &given);
                 for derivation in explain(session, &evaluator, found)? {
-                    let output = if derivation.output == "out" { String::new() } else { format!("!{}", derivation.output) };
+                    let output = if derivation.output == "out" {
+                        String::new()
+                    } else {
+                        format!("!{}", derivation.output)
+                    };
                     writeln!(out, "{}{output}", derivation.derivation).expect("writing to memory");
                 }
             }
@@ -150,7 +154,12 @@ fn source_of(request: &Request, file: &str) -> Result<(Origin, Vec<u8>, String),
     Ok((Origin::File(path.to_string_lossy().into_owned().into_bytes()), source, folder))
 }
 
-fn load(session: &Session, evaluator: &mut Evaluator, request: &Request, file: &str) -> Result<Handle, Failure> {
+fn load(
+    session: &Session,
+    evaluator: &mut Evaluator,
+    request: &Request,
+    file: &str,
+) -> Result<Handle, Failure> {
     let result = if request.expression || file == "-" {
         let (origin, source, folder) = source_of(request, file)?;
         evaluator.source(origin, &source, folder.as_bytes())
@@ -187,10 +196,14 @@ fn given_arguments(
 
 /// `local?root=DIR`, a folder, or `dummy://`, which keeps nothing.
 fn store_root(text: &str) -> Result<PathBuf, Failure> {
-    if let Some(query) = text.strip_prefix("local").map(|r| r.trim_start_matches("://").trim_start_matches('?')) {
+    if let Some(query) =
+        text.strip_prefix("local").map(|r| r.trim_start_matches("://").trim_start_matches('?'))
+    {
         let root = query.split('&').find_map(|pair| pair.strip_prefix("root="));
         return root.map(PathBuf::from).ok_or_else(|| {
-            Failure::usage(format!("`--store {text}`: only chroot stores are supported; write local?root=DIR"))
+            Failure::usage(format!(
+                "`--store {text}`: only chroot stores are supported; write local?root=DIR"
+            ))
         });
     }
     if text.starts_with("dummy") {
@@ -202,7 +215,10 @@ fn store_root(text: &str) -> Result<PathBuf, Failure> {
 }
 
 fn read(session: &mut Session, arguments: &[OsString]) -> Result<Request, Failure> {
-    let mut request = Request { store: std::env::var("NIX_REMOTE").ok().filter(|r| r.starts_with("dummy")), ..Request::default() };
+    let mut request = Request {
+        store: std::env::var("NIX_REMOTE").ok().filter(|r| r.starts_with("dummy")),
+        ..Request::default()
+    };
     let mut words = arguments.iter().map(|a| a.to_string_lossy().into_owned());
     while let Some(word) = words.next() {
         let mut next = || words.next().ok_or_else(|| Failure::usage(format!("`{word}` needs an argument")));
@@ -236,7 +252,9 @@ fn read(session: &mut Session, arguments: &[OsString]) -> Result<Request, Failur
             }
             other if other.starts_with("-I") => request.search_path.push(other[2..].to_owned()),
             other if other.starts_with('-') && other != "-" => {
-                return Err(Failure::usage(format!("`nix-instantiate` does not know the option `{other}` here")));
+                return Err(Failure::usage(format!(
+                    "`nix-instantiate` does not know the option `{other}` here"
+                )));
             }
             _ => request.files.push(word),
         }

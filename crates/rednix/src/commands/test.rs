@@ -27,7 +27,8 @@ pub fn run(session: &Session, arguments: &TestArgs) -> Result<(), Failure> {
         let known: Vec<&str> = checks.keys().map(String::as_str).collect();
         return Err(Failure::usage(format!("no test is named `{unknown}`; there are: {}", known.join(", "))));
     }
-    let chosen = checks.into_iter().filter(|(name, _)| arguments.names.is_empty() || arguments.names.contains(name));
+    let chosen =
+        checks.into_iter().filter(|(name, _)| arguments.names.is_empty() || arguments.names.contains(name));
     let config = machines::config(session)?;
     let runner = rednix_vm::by_name("qemu")?;
     let (mut passed, mut failed, mut skipped) = (0, 0, 0);
@@ -53,7 +54,8 @@ pub fn run(session: &Session, arguments: &TestArgs) -> Result<(), Failure> {
     if failed == 0 {
         return Ok(());
     }
-    Err(Failure::failed(format!("{failed} of {} machine tests failed", passed + failed + skipped)).details(tails))
+    Err(Failure::failed(format!("{failed} of {} machine tests failed", passed + failed + skipped))
+        .details(tails))
 }
 
 /// The test as the machine room takes it, its image built.

@@ -15,7 +15,11 @@ pub fn run(session: &Session, arguments: &VerifyArgs) -> Result<(), Failure> {
         return Ok(());
     }
     let details: String = report.problems.iter().map(|problem| format!("{problem}\n")).collect();
-    Err(Failure::failed(format!("the store at `{}` has {} wrong paths", store.root().display(), report.problems.len()))
-        .details(details)
-        .hint("delete them with `rednix gc` once nothing needs them, and build again"))
+    Err(Failure::failed(format!(
+        "the store at `{}` has {} wrong paths",
+        store.root().display(),
+        report.problems.len()
+    ))
+    .details(details)
+    .hint("delete them with `rednix gc` once nothing needs them, and build again"))
 }

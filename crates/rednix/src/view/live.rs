@@ -187,7 +187,12 @@ impl State {
                 parts.push(format!("{}/{} built", self.built, self.builds_planned));
             }
             if self.fetches_planned > 0 {
-                parts.push(format!("{}/{} fetched, {}", self.fetched, self.fetches_planned, text::size(self.fetched_bytes)));
+                parts.push(format!(
+                    "{}/{} fetched, {}",
+                    self.fetched,
+                    self.fetches_planned,
+                    text::size(self.fetched_bytes)
+                ));
             }
             if !parts.is_empty() {
                 lines.push(style(parts.join(" · ")).bold().to_string());

@@ -21,7 +21,8 @@ pub struct View {
 impl View {
     /// Chooses by `--log-format`, else by what standard error is.
     pub fn new(format: Option<LogFormat>) -> View {
-        let terminal = std::io::stderr().is_terminal() && std::env::var_os("TERM").is_some_and(|t| t != "dumb");
+        let terminal =
+            std::io::stderr().is_terminal() && std::env::var_os("TERM").is_some_and(|t| t != "dumb");
         match format.unwrap_or(if terminal { LogFormat::Live } else { LogFormat::Plain }) {
             LogFormat::Plain => View { events: Arc::new(plain::Plain::default()), live: None },
             LogFormat::Json => View { events: Arc::new(Json), live: None },

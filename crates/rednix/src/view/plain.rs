@@ -67,7 +67,11 @@ impl State {
             Event::BuildDone { id, duration_ms, .. } => {
                 let name = self.names.remove(id).unwrap_or_default();
                 // Unpacking a package takes moments; there are a hundred of them.
-                if name.starts_with("deb-") { vec![] } else { vec![format!("built {name} ({})", text::duration(*duration_ms))] }
+                if name.starts_with("deb-") {
+                    vec![]
+                } else {
+                    vec![format!("built {name} ({})", text::duration(*duration_ms))]
+                }
             }
             Event::BuildFailed { id, message, log_tail } => {
                 let name = self.names.remove(id).unwrap_or_default();

@@ -11,7 +11,11 @@ pub fn size(bytes: u64) -> String {
         value /= 1000.0;
         unit += 1;
     }
-    if unit == 0 || value >= 99.5 { format!("{value:.0} {}", UNITS[unit]) } else { format!("{value:.1} {}", UNITS[unit]) }
+    if unit == 0 || value >= 99.5 {
+        format!("{value:.0} {}", UNITS[unit])
+    } else {
+        format!("{value:.1} {}", UNITS[unit])
+    }
 }
 
 /// `0.4 s`, `12 s`, `3 min 05 s`.
@@ -50,7 +54,8 @@ pub fn lasting(event: &Event) -> Option<String> {
                 parts.push(count(*builds, "build"));
             }
             if *fetches > 0 {
-                let bytes = if *fetch_bytes > 0 { format!(" ({})", size(*fetch_bytes)) } else { String::new() };
+                let bytes =
+                    if *fetch_bytes > 0 { format!(" ({})", size(*fetch_bytes)) } else { String::new() };
                 parts.push(format!("{}{bytes}", count(*fetches, "fetch").replace("fetchs", "fetches")));
             }
             format!("to do: {}", parts.join(", "))
@@ -74,7 +79,8 @@ mod tests {
 
     #[test]
     fn sizes_and_times_read_well() {
-        let cases = [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (1_500_000, "1.5 MB"), (123_456_789, "123 MB")];
+        let cases =
+            [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (1_500_000, "1.5 MB"), (123_456_789, "123 MB")];
         for (bytes, expected) in cases {
             assert_eq!(size(bytes), expected);
         }

@@ -32,7 +32,8 @@ fn syntax_error_in_nix() -> Outcome {
     let file = folder.path().join("bad.nix");
     write(&file, "{\n  a = 1;\n  b = [ 1 2 ;\n}\n");
     let store = scratch();
-    run(call(&["eval", "--store"]).arg(store.path()).arg(&file)).expect(2, &["bad.nix:3:", "b = [ 1 2 ;", "syntax error"])?;
+    run(call(&["eval", "--store"]).arg(store.path()).arg(&file))
+        .expect(2, &["bad.nix:3:", "b = [ 1 2 ;", "syntax error"])?;
     Ok(None)
 }
 
@@ -80,7 +81,8 @@ const TAR_RECIPE: &str = "[source]\ntar = \"FILE\"\n[build]\ntemplate = \"custom
 fn tar_tree(tar: &Path, sha256: &str) -> tempfile::TempDir {
     let url = format!("file://{}", tar.display());
     let tree = tree_with(&TAR_RECIPE.replace("FILE", &url));
-    let lock = format!(r#"{{"version":1,"sources":{{"one":{{"type":"tar","url":"{url}","sha256":"{sha256}"}}}}}}"#);
+    let lock =
+        format!(r#"{{"version":1,"sources":{{"one":{{"type":"tar","url":"{url}","sha256":"{sha256}"}}}}}}"#);
     write(&tree.path().join("rednix.lock"), &lock);
     tree
 }
@@ -119,7 +121,11 @@ fn no_space_left() -> Outcome {
     let mount = folder.path().join("mount");
     std::fs::create_dir(&mount).map_err(|e| e.to_string())?;
     let mut command = Command::new("unshare");
-    command.args(["--user", "--map-root-user", "--mount", "sh", "-c", script, "sh"]).arg(&mount).arg(rednix()).arg(&big);
+    command
+        .args(["--user", "--map-root-user", "--mount", "sh", "-c", script, "sh"])
+        .arg(&mount)
+        .arg(rednix())
+        .arg(&big);
     let result = run(&mut command);
     if result.stderr.contains("unshare failed") {
         return Ok(Some("user namespaces are denied".to_owned()));
@@ -142,7 +148,9 @@ fn build_expression(name: &str, script: &str, arguments: &[&str]) -> crate::supp
 
 fn build_that_forks_and_hangs() -> Outcome {
     let mark = format!("rednix-hang-{}", std::process::id());
-    let script = format!("for i in 1 2 3 4 5; do ( exec -a {mark} sleep 1000 ) & ( ( exec -a {mark} sleep 1000 ) & ) ; done; wait");
+    let script = format!(
+        "for i in 1 2 3 4 5; do ( exec -a {mark} sleep 1000 ) & ( ( exec -a {mark} sleep 1000 ) & ) ; done; wait"
+    );
     let started = Instant::now();
     build_expression("hangs", &script, &["--timeout", "3"]).expect(1, &["hangs", "3 s", "--timeout"])?;
     if started.elapsed() > Duration::from_secs(120) {
@@ -158,27 +166,39 @@ fn processes_called(name: &str) -> usize {
         .into_iter()
         .flatten()
         .flatten()
-        .filter(|entry| std::fs::read(entry.path().join("cmdline")).is_ok_and(|line| line.starts_with(name.as_bytes())))
+        .filter(|entry| {
+            std::fs::read(entry.path().join("cmdline")).is_ok_and(|line| line.starts_with(name.as_bytes()))
+        })
         .count()
 }
 
 fn build_that_tries_the_network() -> Outcome {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").map_err(|e| e.to_string())?;
     let port = listener.local_addr().map_err(|e| e.to_string())?.port();
-    let script = format!("if echo hello >/dev/tcp/127.0.0.1/{port}; then echo REACHED; else echo cut off; fi; exit 7");
+    let script =
+        format!("if echo hello >/dev/tcp/127.0.0.1/{port}; then echo REACHED; else echo cut off; fi; exit 7");
     let result = build_expression("network", &script, &[]);
     result.expect(1, &["network", "cut off"])?;
-    if result.stderr.contains("REACHED") { Err("the builder reached the host's network".to_owned()) } else { Ok(None) }
+    if result.stderr.contains("REACHED") {
+        Err("the builder reached the host's network".to_owned())
+    } else {
+        Ok(None)
+    }
 }
 
 fn build_that_tries_the_hosts_files() -> Outcome {
     let secret = scratch();
     let file = secret.path().join("secret");
     write(&file, "REACHED");
-    let script = format!("cat {} /proc/1/root{} ; ls /home /root 2>&1; exit 7", file.display(), file.display());
+    let script =
+        format!("cat {} /proc/1/root{} ; ls /home /root 2>&1; exit 7", file.display(), file.display());
     let result = build_expression("files", &script, &[]);
     result.expect(1, &["files", "No such file"])?;
-    if result.stderr.contains("REACHED") { Err("the builder read the host's file".to_owned()) } else { Ok(None) }
+    if result.stderr.contains("REACHED") {
+        Err("the builder read the host's file".to_owned())
+    } else {
+        Ok(None)
+    }
 }
 
 fn build_that_fails_shows_its_log() -> Outcome {
@@ -195,8 +215,10 @@ fn archive_with_dangerous_names() -> Outcome {
         let tar = files.path().join("evil.tar");
         std::fs::write(&tar, tar_of(name, b"evil")).map_err(|e| e.to_string())?;
         let tree = tar_tree(&tar, &sha256(&tar));
-        let result =
-            run(call(&["build", "one", "--no-link", "--store"]).arg(store.path()).arg("--tree").arg(tree.path()));
+        let result = run(call(&["build", "one", "--no-link", "--store"])
+            .arg(store.path())
+            .arg("--tree")
+            .arg(tree.path()));
         result.expect(1, &["one-source", name])?;
         if Path::new("/tmp/rednix-escaped").exists() {
             return Err("the archive wrote outside its folder".to_owned());

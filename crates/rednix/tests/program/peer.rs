@@ -7,8 +7,10 @@ use std::process::Command;
 use crate::Outcome;
 use crate::support::{call, checkout, run, scratch};
 
-pub const TESTS: [(&str, fn() -> Outcome); 2] =
-    [("golden_derivations", golden_derivations), ("library_as_the_peer_evaluates_it", library_as_the_peer_evaluates_it)];
+pub const TESTS: [(&str, fn() -> Outcome); 2] = [
+    ("golden_derivations", golden_derivations),
+    ("library_as_the_peer_evaluates_it", library_as_the_peer_evaluates_it),
+];
 
 /// The peer's program of that name, configured to touch nothing of the system.
 pub fn tool(name: &str) -> Option<Command> {
@@ -48,7 +50,9 @@ fn conformance() -> Option<PathBuf> {
 /// One derivation of each kind; the expected paths lie beside the cases.
 fn golden_derivations() -> Outcome {
     let Some(conformance) = conformance() else {
-        return Ok(Some("the golden derivations are not beside the checkout (REDNIX_CONFORMANCE)".to_owned()));
+        return Ok(Some(
+            "the golden derivations are not beside the checkout (REDNIX_CONFORMANCE)".to_owned(),
+        ));
     };
     let golden = scratch();
     copy_tree(&conformance.join("golden"), golden.path());

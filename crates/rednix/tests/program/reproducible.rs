@@ -6,8 +6,10 @@ use std::process::Command;
 use crate::Outcome;
 use crate::support::{Run, call, checkout, rednix, run, scratch};
 
-pub const TESTS: [(&str, fn() -> Outcome); 2] =
-    [("image_is_the_same_from_two_stores", image_is_the_same), ("second_run_works_offline", second_run_works_offline)];
+pub const TESTS: [(&str, fn() -> Outcome); 2] = [
+    ("image_is_the_same_from_two_stores", image_is_the_same),
+    ("second_run_works_offline", second_run_works_offline),
+];
 
 /// Builds the image twice: in the shared store, and from a copy of the checkout elsewhere, in an empty store
 /// that may borrow only what is pinned by hash (sources), as another user where there is one to become.
@@ -40,7 +42,8 @@ fn image_is_the_same() -> Outcome {
     if base(ours) != base(theirs) {
         return Err(format!("content-addressed paths differ: {ours} and {theirs}"));
     }
-    let bytes = |path: &str| std::fs::read(Path::new(path).join("disk.img")).map_err(|e| format!("{path}: {e}"));
+    let bytes =
+        |path: &str| std::fs::read(Path::new(path).join("disk.img")).map_err(|e| format!("{path}: {e}"));
     if bytes(ours)? != bytes(theirs)? {
         return Err("the images' bytes differ".to_owned());
     }
@@ -54,7 +57,14 @@ fn as_another_user(folder: &Path) -> Command {
         let owner = "65534:65534";
         let done = Command::new("chown").args(["-R", owner]).arg(folder).status().is_ok_and(|s| s.success());
         // The program must be readable for them too.
-        if done && Command::new("setpriv").args(["--reuid=65534", "--clear-groups"]).arg(rednix()).arg("--version").output().is_ok_and(|o| o.status.success()) {
+        if done
+            && Command::new("setpriv")
+                .args(["--reuid=65534", "--clear-groups"])
+                .arg(rednix())
+                .arg("--version")
+                .output()
+                .is_ok_and(|o| o.status.success())
+        {
             let mut command = Command::new("setpriv");
             command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(rednix());
             return command;
@@ -68,7 +78,10 @@ fn shared_store() -> Result<String, String> {
     result
         .stdout
         .lines()
-        .find_map(|line| line.split_once("store at ").map(|(_, rest)| rest.split_whitespace().next().unwrap_or("").to_owned()))
+        .find_map(|line| {
+            line.split_once("store at ")
+                .map(|(_, rest)| rest.split_whitespace().next().unwrap_or("").to_owned())
+        })
         .ok_or_else(|| format!("doctor does not say where the store is:\n{}", result.stdout))
 }
 

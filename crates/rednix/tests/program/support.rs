@@ -116,7 +116,8 @@ pub fn bash_expression(name: &str, script: &str) -> String {
 
 /// Leaves the file in the system's temporary folder: it is read when the program evaluates.
 fn scratch_script(script: &str) -> PathBuf {
-    let file = tempfile::Builder::new().prefix("rednix-test-").suffix(".sh").tempfile().expect("a file can be made");
+    let file =
+        tempfile::Builder::new().prefix("rednix-test-").suffix(".sh").tempfile().expect("a file can be made");
     std::fs::write(file.path(), script).expect("the file can be written");
     let (_, path) = file.keep().expect("the file can be kept");
     path

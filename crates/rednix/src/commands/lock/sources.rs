@@ -49,8 +49,15 @@ struct Pin {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "camelCase", rename_all_fields = "camelCase")]
 enum Source {
-    Git { url: String, rev: String, nar_hash: String },
-    Tar { url: String, sha256: String },
+    Git {
+        url: String,
+        rev: String,
+        nar_hash: String,
+    },
+    Tar {
+        url: String,
+        sha256: String,
+    },
     /// Nothing of the source itself is pinned: it is a folder here, or another recipe's.
     Path,
 }
@@ -96,7 +103,8 @@ pub fn run(session: &Session, project: &Project, arguments: &LockArgs) -> Result
         work.pin(name, recipe)?;
     }
     let text = serde_json::to_string_pretty(&lock).expect("a lock holds nothing JSON cannot") + "\n";
-    write_whole(&file, &text).map_err(|e| Failure::failed(format!("cannot write `{}`: {e}", file.display())))?;
+    write_whole(&file, &text)
+        .map_err(|e| Failure::failed(format!("cannot write `{}`: {e}", file.display())))?;
     session.view.finish();
     super::super::print(&format!("{}\n", file.display()))
 }
@@ -109,8 +117,10 @@ fn read(file: &Path) -> Result<Lock, Failure> {
         }
         Err(e) => return Err(Failure::usage(format!("cannot read `{}`: {e}", file.display()))),
     };
-    let lock: Lock = serde_json::from_str(&text)
-        .map_err(|e| Failure::usage(format!("the lock `{}` is wrong: {e}", file.display())).hint("delete it and lock again"))?;
+    let lock: Lock = serde_json::from_str(&text).map_err(|e| {
+        Failure::usage(format!("the lock `{}` is wrong: {e}", file.display()))
+            .hint("delete it and lock again")
+    })?;
     if lock.version > VERSION {
         return Err(Failure::usage(format!(
             "the lock `{}` has version {}; this rednix knows up to {VERSION}",
@@ -123,11 +133,16 @@ fn read(file: &Path) -> Result<Lock, Failure> {
 }
 
 /// The recipes by name, as parsed. A system's name stands for every recipe its image needs.
-fn wanted_recipes(session: &Session, project: &Project, names: &[String]) -> Result<BTreeMap<String, Value>, Failure> {
+fn wanted_recipes(
+    session: &Session,
+    project: &Project,
+    names: &[String],
+) -> Result<BTreeMap<String, Value>, Failure> {
     let list: Vec<String> = names.iter().map(|name| project::quote(name)).collect();
     let attribute = format!("cookbook.lockable [ {} ]", list.join(" "));
     let value = evaluation::json(session, &Target::applied(project, &attribute))?;
-    serde_json::from_value(value).map_err(|e| Failure::failed(format!("the library's `lockable` is no set of recipes: {e}")))
+    serde_json::from_value(value)
+        .map_err(|e| Failure::failed(format!("the library's `lockable` is no set of recipes: {e}")))
 }
 
 struct Work<'w> {
@@ -176,7 +191,12 @@ impl Work<'_> {
             (None, Some(hex)) => Some(rednix_store::hash::Hash::parse_any(hex, Some(HashAlgorithm::Blake3))?),
             (None, None) => None,
         };
-        let request = FetchRequest { urls: vec![url.to_owned()], file_name: "source.tar".to_owned(), hash, size_bytes: None };
+        let request = FetchRequest {
+            urls: vec![url.to_owned()],
+            file_name: "source.tar".to_owned(),
+            hash,
+            size_bytes: None,
+        };
         let file = self.fetcher.fetch(&request, &folder, self.session.events())?.path;
         let sha256 = rednix_store::store::hash_flat(&file, HashAlgorithm::Sha256)?;
         let tree = folder.join("tree");
@@ -197,8 +217,9 @@ impl Work<'_> {
         let mut locks = BTreeMap::new();
         for relative in find_locks(tree)? {
             let text = std::fs::read_to_string(tree.join(&relative))?;
-            let parsed: toml::Table = toml::from_str(&text)
-                .map_err(|e| Failure::failed(format!("`{}` of the source is no TOML: {e}", relative.display())))?;
+            let parsed: toml::Table = toml::from_str(&text).map_err(|e| {
+                Failure::failed(format!("`{}` of the source is no TOML: {e}", relative.display()))
+            })?;
             let lock = read_packages(&parsed);
             for package in &lock.git {
                 self.pin_cargo_git(package)?;
@@ -213,11 +234,10 @@ impl Work<'_> {
         if self.lock.cargo_git.get(&package.source).is_some_and(|pinned| pinned.packages.contains_key(&key)) {
             return Ok(());
         }
-        let (url, rev) = package
-            .source
-            .strip_prefix("git+")
-            .and_then(|rest| rest.split_once('#'))
-            .ok_or_else(|| Failure::failed(format!("`{}` of a Cargo.lock is no git source", package.source)))?;
+        let (url, rev) =
+            package.source.strip_prefix("git+").and_then(|rest| rest.split_once('#')).ok_or_else(|| {
+                Failure::failed(format!("`{}` of a Cargo.lock is no git source", package.source))
+            })?;
         let url = url.split('?').next().expect("split gives at least one part");
         self.step(format!("pinning {} from {url}", package.name));
         let (tree, nar_hash) = self.git(url, rev)?;
@@ -247,7 +267,9 @@ fn read_packages(lock: &toml::Table) -> CargoLock {
     for package in packages {
         let text = |key: &str| package.get(key).and_then(|v| v.as_str()).map(str::to_owned);
         match (text("name"), text("version"), text("source"), text("checksum")) {
-            (Some(name), Some(version), Some(_), Some(checksum)) => result.crates.push((name, version, checksum)),
+            (Some(name), Some(version), Some(_), Some(checksum)) => {
+                result.crates.push((name, version, checksum))
+            }
             (Some(name), Some(version), Some(source), None) if source.starts_with("git+") => {
                 result.git.push(GitPackage { name, version, source });
             }

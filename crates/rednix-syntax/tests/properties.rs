@@ -1,0 +1,119 @@
+//! Properties of the parser: it never panics, and takes what is well formed.
+
+use proptest::prelude::*;
+use rednix_syntax::{Interner, Options, parse, printer};
+
+fn printed(source: &[u8]) -> Option<Vec<u8>> {
+    let mut interner = Interner::new();
+    let parsed = parse(source, &mut interner, Options { pipe_operators: true });
+    if !parsed.errors.is_empty() {
+        return None;
+    }
+    let places = printer::Places { base: b"/base", home: b"/home" };
+    Some(printer::print(&parsed.ast, &interner, parsed.root, places))
+}
+
+/// Well-formed expressions out of nested pieces.
+fn expression() -> impl Strategy<Value = String> {
+    let leaf = prop_oneof![
+        "[a-f]",
+        "[0-9]{1,6}",
+        Just("1.5".to_string()),
+        Just("\"text\"".to_string()),
+        Just("''\n    one\n      two\n  ''".to_string()),
+        Just("./some/path".to_string()),
+        Just("<nixpkgs>".to_string()),
+        Just("(https://example.org/x)".to_string()),
+        Just("[ ]".to_string()),
+        Just("{ }".to_string()),
+    ];
+    leaf.prop_recursive(5, 40, 3, |inner| {
+        let i = || inner.clone();
+        prop_oneof![
+            (
+                i(),
+                i(),
+                prop::sample::select(vec!["+", "-", "*", "/", "++", "//", "&&", "||", "->", "==", "<="])
+            )
+                .prop_map(|(a, b, operator)| format!("({a}) {operator} ({b})")),
+            (i(), i()).prop_map(|(a, b)| format!("({a}) ({b})")),
+            (i(), i()).prop_map(|(a, b)| format!("[ ({a}) ({b}) ]")),
+            (i(), i()).prop_map(|(a, b)| format!("{{ x = {a}; y.z = {b}; inherit (q) w; }}")),
+            (i(), i()).prop_map(|(a, b)| format!("rec {{ x = {a}; ${{({b})}} = 1; }}")),
+            (i(), i()).prop_map(|(a, b)| format!("let v = {a}; inherit u; in {b}")),
+            (i(), i()).prop_map(|(a, b)| format!("with {a}; {b}")),
+            (i(), i()).prop_map(|(a, b)| format!("assert {a}; {b}")),
+            (i(), i(), i()).prop_map(|(a, b, c)| format!("if {a} then {b} else {c}")),
+            (i(), i()).prop_map(|(a, b)| format!("({{ p, q ? {a}, ... }}@all: {b})")),
+            i().prop_map(|a| format!("(arg: {a})")),
+            (i(), i()).prop_map(|(a, b)| format!("({a}).attr.\"b c\" or ({b})")),
+            i().prop_map(|a| format!("(({a}) ? x.y)")),
+            i().prop_map(|a| format!("\"before ${{{a}}} after\"")),
+            i().prop_map(|a| format!("(!({a}))")),
+            i().prop_map(|a| format!("(-({a}))")),
+        ]
+    })
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_give_a_tree_and_errors(source in prop::collection::vec(any::<u8>(), 0..200)) {
+        let _ = printed(&source);
+    }
+
+    #[test]
+    fn any_tokens_give_a_tree_and_errors(
+        pieces in prop::collection::vec(
+            prop::sample::select(vec![
+                "a", "1", "1.5", "\"", "''", "${", "}", "{", "(", ")", "[", "]", ";", ":", "@", ",", ".", "...",
+                "=", "==", "let", "in", "rec", "with", "inherit", "if", "then", "else", "or", "assert", "/", "./a/",
+                "<a>", "~/", "\\", "$", "'", "//", "->", "?", "!", "-", "|>", "/*", "*/", "#", "\n", " ",
+            ]),
+            0..60,
+        )
+    ) {
+        let _ = printed(pieces.concat().as_bytes());
+        let _ = printed(pieces.join(" ").as_bytes());
+    }
+
+    /// What is built from well-formed pieces parses without errors.
+    #[test]
+    fn well_formed_text_parses(source in expression()) {
+        prop_assert!(printed(source.as_bytes()).is_some(), "{source}");
+    }
+}
+
+#[test]
+fn printing_is_stable() {
+    for (source, expected) in [
+        ("{ a, ... }@b: a b", "({ a, ... } @ b: (a b))"),
+        ("a.b.c or d", "(a).b.c or (d)"),
+        ("-a + b", "((__sub 0 a) + b)"),
+        ("!a + b", "(! (a + b))"),
+        ("a <= b", "(! (__lessThan b a))"),
+        ("1 |> f |> g", "(g (f 1))"),
+        ("[ (a b) c.d ]", "[ ((a b)) ((c).d) ]"),
+        ("{ a.b = 1; a.c = 2; }", "{ a = { b = 1; c = 2; }; }"),
+        ("{ inherit (x) a b; inherit c; }", "{ inherit c; inherit (x) a b; }"),
+        ("./a/${b}/c", "(/base/a/ + b + \"/c\")"),
+        ("map or [ ]", "(map or [ ])"),
+    ] {
+        let found = printed(source.as_bytes()).map(|out| String::from_utf8(out).unwrap());
+        assert_eq!(found.as_deref(), Some(expected), "{source}");
+    }
+}
+
+/// One error for each broken binding, in order, each with its place.
+#[test]
+fn several_errors_of_one_source() {
+    let source = b"{\n  a = 1 +;\n  b = 2;\n  c = [ 1 ;\n  d = ) ;\n  e = 3;\n}";
+    let mut interner = Interner::new();
+    let parsed = parse(source, &mut interner, Options::default());
+    let lines: Vec<_> = parsed
+        .errors
+        .iter()
+        .map(|error| source[..error.span.start as usize].iter().filter(|&&byte| byte == b'\n').count() + 1)
+        .collect();
+    assert_eq!(lines, [2, 4, 5]);
+    assert_eq!(parsed.errors[0].message, "syntax error, unexpected ';'");
+}

@@ -1,0 +1,29 @@
+# Builds Rust's own library for $target from the source in the root, offline, into a layer of the same
+# shape as the toolchain's: usr/lib/rustlib/<target>/lib.
+set -eu
+
+export CARGO_HOME=/build/cargo HOME=/build
+library=/usr/lib/rustlib/src/rust/library
+mkdir -p "$CARGO_HOME" /build/empty/src
+cat >"$CARGO_HOME/config.toml" <<CONFIG
+[source.crates-io]
+replace-with = "vendored"
+[source.vendored]
+directory = "$library/vendor"
+[build]
+incremental = false
+CONFIG
+
+# Cargo builds the library only for some package; this one is empty and leaves nothing behind.
+cd /build/empty
+printf '[package]\nname = "empty"\nversion = "0.0.0"\nedition = "2021"\n' >Cargo.toml
+printf '#![no_std]\n' >src/lib.rs
+
+export RUSTFLAGS="--remap-path-prefix=$library=/rust/library --remap-path-prefix=/build=/rust"
+cargo build --release --offline --target "$target" \
+    -Z build-std="$crates" ${features:+-Z build-std-features="$features"}
+
+libraries=$out/usr/lib/rustlib/$target/lib
+mkdir -p "$libraries"
+rm target/"$target"/release/deps/libempty-*
+cp target/"$target"/release/deps/*.rlib "$libraries"
