@@ -124,6 +124,24 @@ let
     else if pathExists (folder + "/source") then builtins.path { path = folder + "/source"; name = "source"; filter = keepSource; }
     else null;
 
+  # Patches and the source script belong to the recipe that owns the source. A folder put in its place has them
+  # already, or does without.
+  preparationOf = name:
+    let
+      owner = sourceOwner name;
+      source = recipes.${owner}.source or { };
+      patches = source.patches or [ ];
+      folder = recipeFolder owner;
+    in
+    lib.optionalAttrs (!(overrides ? ${owner}))
+      (lib.optionalAttrs (patches != [ ]) {
+        sourcePatches = map
+          (patch:
+            if pathExists (folderOf owner + "/${patch}") then "${folder}/${patch}"
+            else throw "recipe `${owner}`: its patch `${patch}` does not exist")
+          patches;
+      } // lib.optionalAttrs (source ? script) { sourceScript = source.script; });
+
   # -- cargo --------------------------------------------------------------------------------------------
 
   # The Cargo.lock files of a source: read where the source lies here, else as the lock recorded them.
@@ -268,6 +286,7 @@ let
       }
       // lib.optionalAttrs (!host && builtins.any (part: part.host) closure) { toolchain = map stageOf (filter (part: part.host) closure); }
       // lib.optionalAttrs (source != null) { source = "${source}"; }
+      // preparationOf name
       // lib.optionalAttrs (folder != null) { recipeFolder = "${folder}"; }
       // lib.optionalAttrs (claims != [ ]) { optionalFiles = concatStringsSep "\n" claims; }
       // lib.optionalAttrs (locks != [ ]) {

@@ -34,8 +34,10 @@ let
   machines = import ./system.nix { inherit lib derive cookbook arch; tree = treePath; };
 in
 {
-  inherit lib debian rust cookbook;
+  inherit lib derive debian rust cargo cookbook;
   inherit (machines) systems;
+  # A system by name, with an error that names the ones there are.
+  system = machines.get;
   packages = cookbook.derivations;
   hostPackages = cookbook.hostDerivations;
   package = cookbook.package;

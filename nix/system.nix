@@ -82,4 +82,5 @@ in
 {
   inherit names;
   systems = lib.genAttrs names system;
+  get = system;
 }

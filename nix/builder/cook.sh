@@ -36,6 +36,10 @@ compose() {
 compose "$COOKBOOK_SYSROOT" ${sysroot-}
 compose "$COOKBOOK_TOOLCHAIN" ${toolchain-}
 
+for patch in ${sourcePatches-}; do
+    patch --directory="$COOKBOOK_SOURCE" --strip=1 --batch <"$patch"
+done
+
 if [ -n "${cargoVendor-}" ]; then
     ln -s "$cargoVendor" /build/vendor
     printf '%s\n' "$cargoConfig" >"$CARGO_HOME/config.toml"
@@ -43,12 +47,17 @@ fi
 printf '[build]\nincremental = false\n' >>"$CARGO_HOME/config.toml"
 
 . "$cookbookTools"
-printf '%s\n' "$recipeScript" >/build/recipe-script.sh
-
-# The script runs in a shell of its own, so that whatever it sets ends with it.
-cat "$cookbookPrelude" /build/recipe-script.sh >/build/script.sh
+# Each script runs in a shell of its own, so that whatever it sets ends with it.
+run_script() {
+    printf '%s\n' "$2" | cat "$cookbookPrelude" - >"/build/$1"
+    bash -ex "/build/$1"
+}
+if [ -n "${sourceScript-}" ]; then
+    cd "$COOKBOOK_SOURCE"
+    run_script source-script.sh "$sourceScript"
+fi
 cd "$COOKBOOK_BUILD"
-bash -ex /build/script.sh
+run_script script.sh "$recipeScript"
 
 # -- clean-up -----------------------------------------------------------------------------------------------
 

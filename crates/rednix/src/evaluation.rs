@@ -5,12 +5,12 @@ use std::path::Path;
 use std::time::Instant;
 
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
-use rednix_eval::{ErrorKind, EvalError, Evaluator, SearchEntry, Settings};
+use rednix_eval::{ErrorKind, EvalError, Evaluator, Origin, SearchEntry, Settings};
 use rednix_events::Event;
 use rednix_store::path::StorePath;
 use serde_json::Value;
 
-use crate::failure::{EXIT_INTERRUPTED, EXIT_USAGE, Failure};
+use crate::failure::{EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, Failure};
 use crate::project::{self, Project};
 use crate::session::{Session, Wanted};
 use crate::world::StoreWorld;
@@ -21,6 +21,8 @@ pub struct Target {
     /// As people would name it.
     label: String,
     what: What,
+    /// The text is the user's own, so errors may point into it.
+    own: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -31,18 +33,28 @@ enum What {
 
 impl Target {
     pub fn expression(text: &str) -> Target {
-        Target { label: "the expression".to_owned(), what: What::Expression(text.to_owned()) }
+        Target { label: "the expression".to_owned(), what: What::Expression(text.to_owned()), own: true }
     }
 
     /// An attribute path of the library.
     pub fn attribute(project: &Project, attribute: &str) -> Target {
         let text = format!("({}).{attribute}", project.expression());
-        Target { label: attribute.to_owned(), what: What::Expression(text) }
+        Target { label: attribute.to_owned(), what: What::Expression(text), own: false }
     }
 
     /// The library's attribute with arguments, as they would follow it in Nix.
     pub fn applied(project: &Project, text: &str) -> Target {
         Target::attribute(project, text)
+    }
+
+    /// The image of a system.
+    pub fn image(project: &Project, system: &str) -> Target {
+        let text = format!("(({}).system {}).image", project.expression(), project::quote(system));
+        Target { label: format!("system {system}"), what: What::Expression(text), own: false }
+    }
+
+    fn origin(&self) -> Origin {
+        if self.own { Origin::Text } else { Origin::Internal("the command line") }
     }
 
     /// `.#attribute`, a derivation's path, or a package's name.
@@ -52,11 +64,11 @@ impl Target {
         }
         match StorePath::parse(name) {
             Ok(path) if path.is_derivation() => {
-                Target { label: name.to_owned(), what: What::Derivation(path) }
+                Target { label: name.to_owned(), what: What::Derivation(path), own: false }
             }
             _ => {
                 let text = format!("({}).package {}", project.expression(), project::quote(name));
-                Target { label: name.to_owned(), what: What::Expression(text) }
+                Target { label: name.to_owned(), what: What::Expression(text), own: false }
             }
         }
     }
@@ -104,7 +116,7 @@ pub fn wanted(session: &Session, targets: &[Target]) -> Result<Vec<Wanted>, Fail
         };
         timed(session, &target.label, || {
             let found = evaluator
-                .text(expression.as_bytes(), working_directory().as_bytes())
+                .source(target.origin(), expression.as_bytes(), working_directory().as_bytes())
                 .and_then(|handle| evaluator.force(handle))
                 .and_then(|handle| evaluator.derivations(handle, &[]));
             let found = found.map_err(|error| failure(session, &evaluator, &error))?;
@@ -127,7 +139,7 @@ pub fn json(session: &Session, target: &Target) -> Result<Value, Failure> {
     let (mut evaluator, world) = evaluator(session, settings())?;
     let text = timed(session, &target.label, || {
         evaluator
-            .text(expression.as_bytes(), working_directory().as_bytes())
+            .source(target.origin(), expression.as_bytes(), working_directory().as_bytes())
             .and_then(|handle| evaluator.to_json(handle))
             .map_err(|error| failure(session, &evaluator, &error))
     })?;
@@ -154,42 +166,74 @@ pub fn explain<T>(
     result.map_err(|error| failure(session, evaluator, &error))
 }
 
-/// The error at the place it happened, then what led there; frames inside the library only with --show-trace.
+/// The error at the place it happened, then what led there. What lies inside the library is left out without
+/// `--show-trace`, apart from what the library itself says about the user's files.
 pub fn failure(session: &Session, evaluator: &Evaluator, error: &EvalError) -> Failure {
+    let all = session.global.show_trace;
     let mut details = String::new();
-    if let Some(snippet) = evaluator.snippet(error.range) {
+    let place = evaluator.place(error.range.start);
+    if let Some(snippet) = evaluator.snippet(error.range)
+        && (all || place.is_some_and(|p| !is_library(&p.origin)))
+    {
         details.push_str(&excerpt(&snippet));
     }
     let mut folded = 0;
     for frame in &error.frames {
         let place = evaluator.place(frame.range.start);
-        let shown = session.global.show_trace || place.as_ref().is_none_or(|p| !is_library(&p.origin.show()));
-        match (shown, place) {
-            (false, _) => folded += 1,
-            (true, Some(place)) => details.push_str(&format!("  {} at {place}\n", frame.message)),
-            (true, None) => details.push_str(&format!("  {}\n", frame.message)),
+        let library = place.as_ref().is_some_and(|p| is_library(&p.origin));
+        match place {
+            // Frames without a place are the evaluator's too, or what `addErrorContext` says.
+            None if !all && is_evaluators_own(&frame.message) => folded += 1,
+            Some(_) if library && !all && is_evaluators_own(&frame.message) => folded += 1,
+            Some(place) if all || !library => details.push_str(&format!("  {} at {place}\n", frame.message)),
+            _ => details.push_str(&format!("  {}\n", frame.message)),
         }
     }
-    let mut hints = Vec::new();
+    let (message, hint) = match error.message.split_once("\n\nhint: ") {
+        Some((message, hint)) => (message.to_owned(), Some(hint.trim_end().to_owned())),
+        None => (error.message.clone(), None),
+    };
+    let mut hints: Vec<String> = hint.into_iter().collect();
     if !error.suggestions.is_empty() {
         hints.push(format!("did you mean {}?", error.suggestions.join(", ")));
     }
     if folded > 0 {
-        hints.push(format!("{folded} steps inside the library are left out; `--show-trace` shows them"));
+        let steps = crate::view::count(folded, "step");
+        hints.push(format!("{steps} inside the library left out; `--show-trace` shows all"));
     }
+    let status = match error.kind {
+        ErrorKind::Interrupted => EXIT_INTERRUPTED,
+        // The input was right; the machine could not follow.
+        ErrorKind::World if message.starts_with("no space left") => EXIT_FAILED,
+        _ => EXIT_USAGE,
+    };
     Failure {
-        status: if error.kind == ErrorKind::Interrupted { EXIT_INTERRUPTED } else { EXIT_USAGE },
-        message: error.message.clone(),
+        status,
+        message,
         details: Some(details).filter(|d| !d.is_empty()),
         hint: Some(hints.join("; ")).filter(|h| !h.is_empty()),
         rotten_pin: false,
     }
 }
 
-/// Whether a place lies in rednix's own Nix files, or in the expression the program made.
-fn is_library(origin: &str) -> bool {
-    origin.starts_with('«')
-        || Path::new(origin).parent().is_some_and(|folder| folder.join("cookbook.nix").exists())
+/// What the evaluator says of every call, as opposed to what `addErrorContext` was given.
+fn is_evaluators_own(message: &str) -> bool {
+    ["while calling", "from call site", "while evaluating", "while selecting", "whose name"]
+        .iter()
+        .any(|s| message.starts_with(s))
+}
+
+/// Whether a place lies in rednix's own Nix files, or in an expression the program made.
+fn is_library(origin: &Origin) -> bool {
+    use std::os::unix::ffi::OsStrExt;
+    match origin {
+        Origin::Internal(_) => true,
+        Origin::File(path) => {
+            let path = Path::new(std::ffi::OsStr::from_bytes(path));
+            path.parent().is_some_and(|folder| folder.join("cookbook.nix").exists())
+        }
+        Origin::Text | Origin::StandardInput => false,
+    }
 }
 
 /// The lines around a place, with the place underlined. The title line is ours to write, so it is cut off.

@@ -66,7 +66,8 @@ impl Sources {
                     if matches!(error, FetchError::PackageGone { .. }) {
                         self.gone.lock().unwrap_or_else(PoisonError::into_inner).push(error.reason());
                     }
-                    Err(error.to_string())
+                    // The file's name in scratch space is no business of the user's.
+                    Err(error.to_string().replace(&files[position].file_name, &request.name))
                 }
                 Ok(_) if request.flag("executable") => make_executable(&request.destination),
                 Ok(_) => Ok(()),

@@ -49,12 +49,16 @@ fn main() -> ExitCode {
     }
 }
 
-/// The command line; under the name `nix-instantiate` the program is that command.
+/// The command line; under the name `nix-instantiate` the program is that command. What follows that command is its
+/// own: `--store` there is not ours.
 fn arguments() -> Vec<std::ffi::OsString> {
     let mut arguments: Vec<std::ffi::OsString> = std::env::args_os().collect();
     let name = arguments.first().map(std::path::Path::new).and_then(|p| p.file_name());
     if name.is_some_and(|n| n == "nix-instantiate") {
         arguments.insert(1, "nix-instantiate".into());
+    }
+    if let Some(command) = arguments.iter().position(|a| a == "nix-instantiate").filter(|&at| at > 0) {
+        arguments.insert(command + 1, "--".into());
     }
     arguments
 }

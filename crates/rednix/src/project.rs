@@ -106,13 +106,6 @@ pub fn quote(text: &str) -> String {
     quoted
 }
 
-/// One component of an attribute path, quoted where it is no plain name.
-pub fn attribute(name: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
-    let starts_well = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
-    if starts_well && name.chars().all(plain) { name.to_owned() } else { quote(name) }
-}
-
 /// The nearest folder upwards that holds this project's own files.
 fn checkout_around(here: &Path) -> Option<PathBuf> {
     here.ancestors()

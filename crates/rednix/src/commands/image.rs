@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::cli::ImageArgs;
 use crate::evaluation::{self, Target};
 use crate::failure::Failure;
-use crate::project::{self, Project};
+use crate::project::Project;
 use crate::relock;
 use crate::session::Session;
 
@@ -28,9 +28,8 @@ pub fn run(session: &Session, arguments: &ImageArgs) -> Result<(), Failure> {
 
 /// Builds a system's image, keeps it from collection, and gives its folder on this machine.
 pub fn build(session: &Session, project: Project, system: &str, locked: bool) -> Result<PathBuf, Failure> {
-    let attribute = format!("systems.{}.image", project::attribute(system));
     let paths = relock::building(session, project, locked, |project| {
-        let wanted = evaluation::wanted(session, &[Target::attribute(project, &attribute)])?;
+        let wanted = evaluation::wanted(session, &[Target::image(project, system)])?;
         session.build(&wanted)
     })?;
     let store = session.store()?;

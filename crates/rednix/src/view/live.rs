@@ -229,7 +229,6 @@ fn elapsed(since: Instant) -> String {
 fn decorate(event: &Event, line: String) -> String {
     match event {
         Event::Warning { .. } => style(line).yellow().to_string(),
-        Event::FetchFailed { .. } => style(line).red().to_string(),
         _ => line,
     }
 }

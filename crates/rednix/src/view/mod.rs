@@ -5,6 +5,8 @@ mod live;
 mod plain;
 mod text;
 
+pub use text::count;
+
 use std::io::{IsTerminal, Write};
 use std::sync::Arc;
 

@@ -60,7 +60,6 @@ pub fn lasting(event: &Event) -> Option<String> {
             }
             format!("to do: {}", parts.join(", "))
         }
-        Event::FetchFailed { message, .. } => format!("fetch failed: {message}"),
         Event::Step { what } => what.clone(),
         Event::Warning { message } => format!("warning: {message}"),
         Event::Notice { message } => message.clone(),

@@ -6,6 +6,7 @@
 mod bad_input;
 mod machine;
 mod peer;
+mod recipes;
 mod reproducible;
 mod support;
 
@@ -18,6 +19,7 @@ fn main() {
     let arguments = Arguments::from_args();
     let mut tests: Vec<(&'static str, fn() -> Outcome)> = Vec::new();
     tests.extend(bad_input::TESTS);
+    tests.extend(recipes::TESTS);
     tests.extend(peer::TESTS);
     tests.extend(reproducible::TESTS);
     tests.extend(machine::TESTS);
