@@ -9,12 +9,9 @@ use serde_json::Value;
 type Outputs = BTreeMap<String, PathBuf>;
 
 /// All of them have one output.
-fn one<E: std::error::Error>(
+fn one<E: std::error::Error + 'static>(
     function: fn(&Value, &Path) -> Result<(), E>,
-) -> impl Fn(&Value, &Outputs) -> Result<(), String> + Send + Sync + 'static
-where
-    E: 'static,
-{
+) -> impl Fn(&Value, &Outputs) -> Result<(), String> + Send + Sync + 'static {
     move |attributes, outputs| {
         let output = outputs.get("out").ok_or("the derivation has no output `out`")?;
         function(attributes, output).map_err(|error| crate::failure::chain(&error))

@@ -2,7 +2,7 @@
 
 mod sources;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rednix_events::Event;
 use rednix_fetch::{LockSpec, lock_debian};
@@ -28,7 +28,7 @@ pub fn run(session: &Session, arguments: &LockArgs) -> Result<(), Failure> {
 }
 
 /// Resolves the roots of `input` and writes the lock to `output`.
-pub fn debian_into(session: &Session, input: &Path, output: &PathBuf) -> Result<(), Failure> {
+pub fn debian_into(session: &Session, input: &Path, output: &Path) -> Result<(), Failure> {
     let failed = |what: &str, path: &Path, e: &dyn std::fmt::Display| {
         Failure::usage(format!("cannot {what} `{}`: {e}", path.display()))
     };
