@@ -11,7 +11,7 @@ let
     in derive.fetchurl {
       name = "${lib.storeName name}.deb";
       url = "debian:${package.suite}/${package.path}";
-      inherit (package) sha256;
+      inherit (package) sha256 size;
     };
 
   layers = builtins.mapAttrs (name: _: derive.builtinBuild "unpack-deb" {

@@ -15,8 +15,8 @@ let
 in
 {
   # A file with a known hash. `url` is canonical (`debian:`, `crate:` or upstream's own); where the bytes
-  # really come from is configuration at fetch time.
-  fetchurl = { name, url, sha256, executable ? false }: derivation ({
+  # really come from is configuration at fetch time. `size` in bytes, where it is known, is for showing progress.
+  fetchurl = { name, url, sha256, executable ? false, size ? null }: derivation ({
     inherit name url;
     system = "builtin";
     builder = "builtin:fetchurl";
@@ -24,7 +24,8 @@ in
     outputHashAlgo = "sha256";
     outputHashMode = if executable then "recursive" else "flat";
     preferLocalBuild = true;
-  } // lib.optionalAttrs executable { executable = true; unpack = false; });
+  } // lib.optionalAttrs executable { executable = true; unpack = false; }
+    // lib.optionalAttrs (size != null) { inherit size; });
 
   # A git tree without its history. The hash is over the NAR of the tree, submodules included.
   fetchgit = { name, url, rev, narHash, submodules ? true }: derivation (common // {

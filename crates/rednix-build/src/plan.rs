@@ -105,6 +105,12 @@ impl Plan {
     pub fn count(&self, task: Task) -> u64 {
         self.nodes.iter().filter(|node| node.task == task).count() as u64
     }
+
+    /// Bytes to be fetched, as far as the derivations tell (`size`).
+    pub fn fetch_bytes(&self) -> u64 {
+        let fetched = self.nodes.iter().filter(|node| node.task == Task::Fetch);
+        fetched.filter_map(|node| node.derivation.variable("size")?.parse::<u64>().ok()).sum()
+    }
 }
 
 struct Planner<'a> {

@@ -76,7 +76,8 @@ impl Builder {
         let mut plan = self.plan(wanted)?;
         let (builds, fetches) = (plan.count(Task::Build), plan.count(Task::Fetch));
         if builds + fetches > 0 {
-            self.context.events.emit(Event::Plan { builds, fetches, fetch_bytes: 0 });
+            let fetch_bytes = plan.fetch_bytes();
+            self.context.events.emit(Event::Plan { builds, fetches, fetch_bytes });
             self.carry_out(&mut plan)?;
         }
         let mut built = Built::new();

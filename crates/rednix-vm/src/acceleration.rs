@@ -33,8 +33,8 @@ pub fn choose(
                 Err(reason) => Err(reason),
             };
             let message = match &verdict {
-                Ok(()) => "acceleration: KVM, it passed the smoke test".to_owned(),
-                Err(reason) => format!("acceleration: none (TCG): {reason}"),
+                Ok(()) => "the machine runs on KVM, which passed a test with a small guest".to_owned(),
+                Err(reason) => format!("the machine is emulated (TCG), KVM is not used: {reason}"),
             };
             events.emit(Event::Notice { message });
             Ok(verdict.is_ok())
