@@ -27,18 +27,23 @@ fn main() {
     tests.extend(reproducible::TESTS);
     tests.extend(host_tools::TESTS);
     tests.extend(machine::TESTS);
-    let trials = tests
-        .into_iter()
-        .map(|(name, test)| {
-            Trial::test(name, move || match test() {
-                Ok(None) => Ok(()),
-                Ok(Some(reason)) => {
-                    eprintln!("skipped: {name}: {reason}");
-                    Ok(())
-                }
-                Err(message) => Err(message.into()),
-            })
-        })
-        .collect();
+    let trials = tests.into_iter().map(trial).collect();
     libtest_mimic::run(&arguments, trials).exit();
+}
+
+/// What is known to be absent beforehand is shown as ignored, never as passed.
+fn trial((name, test): (&'static str, fn() -> Outcome)) -> Trial {
+    let absent = peer::absent(name);
+    if let Some(reason) = &absent {
+        eprintln!("skipped: {name}: {reason}");
+    }
+    Trial::test(name, move || match test() {
+        Ok(None) => Ok(()),
+        Ok(Some(reason)) => {
+            eprintln!("skipped: {name}: {reason}");
+            Ok(())
+        }
+        Err(message) => Err(message.into()),
+    })
+    .with_ignored_flag(absent.is_some())
 }
