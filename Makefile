@@ -11,7 +11,7 @@ run: build
 
 # Everything that proves it works. The machine tests at its end boot the image.
 test: build
-	$(CARGO) test --release --workspace $(TESTARGS)
+	@scripts/test.sh $(TESTARGS)
 
 build: setup
 	@$(CARGO) build --release --locked --bin rednix
