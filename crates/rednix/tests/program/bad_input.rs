@@ -36,6 +36,7 @@ fn syntax_error_in_nix() -> Outcome {
     let store = scratch();
     run(call(&["eval", "--store"]).arg(store.path()).arg(&file))
         .expect(2, &["bad.nix:3:", "b = [ 1 2 ;", "syntax error"])?;
+    verify(store.path())?;
     Ok(None)
 }
 
@@ -44,6 +45,7 @@ fn syntax_error_in_recipe() -> Outcome {
     let store = scratch();
     run(call(&["build", "one", "--no-link", "--store"]).arg(store.path()).arg("--tree").arg(tree.path()))
         .expect(2, &["recipes/one/recipe.toml", "line 1"])?;
+    verify(store.path())?;
     Ok(None)
 }
 
@@ -52,6 +54,7 @@ fn unknown_package() -> Outcome {
     let store = scratch();
     run(call(&["build", "onee", "--no-link", "--store"]).arg(store.path()).arg("--tree").arg(tree.path()))
         .expect(2, &["no recipe is named `onee`", "one"])?;
+    verify(store.path())?;
     Ok(None)
 }
 
@@ -60,6 +63,7 @@ fn unknown_system() -> Outcome {
     let store = scratch();
     run(call(&["image", "nosuch", "--store"]).arg(store.path()).arg("--tree").arg(tree.path()))
         .expect(2, &["no system is named `nosuch`", "s"])?;
+    verify(store.path())?;
     Ok(None)
 }
 
@@ -68,6 +72,7 @@ fn unknown_template() -> Outcome {
     let store = scratch();
     run(call(&["build", "one", "--no-link", "--store"]).arg(store.path()).arg("--tree").arg(tree.path()))
         .expect(2, &["recipe `one`", "`go`", "custom"])?;
+    verify(store.path())?;
     Ok(None)
 }
 
@@ -159,7 +164,13 @@ fn build_that_forks_and_hangs() -> Outcome {
         return Err("the time-out came late".to_owned());
     }
     let left = processes_called(&mark);
-    if left > 0 { Err(format!("{left} processes are left")) } else { Ok(None) }
+    if left > 0 { Err(format!("{left} processes are left")) } else { verify_shared() }
+}
+
+/// The store all tests share is in use meanwhile, so only rednix itself looks at it.
+fn verify_shared() -> Outcome {
+    run(&mut call(&["verify", "--check-contents"])).expect(0, &[])?;
+    Ok(None)
 }
 
 fn build_that_tries_the_network() -> Outcome {
@@ -172,7 +183,7 @@ fn build_that_tries_the_network() -> Outcome {
     if result.stderr.contains("REACHED") {
         Err("the builder reached the host's network".to_owned())
     } else {
-        Ok(None)
+        verify_shared()
     }
 }
 
@@ -187,7 +198,7 @@ fn build_that_tries_the_hosts_files() -> Outcome {
     if result.stderr.contains("REACHED") {
         Err("the builder read the host's file".to_owned())
     } else {
-        Ok(None)
+        verify_shared()
     }
 }
 
