@@ -23,10 +23,11 @@ fn image_is_the_same() -> Outcome {
         crate::peer::copy_tree(&checkout().join(part), &folder.join(part));
     }
     let store = elsewhere.path().join("store");
-    let mut command = as_another_user(elsewhere.path());
+    let lender = shared_store()?;
+    let mut command = as_another_user(elsewhere.path(), &lender);
     command
         .args(["--log-format", "plain", "--borrow-from"])
-        .arg(shared_store()?)
+        .arg(&lender)
         .arg("--store")
         .arg(&store)
         .args(["image", "probe"])
@@ -50,27 +51,27 @@ fn image_is_the_same() -> Outcome {
     Ok(None)
 }
 
-/// Root becomes nobody; anybody else stays.
-fn as_another_user(folder: &Path) -> Command {
+/// Root becomes nobody where nobody can reach the program and the store it borrows from; anybody else stays.
+fn as_another_user(folder: &Path, lender: &str) -> Command {
+    let other = |program: &Path| {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(program);
+        command
+    };
+    let works = |command: &mut Command| command.output().is_ok_and(|output| output.status.success());
     let is_root = rustix::process::geteuid().is_root();
-    if is_root && Command::new("setpriv").arg("--version").output().is_ok_and(|o| o.status.success()) {
-        let owner = "65534:65534";
-        let done = Command::new("chown").args(["-R", owner]).arg(folder).status().is_ok_and(|s| s.success());
-        // The program must be readable for them too.
-        if done
-            && Command::new("setpriv")
-                .args(["--reuid=65534", "--clear-groups"])
-                .arg(rednix())
-                .arg("--version")
-                .output()
-                .is_ok_and(|o| o.status.success())
-        {
-            let mut command = Command::new("setpriv");
-            command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(rednix());
-            return command;
-        }
+    let reachable = is_root
+        && works(other(rednix()).arg("--version"))
+        && works(other(Path::new("ls")).arg(format!("{lender}/nix/store")))
+        && works(Command::new("chown").args(["-R", "65534:65534"]).arg(folder));
+    if reachable {
+        other(rednix())
+    } else {
+        eprintln!(
+            "skipped: the part of another user: not root, or nobody cannot reach the program or the store"
+        );
+        Command::new(rednix())
     }
-    Command::new(rednix())
 }
 
 fn shared_store() -> Result<String, String> {
