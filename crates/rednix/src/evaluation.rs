@@ -36,15 +36,10 @@ impl Target {
         Target { label: "the expression".to_owned(), what: What::Expression(text.to_owned()), own: true }
     }
 
-    /// An attribute path of the library.
+    /// An attribute path of the library, with arguments where they follow it in Nix.
     pub fn attribute(project: &Project, attribute: &str) -> Target {
         let text = format!("({}).{attribute}", project.expression());
         Target { label: attribute.to_owned(), what: What::Expression(text), own: false }
-    }
-
-    /// The library's attribute with arguments, as they would follow it in Nix.
-    pub fn applied(project: &Project, text: &str) -> Target {
-        Target::attribute(project, text)
     }
 
     /// The image of a system.

@@ -84,7 +84,7 @@ fn work(session: &mut Session, arguments: &[OsString]) -> Result<(), Failure> {
     }
     world.flush()?;
     session.view.finish();
-    write_out(&out)
+    super::print_bytes(&out)
 }
 
 fn write_value(
@@ -124,17 +124,7 @@ fn parse(session: &Session, settings: Settings, request: &Request) -> Result<(),
         out.push(b'\n');
     }
     session.view.finish();
-    write_out(&out)
-}
-
-fn write_out(bytes: &[u8]) -> Result<(), Failure> {
-    let mut stdout = std::io::stdout().lock();
-    match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(Failure::failed(format!("cannot write to standard output: {error}")))
-        }
-        _ => Ok(()),
-    }
+    super::print_bytes(&out)
 }
 
 /// A source that is text: standard input, an expression of the command line, or a file's contents.

@@ -164,7 +164,7 @@ fn wanted_recipes(
 ) -> Result<BTreeMap<String, Value>, Failure> {
     let list: Vec<String> = names.iter().map(|name| project::quote(name)).collect();
     let attribute = format!("cookbook.lockable [ {} ]", list.join(" "));
-    let value = evaluation::json(session, &Target::applied(project, &attribute))?;
+    let value = evaluation::json(session, &Target::attribute(project, &attribute))?;
     serde_json::from_value(value)
         .map_err(|e| Failure::failed(format!("the library's `lockable` is no set of recipes: {e}")))
 }
