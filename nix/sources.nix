@@ -1,0 +1,152 @@
+# Where a recipe's source comes from: a folder, a git tree, a tar, another recipe's; and what Cargo needs with
+# it. What upstream leaves floating comes from the lock. `overrides` maps a recipe to a folder used in its place.
+{ lib, derive, cargo, recipeSet, lock, overrides }:
+
+let
+  inherit (builtins) attrNames attrValues concatMap elem elemAt filter head map pathExists readDir;
+  inherit (recipeSet) recipes folderOf sourceOwner;
+
+  # -- sources ------------------------------------------------------------------------------------------
+
+  ignored = [ ".git" "target" "source" "source.tar" "recipe.toml" ];
+  keepSource = path: type: !(elem (baseNameOf path) [ ".git" "target" ]);
+
+  # A cargo package of a folder with several, and the packages it reaches by path: relative folders.
+  pathClosure = root: start:
+    let
+      dependencies = folder:
+        let
+          manifest = lib.tomlOr { } (root + "/${folder}/Cargo.toml");
+          tables = [ manifest ] ++ attrValues (manifest.target or { });
+          entries = concatMap (t: attrValues ((t.dependencies or { }) // (t.build-dependencies or { }) // (t.dev-dependencies or { }))) tables;
+          paths = concatMap (e: lib.optional (builtins.isAttrs e && e ? path) (lib.joinPath folder e.path)) entries;
+        in
+        filter (p: p != null) paths;
+    in
+    map (item: item.key) (builtins.genericClosure {
+      startSet = [ { key = lib.joinPath "" start; } ];
+      operator = item: map (key: { inherit key; }) (dependencies item.key);
+    });
+
+  # A `path` source. Where the recipe names a package of it (`cargopath`), only that package and what it
+  # reaches by path, so that an edit next door rebuilds nothing here.
+  pathSource = folder: recipe:
+    let
+      root = folder + "/${recipe.source.path}";
+      package = recipe.build.cargopath or ".";
+      wanted = pathClosure root package;
+      prefix = toString root + "/";
+      inside = path:
+        let relative = lib.removePrefix prefix path;
+        in builtins.any (w: relative == w || lib.hasPrefix "${w}/" relative || lib.hasPrefix "${relative}/" w) wanted;
+    in
+    if !(pathExists root) then throw "recipe `${baseNameOf (toString folder)}`: its source path `${recipe.source.path}` does not exist"
+    else builtins.path {
+      path = root;
+      name = "source";
+      filter = path: type: keepSource path type && (package == "." || inside path);
+    };
+
+  lockedSource = name: kind:
+    let entry = lock.sources.${name} or (throw "the source of recipe `${name}` is not pinned; run `rednix lock`");
+    in if entry.type == kind then entry
+    else throw "recipe `${name}` has a ${kind} source, but the lock pins a ${entry.type}; run `rednix lock`";
+
+  unpackedTar = name:
+    let
+      entry = lockedSource name "tar";
+    in
+    derive.builtinBuild "unpack" {
+      name = "${lib.storeName name}-source";
+      src = derive.fetchurl { name = lib.storeName "${name}-source.tar"; inherit (entry) url sha256; };
+      strip = 1;
+    };
+
+  gitTree = name:
+    let entry = lockedSource name "git";
+    in derive.fetchgit {
+      name = "${lib.storeName name}-source";
+      inherit (entry) url rev narHash;
+      submodules = true;
+    };
+
+  sourceOf = name:
+    let
+      owner = sourceOwner name;
+      folder = folderOf owner;
+      recipe = recipes.${owner};
+      source = recipe.source or { };
+    in
+    if overrides ? ${owner} then builtins.path { path = overrides.${owner}; name = "source"; filter = keepSource; }
+    else if source ? path then pathSource folder recipe
+    else if source ? git then gitTree owner
+    else if source ? tar then unpackedTar owner
+    else if pathExists (folder + "/source") then builtins.path { path = folder + "/source"; name = "source"; filter = keepSource; }
+    else null;
+
+  # Patches and the source script belong to the recipe that owns the source. A folder put in its place has them
+  # already, or does without.
+  preparationOf = name:
+    let
+      owner = sourceOwner name;
+      source = recipes.${owner}.source or { };
+      patches = source.patches or [ ];
+      folder = recipeFolder owner;
+    in
+    lib.optionalAttrs (!(overrides ? ${owner}))
+      (lib.optionalAttrs (patches != [ ]) {
+        sourcePatches = map
+          (patch:
+            if pathExists (folderOf owner + "/${patch}") then "${folder}/${patch}"
+            else throw "recipe `${owner}`: its patch `${patch}` does not exist")
+          patches;
+      } // lib.optionalAttrs (source ? script) { sourceScript = source.script; });
+
+  # -- cargo --------------------------------------------------------------------------------------------
+
+  # The Cargo.lock files of a source: read where the source lies here, else as the lock recorded them.
+  cargoLocks = name:
+    let
+      owner = sourceOwner name;
+      recipe = recipes.${owner};
+      local =
+        if overrides ? ${owner} then overrides.${owner}
+        else if recipe ? source.path then folderOf owner + "/${recipe.source.path}"
+        else null;
+      package = recipes.${name}.build.cargopath or ".";
+      file = p: local + "/${p}/Cargo.lock";
+      found = filter (p: pathExists (file p)) (lib.unique [ package "." ]);
+      entries = builtins.mapAttrs (_: entry: { crates = map expand entry.crates; git = entry.git or [ ]; })
+        ((lock.sources.${owner} or { }).cargo or { });
+      expand = triple: { name = elemAt triple 0; version = elemAt triple 1; checksum = elemAt triple 2; };
+    in
+    if local != null then lib.optionals (found != [ ]) [ (cargo.readLock (file (head found))) ]
+    else attrValues entries;
+
+  # Targets that the source's own rust-toolchain.toml asks for.
+  wantedTargets = name:
+    let
+      owner = sourceOwner name;
+      recipe = recipes.${owner};
+      package = recipes.${name}.build.cargopath or ".";
+      local = folderOf owner + "/${recipe.source.path}/${package}/rust-toolchain.toml";
+    in
+    if recipe ? source.path then (lib.tomlOr { } local).toolchain.targets or [ ]
+    else (lock.sources.${owner} or { }).rustTargets or [ ];
+
+  # The files beside a recipe.toml, which scripts may use; null where there are none.
+  recipeFolder = name:
+    let
+      folder = folderOf name;
+      others = filter (entry: !(elem entry ignored)) (attrNames (readDir folder));
+    in
+    if others == [ ] then null else builtins.path {
+      path = folder;
+      name = "recipe";
+      filter = path: type: !(elem (baseNameOf path) ignored);
+    };
+
+in
+{
+  inherit sourceOf preparationOf cargoLocks wantedTargets recipeFolder;
+}
