@@ -6,11 +6,23 @@ let
   inherit (builtins) concatMap concatStringsSep filter map;
 
   recipeSet = import ./recipes.nix { inherit lib tree; };
-  sources = import ./sources.nix { inherit lib derive cargo recipeSet lock overrides; };
+  sources = import ./sources.nix { inherit lib derive debian cargo recipeSet lock overrides; };
   templates = import ./templates.nix { inherit lib; };
+  globs = import ./globs.nix { inherit lib; };
   inherit (recipeSet) folders recipes parseName folderOf outputsOf buildClosure;
 
   hostTarget = "x86_64-unknown-linux-gnu";
+
+  # The packages of a sysroot or toolchain folder, in the order of their names, and the names for its tags.
+  composed = variable: parts: lib.optionalAttrs (parts != [ ]) {
+    ${variable} = map stageOf parts;
+    "${variable}Names" = map (part: part.recipe + lib.optionalString (part.suffix != null) ".${part.suffix}") parts;
+  };
+
+  # The cookbook of early 2026 and before put the recipe's name before every package of a workspace.
+  packagesPrefixed =
+    let own = tree + "/src/cook/script.rs";
+    in builtins.pathExists own && builtins.length (builtins.split "cookbook_cargo_packages_prefixed" (builtins.readFile own)) == 1;
 
   stageOf = part: cook { name = part.recipe; host = part.host; } part.suffix;
 
@@ -33,8 +45,10 @@ let
       closure = buildClosure host name;
       folder = sources.recipeFolder name;
       std = filter (layer: layer != null) (map rust.stdLayer (sources.wantedTargets name));
-      # The globs that decide which optional package takes a file, one `name glob` a line, in order.
-      claims = concatMap (optional: map (glob: "${optional.name} ${glob}") (optional.files or [ ])) (recipe.optional-packages or [ ]);
+      host' = filter (part: part.host) closure;
+      target' = filter (part: !part.host) closure;
+      claims = globs.claims (recipe.optional-packages or [ ]);
+      patched = sources.patchedFiles name;
     in
     derive.bashBuild {
       name = "${if host then "host-" else ""}${lib.storeName name}";
@@ -42,23 +56,27 @@ let
       script = "${./builder/cook.sh}";
       outputs = outputsOf recipe;
       environment = {
+        cookbookCommon = "${./builder/common.sh}";
         cookbookPrelude = "${./builder/prelude.sh}";
+        cookbookShared = "${./builder/shared.sh}";
+        cookbookPostlude = "${./builder/postlude.sh}";
         cookbookTools = "${./builder/tools.sh}";
-        recipeName = name;
-        recipeScript = text;
+        cookbookName = name;
+        cookbookScript = text;
         TARGET = if host then hostTarget else target;
         COOKBOOK_HOST_TARGET = hostTarget;
         RUSTC_BOOTSTRAP = "1";
-        sysroot = map stageOf (filter (part: part.host == host) closure);
       }
-      // lib.optionalAttrs (!host && builtins.any (part: part.host) closure) { toolchain = map stageOf (filter (part: part.host) closure); }
-      // lib.optionalAttrs (source != null) { source = "${source}"; }
-      // sources.preparationOf name
-      // lib.optionalAttrs (folder != null) { recipeFolder = "${folder}"; }
-      // lib.optionalAttrs (claims != [ ]) { optionalFiles = concatStringsSep "\n" claims; }
+      // composed "cookbookSysroot" (if host then host' else target')
+      // composed "cookbookToolchain" (lib.optionals (!host) host')
+      // lib.optionalAttrs packagesPrefixed { REDNIX_PACKAGES_PREFIXED = "1"; }
+      // lib.optionalAttrs (source != null) { cookbookSource = "${source}"; }
+      // lib.optionalAttrs (patched != [ ]) { cookbookPatched = concatStringsSep "\n" patched; }
+      // lib.optionalAttrs (folder != null) { cookbookRecipeFolder = "${folder}"; }
+      // lib.optionalAttrs (claims != "") { cookbookClaims = claims; }
       // lib.optionalAttrs (locks != [ ]) {
-        cargoVendor = vendor;
-        cargoConfig = cargo.config { inherit locks; directory = "/build/vendor"; };
+        cookbookVendor = vendor;
+        cookbookCargoConfig = cargo.config { inherit locks; directory = "/build/vendor"; };
       };
     };
 

@@ -33,6 +33,7 @@ let
         (link "usr/bin/pkg-config" "pkgconf")
         (link "usr/bin/automake" "automake-1.17")
         (link "usr/bin/aclocal" "aclocal-1.17")
+        (link "usr/bin/which" "which.debianutils")
         (link "usr/bin/yacc" "bison.yacc")
         # Directories in place of links would hide every package's files below them.
         (link "bin" "usr/bin")

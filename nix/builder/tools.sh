@@ -10,7 +10,7 @@ export GNU_TARGET
 
 tools=/build/tools
 mkdir -p $tools
-export PATH=$tools:$COOKBOOK_TOOLCHAIN/bin:$PATH
+export PATH=$tools:$PATH
 
 # First argument: the name; the rest: the programs that can stand in for it, the best first.
 tool() {
