@@ -29,11 +29,11 @@ let
     });
 
   # A `path` source. Where the recipe names a package of it (`cargopath`), only that package and what it
-  # reaches by path, so that an edit next door rebuilds nothing here.
+  # reaches by path, so that an edit next door rebuilds nothing here. Members of a workspace need all of it.
   pathSource = folder: recipe:
     let
       root = folder + "/${recipe.source.path}";
-      package = recipe.build.cargopath or ".";
+      package = if pathExists (root + "/Cargo.toml") then "." else recipe.build.cargopath or ".";
       wanted = pathClosure root package;
       prefix = toString root + "/";
       inside = path:
