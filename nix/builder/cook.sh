@@ -49,7 +49,8 @@ if [ -n "${cookbookVendor-}" ]; then
     ln -s "$cookbookVendor" /build/vendor
     printf '%s\n' "$cookbookCargoConfig" >"$CARGO_HOME/config.toml"
 fi
-printf '[build]\nincremental = false\n' >>"$CARGO_HOME/config.toml"
+# Targets described in JSON became an unstable feature after older trees were written; they cannot ask for it.
+printf '[build]\nincremental = false\n\n[unstable]\njson-target-spec = true\n' >>"$CARGO_HOME/config.toml"
 
 . "$cookbookTools"
 write_fetch_fronts "$tools"
