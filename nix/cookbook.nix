@@ -41,7 +41,13 @@ let
   targetLayers = name:
     if rootNameOf recipes.${name} != "redox" || !hasLibrary || (builtins.elem name freestanding && name != "relibc") then [ ]
     else if name == "relibc" then [ toolchain.compilerRuntime ]
-    else [ (rust.stdLayer target) libraryLayer toolchain.compilerRuntime ];
+    else lib.optional (usesRust name) (rust.stdLayer target) ++ [ libraryLayer toolchain.compilerRuntime ];
+
+  # Packages of C alone are not built again for another Rust, nor wait for its library.
+  usesRust = name:
+    let build = recipes.${name}.build or { };
+    in sources.cargoLocks name != [ ] || (build.template or "none") == "cargo"
+      || builtins.length (builtins.split "[Cc]argo|CARGO|RUST|rustc" (build.script or "")) > 1;
 
   # Packages that only carry the shared libraries of upstream's own gcc. Nothing here is linked with those.
   gccCarriers = [ "libgcc" "libstdcxx" ];
