@@ -50,6 +50,13 @@ else
     for name in ar nm ranlib objcopy objdump readelf strip ld as gcc g++; do tool "$GNU_TARGET-$name" "$name"; done
 fi
 
+# A target that a package describes itself and finds by name through RUST_TARGET_PATH: newer compilers want a flag
+# for it, which older trees cannot pass.
+if command -v rustc >/dev/null; then
+    printf '#!/usr/bin/bash\nexec %s ${RUST_TARGET_PATH:+-Zunstable-options} "$@"\n' "$(command -v rustc)" >$tools/rustc
+    chmod +x $tools/rustc
+fi
+
 # What upstream's `redoxer env` sets for every script, so that configure scripts and crates find the target's tools.
 # Each also under the name that crates with C code look for first.
 set_tool() {
