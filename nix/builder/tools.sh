@@ -30,6 +30,10 @@ tool() {
 }
 
 if [ "$TARGET" != "$COOKBOOK_HOST_TARGET" ]; then
+    # There only where LLVM's tools are not enough, and then for all that belongs together.
+    for name in ld objcopy; do
+        case $TARGET in riscv64gc-*) tool "$GNU_TARGET-$name" "riscv64-linux-gnu-$name" ;; esac
+    done
     for name in ar nm ranlib objcopy objdump readelf strip strings; do
         tool "$GNU_TARGET-$name" "llvm-$name" "$name"
         tool "$GNU_TARGET-gcc-$name" "llvm-$name" "$name"
