@@ -1,12 +1,17 @@
 # A recipe tree in upstream's format → one derivation per recipe, lazily: a recipe that cannot be built is an
 # error only when something wants it.
-{ lib, derive, debian, rust, cargo, tree, lock, target, overrides ? { } }:
+{ lib, derive, debian, rust, cargo, tree, lock, target, overrides ? { }, overlays ? [ ] }:
 
 let
   inherit (builtins) concatStringsSep filter map;
 
-  recipeSet = import ./recipes.nix { inherit lib tree; };
-  sources = import ./sources.nix { inherit lib derive debian cargo recipeSet lock overrides; };
+  recipeSet = import ./recipes.nix { inherit lib tree; overlay = import ./overlays.nix { inherit lib overlays; package = name: derivations.${name}; }; };
+  inherit (recipeSet) overlaid;
+  sources = import ./sources.nix {
+    inherit lib derive debian cargo recipeSet;
+    lock = lock // { sources = lock.sources or { } // overlaid.pins; };
+    overrides = overlaid.folderSources // overrides;
+  };
   templates = import ./templates.nix { inherit lib; };
   globs = import ./globs.nix { inherit lib; };
   inherit (recipeSet) folders recipes parseName folderOf outputsOf buildClosure;
@@ -110,7 +115,7 @@ let
       };
     };
 
-  derivations = builtins.mapAttrs (name: _: derivationOf { inherit name; host = false; }) folders;
+  derivations = builtins.mapAttrs (name: _: derivationOf { inherit name; host = false; }) folders // overlaid.derivations;
   hostDerivations = builtins.mapAttrs (name: _: derivationOf { inherit name; host = true; }) folders;
 
   cook = { name, host }: suffix:

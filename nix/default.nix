@@ -5,6 +5,7 @@
 #   lock        the tree's rednix.lock; null reads it beside the tree
 #   target      Redox target triple of packages that are not `host:`
 #   overrides   recipe name → folder to use in place of its source
+#   overlays    functions `final: prev: { NAME = …; }` over the recipes; see overlays.nix
 { tree ? ../tree
 , lock ? null
 , debianLock ? ./debian.lock.json
@@ -12,7 +13,8 @@
 , system ? "x86_64-linux"
 , contentAddressed ? true
 , overrides ? { }
-}:
+, overlays ? [ ]
+}@arguments:
 
 let
   lib = import ./lib.nix;
@@ -26,19 +28,33 @@ let
   treePath = /. + toString tree;
   lockFile = if lock != null then /. + toString lock else treePath + "/rednix.lock";
   cookbook = import ./cookbook.nix {
-    inherit lib derive debian rust cargo target overrides;
+    inherit lib derive debian rust cargo target overrides overlays;
     tree = treePath;
     lock = parsedLock;
   };
   parsedLock = lib.jsonOr { sources = { }; } lockFile;
   arch = builtins.head (lib.splitOn "-" target);
+  moduleSystem = import ./modules.nix { inherit lib; };
+  written = import ./modules/system.nix { inherit lib moduleSystem machines cookbook arch; tree = treePath; };
   machines = import ./system.nix { inherit lib derive cookbook arch; tree = treePath; lock = parsedLock; };
 in
 {
   inherit lib derive debian rust cargo cookbook;
   inherit (machines) systems;
-  # A system by name, with an error that names the ones there are.
-  system = machines.get;
+  # A system by name, with an error that names the ones there are; or `{ config; modules; … }`, written in Nix, which
+  # may have arguments of this file too (`tree`, `overlays`, `target`, …).
+  system = wanted:
+    let
+      own = builtins.intersectAttrs (builtins.functionArgs (import ./default.nix)) wanted;
+      # Another tree has another lock.
+      other = removeAttrs arguments (lib.optional (own ? tree) "lock") // own;
+    in
+    if builtins.isString wanted then machines.get wanted
+    else if own == { } then written.build wanted
+    else (import ./default.nix other).system (removeAttrs wanted (builtins.attrNames own));
+  # The module system and the options of a system, for those who document or extend them.
+  modules = moduleSystem // { inherit (written) options; };
+  moduleReference = (import ./modules/reference.nix { inherit lib moduleSystem; }) written.options;
   # What a repository of packages, or of systems' packages, is made of.
   inherit (machines) repository;
   packages = cookbook.derivations;

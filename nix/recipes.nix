@@ -1,6 +1,6 @@
 # The recipe tree as data: every recipe.toml below `recipes/` as it is. Names, dependencies and closures; nothing
 # here builds. Keys nobody knows are ignored; a recipe that cannot be read is an error only when something wants it.
-{ lib, tree }:
+{ lib, tree, overlay ? (set: set) }:
 
 let
   inherit (builtins)
@@ -12,7 +12,7 @@ let
     in
     if entries ? "recipe.toml" then [ (lib.nameValue (baseNameOf (toString folder)) folder) ]
     else concatMap (name: lib.optionals (entries.${name} == "directory") (walk (folder + "/${name}"))) (attrNames entries);
-  folders = listToAttrs (walk (tree + "/recipes"));
+  found = listToAttrs (walk (tree + "/recipes"));
 
   # `host:NAME.suffix` → its parts.
   parseName = text:
@@ -32,9 +32,10 @@ let
   folderOf = name: folders.${name} or (throw
     "no recipe is named `${name}` in ${toString tree}/recipes${nearest name}");
 
-  recipes = builtins.mapAttrs
-    (_: folder: builtins.addErrorContext "while reading ${toString folder}/recipe.toml" (fromTOML (readFile (folder + "/recipe.toml"))))
-    folders;
+  read = _: folder: builtins.addErrorContext "while reading ${toString folder}/recipe.toml" (fromTOML (readFile (folder + "/recipe.toml")));
+  # What overlays make of it.
+  overlaid = overlay { folders = found; recipes = builtins.mapAttrs read found; };
+  inherit (overlaid) folders recipes;
 
   # The recipe whose source this one uses: itself, or what `same_as` leads to.
   sourceOwner = name:
@@ -128,7 +129,7 @@ let
     lib.genAttrs wanted (name: { source = (builtins.seq (folderOf name) recipes.${name}).source or { }; });
 in
 {
-  inherit folders recipes parseName folderOf sourceOwner buildNames buildClosure runtimeDependencies runtimeClosure lockable;
+  inherit overlaid folders recipes parseName folderOf sourceOwner buildNames buildClosure runtimeDependencies runtimeClosure lockable;
   # Meta packages have no template and no archive.
   isMeta = name: (recipes.${(parseName name).recipe}.build.template or "none") == "none";
   # The outputs of a recipe's derivation: its main package, then the optional ones.
