@@ -52,6 +52,17 @@ in
     if builtins.isString wanted then machines.get wanted
     else if own == { } then written.build wanted
     else (import ./default.nix other).system (removeAttrs wanted (builtins.attrNames own));
+  # A file → the system it gives: a system, the arguments of `system`, or a function from `{ rednix, … }` to either.
+  systemOf = file:
+    let
+      rednix = import ./default.nix arguments;
+      loaded = import file;
+      given = if builtins.isFunction loaded then loaded { inherit rednix; } else loaded;
+    in
+    if builtins.isAttrs given && given ? image then given
+    else if builtins.isAttrs given && (given ? config || given ? modules) then rednix.system given
+    else throw ("${toString file} gives no system: it has neither `image` nor `modules`"
+      + "\n\nhint: let it be `{ rednix, ... }: rednix.system { config = \"minimal\"; modules = [ … ]; }`");
   # The module system and the options of a system, for those who document or extend them.
   modules = moduleSystem // { inherit (written) options; };
   moduleReference = (import ./modules/reference.nix { inherit lib moduleSystem; }) written.options;

@@ -61,7 +61,7 @@ let
       item = parent: index: module:
         let
           isFile = isPath module || isString module;
-          label = if isFile then toString module else if parent.label == null then "number ${toString (index + 1)} of the list" else parent.label;
+          label = if isFile then toString module else if parent.label == null then "number ${toString (index + 1)} of the list" else "number ${toString (index + 1)} that ${parent.label} imports";
           loaded = if isFile then addErrorContext "while reading the module ${label}" (import module) else module;
           given =
             if isFunction loaded || loaded ? __functor then addErrorContext "while calling the module ${label}" (give label loaded)
@@ -70,7 +70,7 @@ let
         {
           key = if isFile then label else if isAttrs module && module ? key then module.key else "${parent.key}:${toString index}";
           place = parent.place ++ [ index ];
-          module = normalise label given;
+          module = normalise (if isFile then label else positionOf label given) given;
         };
       children = parent: list: genList (i: item parent i (elemAt list i)) (length list);
       closure = builtins.genericClosure {
@@ -83,6 +83,14 @@ let
     in
     map (found: found.module)
       (if isFlat then closure else map (r: r.found) (sort (a: b: a.rank < b.rank) (map (found: { inherit found; rank = rank found; }) closure)));
+
+  # Where a module that is no file was written, as far as its contents tell.
+  positionOf = label: module:
+    let
+      names = if isAttrs module then attrNames module else [ ];
+      position = if names == [ ] then null else builtins.unsafeGetAttrPos (head names) module;
+    in
+    if position == null then label else "${position.file}:${toString position.line}:${toString position.column}";
 
   own = [ "_file" "key" "imports" "freeformType" ];
   structured = own ++ [ "options" "config" ];
@@ -155,8 +163,8 @@ let
         else { isGroup = false; option = option here (head found) definitionsHere; };
       nodes = mapAttrs node declared;
       names = attrNames nodes;
-      siblings = attrNames declared;
-      undeclared = removeAttrs defined siblings;
+      siblings = attrNames (removeAttrs declared [ "_module" ]);
+      undeclared = removeAttrs defined (attrNames declared);
     in
     {
       options = mapAttrs (_: n: if n.isGroup then n.options else n.option) nodes;
@@ -279,7 +287,7 @@ let
   # Modules → { config; options; extend; }. `specialArgs` are there while imports are worked out, `_module.args`
   # are not. `extend` gives the same with more modules.
   evalModules = { modules, specialArgs ? { } }@given:
-    evaluate { modules = [ internals ] ++ modules; inherit specialArgs; }
+    evaluate { modules = modules ++ [ internals ]; inherit specialArgs; }
     // { extend = more: evalModules (given // { modules = modules ++ more; }); };
 in
 public // { inherit messages; }

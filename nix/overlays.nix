@@ -17,6 +17,8 @@
 let
   inherit (builtins) attrNames foldl' isAttrs isFunction isPath isString mapAttrs removeAttrs;
 
+  inherit (import ./modules/messages.nix { inherit lib; }) describe;
+
   update = old: new:
     if isAttrs old && isAttrs new && !(isDerivation old) && !(isDerivation new)
     then old // mapAttrs (name: value: if old ? ${name} then update old.${name} value else value) new
@@ -39,7 +41,7 @@ let
     else if value._type or null == "recipe" then value // { inherit name; package = package name; }
     else if isPath value then entry name value (fromTOML (builtins.readFile (value + "/recipe.toml")))
     else if isAttrs value then entry name (folders.${name} or empty) value
-    else throw "overlay ${toString (number + 1)} gives `${name}` a ${builtins.typeOf value}; a recipe is a set, a path to its folder, or a derivation";
+    else throw "overlay ${toString (number + 1)} gives `${name}` ${describe value}; a recipe is a set, a path to its folder, or a derivation";
 
   base = mapAttrs (name: recipe: entry name folders.${name} recipe) recipes;
   final = (foldl'
@@ -47,7 +49,7 @@ let
       number = state.number + 1;
       set = state.set // mapAttrs (adopt state.number)
         (if isFunction overlay then overlay final state.set
-        else throw "overlay ${toString (state.number + 1)} is a ${builtins.typeOf overlay}; an overlay is a function `final: prev: { … }`");
+        else throw "overlay ${toString (state.number + 1)} is ${describe overlay}; an overlay is a function `final: prev: { … }`");
     })
     { number = 0; set = base; }
     overlays).set;

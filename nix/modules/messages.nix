@@ -45,27 +45,29 @@ rec {
 
   # -- near names -------------------------------------------------------------------------------------------
 
-  # Edits (insert, delete, replace) between two texts.
+  # Edits (insert, delete, replace, swap of neighbours) between two texts.
   distance = left: right:
     let
       letters = text: genList (i: substring i 1 text) (stringLength text);
       columns = letters right;
       minimum = a: b: if a < b then a else b;
-      # One row of the table from the one above: `cell` is what was written last.
-      next = row: letter:
+      # One row of the table from the two above: `cell` is what was written last.
+      next = { row, above, before }: letter:
         let
           step = state: column:
             let
               i = state.i;
               replaced = elemAt row i + (if column == letter then 0 else 1);
-              cell = minimum replaced (minimum (elemAt row (i + 1) + 1) (state.cell + 1));
+              edited = minimum replaced (minimum (elemAt row (i + 1) + 1) (state.cell + 1));
+              isSwap = i > 0 && above != null && letter == elemAt columns (i - 1) && before == column;
+              cell = if isSwap then minimum edited (elemAt above (i - 1) + 1) else edited;
             in
             { i = i + 1; inherit cell; cells = state.cells ++ [ cell ]; };
           first = elemAt row 0 + 1;
         in
-        (foldl' step { i = 0; cell = first; cells = [ first ]; } columns).cells;
+        { above = row; before = letter; row = (foldl' step { i = 0; cell = first; cells = [ first ]; } columns).cells; };
     in
-    lib.last (foldl' next (genList (i: i) (length columns + 1)) (letters left));
+    lib.last (foldl' next { above = null; before = null; row = genList (i: i) (length columns + 1); } (letters left)).row;
 
   # Up to three names that may have been meant, the nearest first.
   near = names: wanted:

@@ -28,6 +28,7 @@ let
     inherit (messages) hint didYouMean near;
     load = machines.configuration;
     recipeNames = attrNames folders;
+    configurations = machines.names;
     isConfiguration = name: elem name machines.names;
     isAbsolute = text: builtins.substring 0 1 text == "/";
     isNormalPath = path: path != "/" && builtins.substring 0 1 path == "/" && normalPath path == path;

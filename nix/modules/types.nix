@@ -110,7 +110,7 @@ rec {
     check = value: to.check value || from.check value;
     merge = path: definitions:
       let
-        one = d: if to.check d.value then d else d // { value = convert d.value; };
+        one = d: if to.check d.value then d else removeAttrs d [ "set" ] // { value = convert d.value; within = messages.place d; isMade = true; };
         converted = map one definitions;
         wrong = filter (d: !(to.check d.value)) converted;
       in
@@ -150,7 +150,12 @@ rec {
     merge = path: definitions:
       let
         found = zipAttrsWith (_: all: all) (map
-          (d: mapAttrs (key: value: { inherit (d) file; within = messages.place d; set = d.value; name = key; inherit value; }) d.value)
+          (d:
+            let within = messages.place d;
+            in
+            # What a conversion made stands nowhere in a file.
+            if d.isMade or false then mapAttrs (_: value: { inherit (d) file; inherit within value; }) d.value
+            else mapAttrs (name: value: { inherit (d) file; inherit within name value; set = d.value; }) d.value)
           definitions);
         right = key: all:
           if name == null || name.check key then all

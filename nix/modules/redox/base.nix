@@ -37,6 +37,9 @@ in
   config = {
     build.base =
       if !config.graphics.enable then redox.base
+      else if !(redox.isConfiguration config.graphics.configuration) then throw
+        ("`graphics.enable` needs the configuration `${config.graphics.configuration}`, which the tree does not have"
+          + redox.hint "set `graphics.configuration` to one with a graphical environment; there are: ${builtins.concatStringsSep ", " redox.configurations}")
       else redox.addConfiguration redox.base (redox.load config.graphics.configuration);
 
     packages = mapAttrs (_: weak) (base.packages or { });

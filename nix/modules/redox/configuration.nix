@@ -8,7 +8,8 @@ let
   boot = config.boot;
   given = set: lib.filterAttrs (_: value: value != null) set;
 
-  general = removeAttrs (base.general or { }) [ "filesystem_size" "efi_partition_size" "live_disk" "write_bootloader" "skip_partitions" ] // given {
+  # Nobody can be asked while an image is built.
+  general = lib.optionalAttrs (base == { }) { prompt = false; } // removeAttrs (base.general or { }) [ "filesystem_size" "efi_partition_size" "live_disk" "write_bootloader" "skip_partitions" ] // given {
     filesystem_size = boot.imageSize;
     efi_partition_size = boot.espSize;
     live_disk = boot.live;

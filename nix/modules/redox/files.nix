@@ -15,7 +15,7 @@ let
         description = "False leaves the file out, also where the tree's configuration has it. Files of packages stay.";
       };
       text = mkOption {
-        type = types.nullOr types.lines;
+        type = types.nullOr types.str;
         default = null;
         description = "Contents of a file.";
       };

@@ -1,5 +1,5 @@
 # The graphical environment, the way the tree itself sets it up. It has no file and no package of its own.
-{ lib, redox, ... }:
+{ lib, ... }:
 
 let
   inherit (lib) mkOption types;
@@ -8,7 +8,7 @@ in
   options.graphics = {
     enable = lib.mkEnableOption "the graphical environment: what the tree's `graphics.configuration` adds to the system's own. The larger image size of both counts";
     configuration = mkOption {
-      type = types.addCheck types.str "a configuration of the tree" redox.isConfiguration;
+      type = types.str;
       default = "desktop-minimal";
       description = "The tree's configuration with Orbital and what it needs.";
     };

@@ -9,7 +9,7 @@ let
   isUnits = config.init.format == "units";
   folder = "/usr/lib/init.d";
 
-  serviceType = types.submodule ({ name, config, ... }: {
+  serviceType = types.submodule ({ name, config, options, ... }: {
     options = {
       enable = mkOption {
         type = types.bool;
@@ -57,8 +57,11 @@ let
       defaultDependencies = mkOption { type = types.nullOr types.bool; default = null; description = "False starts it before what units usually wait for (units only)."; };
       architectures = mkOption { type = types.listOf types.str; default = [ ]; description = "Where it is started; none: everywhere (units only)."; };
       boards = mkOption { type = types.listOf types.str; default = [ ]; description = "On which boards it is started; none: on all (units only)."; };
-      text = mkOption { type = types.nullOr types.lines; default = null; description = "The whole file, in place of everything above."; };
+      text = mkOption { type = types.nullOr types.str; default = null; description = "The whole file, in place of everything above."; };
+      placeOf = mkOption { type = types.raw; internal = true; description = "Where an option of this service is set, for messages."; };
     };
+    config.placeOf = key:
+      lib.optionalString options.${key}.isSet ", at ${lib.messages.place (builtins.head options.${key}.definitions)}";
     config.file =
       let
         number = "${if config.order < 10 then "0" else ""}${toString config.order}";
@@ -67,18 +70,20 @@ let
       lib.mkOverride lib.priorities.option "${number}_${name}${suffix}";
   });
 
-  fail = name: what: hint: throw ("the service `services.${name}` ${what}" + redox.hint hint);
+  # `key` is the option that is wrong.
+  fail = name: key: what: hint:
+    throw ("the service `services.${name}` ${what}${config.services.${name}.placeOf key}" + redox.hint hint);
 
   # A name in `after` → a unit's file.
   fileOf = name: wanted:
     if config.services ? ${wanted} then config.services.${wanted}.file
     else if match ".*[_.].*" wanted != null then wanted
-    else fail name "comes after `${wanted}`, which is neither a service of this system nor a unit's file"
+    else fail name "after" "comes after `${wanted}`, which is neither a service of this system nor a unit's file"
       (redox.didYouMean (redox.near (attrNames config.services) wanted));
 
   commandOf = name: service:
     if service.command != null then service.command
-    else fail name "has no command" "set `command`, or `text`, or `kind = \"target\"`";
+    else fail name "command" "has no command" "set `command`, or `text`, or `kind = \"target\"`";
 
   # -- TOML units. JSON's strings and lists are TOML's too. ---------------------------------------------------
 
@@ -103,18 +108,18 @@ let
 
   # -- scripts: a command a line, words between single spaces, nothing quoted -----------------------------------
 
-  word = name: text:
+  word = name: key: text:
     if match "[^[:space:]]+" text != null then text
-    else fail name "has the word ${toJSON text}, and the init scripts of this tree cannot hold an empty word or one with spaces" "put it into a script of the shell, as a file";
+    else fail name key "has the word ${toJSON text}, and the init scripts of this tree cannot hold an empty word or one with spaces" "put it into a script of the shell, as a file";
   only = name: service: key:
     if service.${key} == [ ] || service.${key} == null then ""
-    else fail name "sets `${key}`, which the init scripts of this tree do not know" "leave it out; scripts run in the order of their names";
+    else fail name key "sets `${key}`, which the init scripts of this tree do not know" "leave it out; scripts run in the order of their names";
   script = name: service:
     let
       prefix = if service.type == "notify" then [ "notify" ] else if service.type == "oneshot" then [ ]
         else if service.type == "oneshot_async" then [ "nowait" ]
-        else fail name "provides a scheme, which the init scripts of this tree do not wait for" "use `type = \"notify\"` where the program says when it is ready";
-      line = concatStringsSep " " (prefix ++ map (word name) ([ (commandOf name service) ] ++ service.arguments));
+        else fail name "type" "provides a scheme, which the init scripts of this tree do not wait for" "use `type = \"notify\"` where the program says when it is ready";
+      line = concatStringsSep " " (prefix ++ [ (word name "command" (commandOf name service)) ] ++ map (word name "arguments") service.arguments);
       variables = attrNames service.environment;
     in
     concatStringsSep "" (map (only name service) [ "after" "inheritEnvironment" "defaultDependencies" "architectures" "boards" ])
@@ -134,7 +139,7 @@ let
     if !service.enable then mask service
     else if service.text != null then service.text
     else if isUnits && service.kind != "script" then unit name service
-    else if service.kind == "script" then fail name "is a script without `text`" "set `text`"
+    else if service.kind == "script" then fail name "kind" "is a script without `text`" "set `text`"
     else script name service;
 
   baseFiles = redox.effectiveFiles (config.build.base.files or [ ]);

@@ -69,7 +69,7 @@ let
   strangers = kind: known: pairs: map
     (pair: {
       assertion = elem pair.wanted known;
-      message = "`${pair.from}` names ${kind} `${pair.wanted}`, which does not exist" + redox.didYouMean (redox.near known pair.wanted);
+      message = "`${pair.from}` names ${kind} `${pair.wanted}`, which does not exist" + redox.hint (redox.didYouMean (redox.near known pair.wanted));
     })
     pairs;
 in
@@ -101,7 +101,13 @@ in
   config = {
     build.users = mapAttrs userEntry users;
     build.groups = mapAttrs groupEntry groups;
-    assertions = twice "uid" "uid"
+    assertions = map
+      (name: {
+        assertion = users.${name}.secret != { } || baseOf "users" name != { };
+        message = "the user `users.${name}` has no password" + redox.hint "set `password`, or `hashedPassword`; `password = \"\"` needs none to log in";
+      })
+      (attrNames users)
+    ++ twice "uid" "uid"
       ++ strangers "the group" (attrNames groups)
         (concatMap (user: map (wanted: { from = "users.${user}.groups"; inherit wanted; }) users.${user}.groups) (attrNames users))
       ++ strangers "the user" (attrNames users)
