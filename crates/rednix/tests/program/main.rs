@@ -7,6 +7,7 @@ mod bad_input;
 mod endings;
 mod host_tools;
 mod machine;
+mod modules;
 mod peer;
 mod recipes;
 mod reproducible;
@@ -22,6 +23,7 @@ fn main() {
     let mut tests: Vec<(&'static str, fn() -> Outcome)> = Vec::new();
     tests.extend(bad_input::TESTS);
     tests.extend(recipes::TESTS);
+    tests.extend(modules::TESTS);
     tests.extend(endings::TESTS);
     tests.extend(peer::TESTS);
     tests.extend(reproducible::TESTS);
