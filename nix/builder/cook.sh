@@ -5,7 +5,7 @@ set -eu
 
 export COOKBOOK_ROOT=/build/cookbook COOKBOOK_RECIPE=/build/cookbook/recipes/$cookbookName COOKBOOK_NAME=$cookbookName
 export COOKBOOK_SOURCE=/build/source COOKBOOK_BUILD=/build/build COOKBOOK_STAGE=/build/stage
-export COOKBOOK_SYSROOT=/build/sysroot COOKBOOK_TOOLCHAIN=/build/toolchain
+export COOKBOOK_SYSROOT=/build/sysroot
 export COOKBOOK_HOST_SYSROOT=/usr COOKBOOK_MAKE=make COOKBOOK_MAKE_JOBS=${NIX_BUILD_CORES:-1}
 export COOKBOOK_CARGO=cookbook-cargo COOKBOOK_REDOXER=cookbook-redoxer COOKBOOK_OFFLINE=true COOKBOOK_VERBOSE=1
 export COOKBOOK_SOURCE_IDENT=rednix COOKBOOK_COMMIT_IDENT=rednix FIND=find
@@ -38,11 +38,14 @@ compose() {
     done
 }
 compose "$COOKBOOK_SYSROOT" "${cookbookSysrootNames-}" ${cookbookSysroot-}
+# Without dependencies that run here there is no such folder, and recipes look whether there is.
+unset COOKBOOK_TOOLCHAIN
 if [ -n "${cookbookToolchain-}" ]; then
+    export COOKBOOK_TOOLCHAIN=/build/toolchain
     compose "$COOKBOOK_TOOLCHAIN" "$cookbookToolchainNames" $cookbookToolchain
 elif [ "$TARGET" = "$COOKBOOK_HOST_TARGET" ]; then
     # What a host recipe is built from runs here too.
-    COOKBOOK_TOOLCHAIN=$COOKBOOK_SYSROOT
+    export COOKBOOK_TOOLCHAIN=$COOKBOOK_SYSROOT
 fi
 
 if [ -n "${cookbookVendor-}" ]; then

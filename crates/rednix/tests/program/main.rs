@@ -9,6 +9,10 @@ mod host_tools;
 mod machine;
 mod peer;
 mod recipes;
+mod recipes_changes;
+mod recipes_dependencies;
+mod recipes_globs;
+mod recipes_templates;
 mod reproducible;
 mod support;
 
@@ -22,6 +26,10 @@ fn main() {
     let mut tests: Vec<(&'static str, fn() -> Outcome)> = Vec::new();
     tests.extend(bad_input::TESTS);
     tests.extend(recipes::TESTS);
+    tests.extend(recipes_dependencies::TESTS);
+    tests.extend(recipes_globs::TESTS);
+    tests.extend(recipes_changes::TESTS);
+    tests.extend(recipes_templates::TESTS);
     tests.extend(endings::TESTS);
     tests.extend(peer::TESTS);
     tests.extend(reproducible::TESTS);

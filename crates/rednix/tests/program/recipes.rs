@@ -1,4 +1,4 @@
-//! Small trees written for the purpose: what recipes may say, and what is rebuilt when something changes.
+//! Small trees written for the purpose: what recipes may say about their source and their packages.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -6,20 +6,19 @@ use std::process::Command;
 use crate::Outcome;
 use crate::support::{Run, call, run, scratch, write};
 
-pub const TESTS: [(&str, fn() -> Outcome); 7] = [
+pub const TESTS: [(&str, fn() -> Outcome); 6] = [
     ("recipe_sees_its_dependencies", recipe_sees_its_dependencies),
     ("recipe_with_patch_and_source_script", recipe_with_patch_and_source_script),
     ("recipe_with_optional_packages", recipe_with_optional_packages),
     ("recipe_shares_a_source", recipe_shares_a_source),
     ("recipe_from_git_is_locked_and_built", recipe_from_git_is_locked_and_built),
-    ("change_without_effect_stops_the_rebuild", change_without_effect_stops_the_rebuild),
     ("cargo_recipe_of_a_folder_with_several_packages", cargo_recipe_of_several),
 ];
 
 const BASE: &str = "\n[rednix]\nroot = \"base\"\n";
 
 /// A tree from `(file below it, contents)`; recipes get the smallest root.
-fn tree(files: &[(&str, &str)]) -> tempfile::TempDir {
+pub fn tree(files: &[(&str, &str)]) -> tempfile::TempDir {
     let tree = scratch();
     for (path, text) in files {
         let text = if path.ends_with("recipe.toml") { format!("{text}{BASE}") } else { (*text).to_owned() };
@@ -28,18 +27,18 @@ fn tree(files: &[(&str, &str)]) -> tempfile::TempDir {
     tree
 }
 
-fn build(tree: &Path, names: &[&str]) -> Result<(Run, Vec<PathBuf>), String> {
+pub fn build(tree: &Path, names: &[&str]) -> Result<(Run, Vec<PathBuf>), String> {
     let result = run(call(&["build", "--no-link"]).args(names).arg("--tree").arg(tree));
     result.expect(0, &[])?;
     let paths = result.stdout.lines().map(PathBuf::from).collect();
     Ok((result, paths))
 }
 
-fn contents(file: &Path) -> Result<String, String> {
+pub fn contents(file: &Path) -> Result<String, String> {
     std::fs::read_to_string(file).map_err(|e| format!("{}: {e}", file.display()))
 }
 
-fn equal(got: &str, wanted: &str) -> Result<(), String> {
+pub fn equal(got: &str, wanted: &str) -> Result<(), String> {
     if got == wanted { Ok(()) } else { Err(format!("got {got:?}, wanted {wanted:?}")) }
 }
 
@@ -151,37 +150,6 @@ fn recipe_from_git_is_locked_and_built() -> Outcome {
     run(call(&["lock", "g", "--tree"]).arg(tree.path()).arg("--output").arg(&lock)).expect(0, &[])?;
     let (_, paths) = build(tree.path(), &["g"])?;
     equal(&contents(&paths[0].join("text"))?, "second\n")?;
-    Ok(None)
-}
-
-/// A comment in a library's source gives the same library, so what uses it is not built again.
-fn change_without_effect_stops_the_rebuild() -> Outcome {
-    let unique = std::process::id();
-    let library = |comment: &str| {
-        format!(
-            "[source]\npath = \"files\"\n[build]\ntemplate = \"custom\"\nscript = \"\"\"\ngrep -v '^#' ${{COOKBOOK_SOURCE}}/text > ${{COOKBOOK_STAGE}}/text || true\n# {comment}\n\"\"\"\n"
-        )
-    };
-    let text = format!("# a comment\ntext {unique}\n");
-    let tree = tree(&[
-        ("recipes/lib/files/text", text.as_str()),
-        ("recipes/lib/recipe.toml", library("same").as_str()),
-        (
-            "recipes/user/recipe.toml",
-            "[build]\ntemplate = \"custom\"\ndependencies = [\"lib\"]\nscript = \"echo used > ${COOKBOOK_STAGE}/used\"\n",
-        ),
-    ]);
-    let (first, _) = build(tree.path(), &["user"])?;
-    for name in ["built lib", "built user"] {
-        if !first.stderr.contains(name) {
-            return Err(format!("the first time lacks `{name}`:\n{}", first.stderr));
-        }
-    }
-    write(&tree.path().join("recipes/lib/files/text"), &format!("# another comment\ntext {unique}\n"));
-    let (second, _) = build(tree.path(), &["user"])?;
-    if !second.stderr.contains("built lib") || second.stderr.contains("built user") {
-        return Err(format!("after a comment only the library is built again:\n{}", second.stderr));
-    }
     Ok(None)
 }
 
