@@ -126,5 +126,5 @@ let
 in
 {
   inherit (recipeSet) folders recipes runtimeClosure lockable isMeta;
-  inherit derivations hostDerivations package;
+  inherit derivations hostDerivations package recipeSet sources;
 }

@@ -128,7 +128,7 @@ let
     lib.genAttrs wanted (name: { source = (builtins.seq (folderOf name) recipes.${name}).source or { }; });
 in
 {
-  inherit folders recipes parseName folderOf sourceOwner buildNames buildClosure runtimeClosure lockable;
+  inherit folders recipes parseName folderOf sourceOwner buildNames buildClosure runtimeDependencies runtimeClosure lockable;
   # Meta packages have no template and no archive.
   isMeta = name: (recipes.${(parseName name).recipe}.build.template or "none") == "none";
   # The outputs of a recipe's derivation: its main package, then the optional ones.
