@@ -8,6 +8,7 @@ use crate::apt;
 use crate::config::FetchConfig;
 use crate::debian::index::is_plain_path;
 use crate::error::FetchError;
+use crate::overrides::Replacement;
 
 /// A source as derivations name it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -157,6 +158,10 @@ fn crate_at(mirror: &str, name: &str, version: &str) -> String {
 pub fn places(config: &FetchConfig, url: &str) -> Result<Vec<Place>, FetchError> {
     let source = Source::parse(url)?;
     let mut places = Vec::new();
+    if let Some(Replacement::Path(file)) = config.overrides.of_url(url) {
+        // Nothing else may answer: the lock has the hash of this one.
+        return Ok(vec![Place::File(file.clone())]);
+    }
     for (prefix, replacement) in &config.mirrors {
         let address = match &source {
             Source::Crate { name, version } if prefix == "crate:" => {
