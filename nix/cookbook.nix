@@ -59,7 +59,7 @@ let
       // lib.optionalAttrs (locks != [ ]) {
         cargoVendor = vendor;
         cargoConfig = cargo.config { inherit locks; directory = "/build/vendor"; };
-      };
+      } // lib.optionalAttrs (sources.cargoPatchOf name != null) { cargoLockPatch = sources.cargoPatchOf name; };
     };
 
   derivations = builtins.mapAttrs (name: _: derivationOf { inherit name; host = false; }) folders;
@@ -77,6 +77,7 @@ let
     in cook { name = parts.recipe; host = parts.prefix == "host"; } parts.suffix;
 in
 {
-  inherit (recipeSet) folders recipes runtimeClosure lockable isMeta;
+  inherit (recipeSet) folders recipes parseName runtimeClosure packageClosure lockable renewable templates summary graph isMeta;
+  inherit (sources) fetches;
   inherit derivations hostDerivations package;
 }

@@ -44,6 +44,10 @@ if [ -n "${cargoVendor-}" ]; then
     ln -s "$cargoVendor" /build/vendor
     printf '%s\n' "$cargoConfig" >"$CARGO_HOME/config.toml"
 fi
+# Overrides of git dependencies may have other versions than the source's own Cargo.lock names.
+if [ -n "${cargoLockPatch-}" ]; then
+    patch --directory="$COOKBOOK_SOURCE" --strip=1 --batch <"$cargoLockPatch"
+fi
 printf '[build]\nincremental = false\n' >>"$CARGO_HOME/config.toml"
 
 . "$cookbookTools"

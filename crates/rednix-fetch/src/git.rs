@@ -41,8 +41,8 @@ pub struct GitTree {
     pub hash: Hash,
     /// Committer's time, seconds since 1970; 0 where it is no commit.
     pub commit_time_s: i64,
-    /// Submodules that were replaced: normalised address → what was taken, as [`Replacement::pinned`] writes it.
-    pub replaced: BTreeMap<String, String>,
+    /// Submodules by normalised address: the commit, or what replaced it as [`Replacement::pinned`] writes it.
+    pub submodules: BTreeMap<String, String>,
 }
 
 impl GitRequest {
@@ -78,10 +78,10 @@ impl Fetcher {
         let started = Instant::now();
         let url = format!("{}?rev={}", request.url, request.rev);
         events.emit(Event::FetchStarted { id, url, size_bytes: None });
-        let result = self.write_tree(request, output, events).and_then(|(commit_time_s, replaced)| {
+        let result = self.write_tree(request, output, events).and_then(|(commit_time_s, submodules)| {
             let (hash, size_bytes) = rednix_store::nar::hash_path(output, HashAlgorithm::Sha256)
                 .map_err(|error| git_error(&request.url, "checkout", &error.to_string()))?;
-            Ok((GitTree { hash, commit_time_s, replaced }, size_bytes))
+            Ok((GitTree { hash, commit_time_s, submodules }, size_bytes))
         });
         match result {
             Ok((tree, size_bytes)) => {
@@ -115,17 +115,17 @@ impl Fetcher {
             Some(named.cloned().ok_or_else(|| FetchError::NoOverride { url: request.url.clone() })?)
         } else {
             let wrong =
-                |_| git_error(&request.url, "fetch", &format!("`{}` is no whole commit id", request.rev));
-            Some(Replacement::parse(&request.rev).map_err(wrong)?)
+                || git_error(&request.url, "fetch", &format!("`{}` is no whole commit id", request.rev));
+            Some(Replacement::parse_pinned(&request.rev).ok_or_else(wrong)?)
         };
         if let Some(replacement) = replacement {
             self.fetch_replacement(&request.url, &replacement, output, events)?;
             return Ok((0, BTreeMap::new()));
         }
         let mut walked =
-            Walked { overrides: &request.overrides, count: 0, replaced: BTreeMap::new(), events };
+            Walked { overrides: &request.overrides, count: 0, submodules: BTreeMap::new(), events };
         let time = Checkout::new(self, &request.url)?.tree(request, output, 0, &mut walked)?;
-        Ok((time, walked.replaced))
+        Ok((time, walked.submodules))
     }
 
     /// The commit a branch, tag, full reference name or `HEAD` stands for now; a commit id stands for itself, and a
@@ -166,7 +166,7 @@ fn git_error(url: &str, operation: &'static str, reason: &str) -> FetchError {
 struct Walked<'w> {
     overrides: &'w BTreeMap<String, String>,
     count: usize,
-    replaced: BTreeMap<String, String>,
+    submodules: BTreeMap<String, String>,
     events: &'w Events,
 }
 
@@ -401,6 +401,7 @@ impl<'c> Checkout<'c> {
             if self.replaced_submodule(&url, &target, walked)? {
                 continue;
             }
+            walked.submodules.insert(overrides::normalise(&url), rev.clone());
             let request = GitRequest { url: url.clone(), rev, submodules: true, overrides: BTreeMap::new() };
             Checkout::new(self.fetcher, &url)?.tree(&request, &target, depth + 1, walked)?;
         }
@@ -421,14 +422,15 @@ impl<'c> Checkout<'c> {
                 Some(configured.ok_or_else(|| FetchError::NoOverride { url: url.to_owned() })?)
             }
             Some(pinned) => {
-                let wrong = |reason: String| FetchError::Override { url: url.to_owned(), reason };
-                Some(Replacement::parse(pinned).map_err(wrong)?)
+                let reason = format!("the lock's `{pinned}` is nothing rednix knows");
+                let wrong = FetchError::Override { url: url.to_owned(), reason };
+                Some(Replacement::parse_pinned(pinned).ok_or(wrong)?)
             }
             None => configured,
         };
         let Some(replacement) = replacement else { return Ok(false) };
         self.fetcher.fetch_replacement(url, &replacement, target, walked.events)?;
-        walked.replaced.insert(key, replacement.pinned());
+        walked.submodules.insert(key, replacement.pinned());
         Ok(true)
     }
 

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use rednix_events::Events;
 use rednix_store::handle::{Dir, Kind};
+use rednix_store::hash::{Hash, HashAlgorithm, Hasher};
 
 use crate::archive::tar::{Strip, unpack_file};
 use crate::archive::writer::TreeWriter;
@@ -252,16 +253,47 @@ fn copy_path(path: &Path, output: &Path) -> Result<(), String> {
         let from = Dir::open(path)?;
         writer
             .copy_tree(&from, Path::new(""), &mut |visit| {
-                if visit.entry.kind != Kind::Directory {
-                    return Ok(visit.entry.name == ".git");
-                }
-                let marker = Path::new(&visit.entry.name).join("CACHEDIR.TAG");
-                Ok(visit.entry.name == ".git"
-                    || (visit.entry.name == "target" && visit.parent.exists(marker)?))
+                let below = path.join(visit.relative);
+                Ok(is_left_out(&below, visit.entry.kind))
             })
             .map_err(Into::into)
     });
     copied.map_err(|error| error.to_string())
+}
+
+/// What git and cargo keep in a folder is no part of a source.
+fn is_left_out(path: &Path, kind: Kind) -> bool {
+    let name = path.file_name().unwrap_or_default();
+    name == ".git" || (kind == Kind::Directory && name == "target" && path.join("CACHEDIR.TAG").exists())
+}
+
+/// The hash by which a lock knows a folder (of its NAR) or a file (of its bytes), without copying it.
+pub fn hash_local(path: &Path) -> Result<Hash, FetchError> {
+    let path = &fs::canonicalize(path).map_err(|error| FetchError::io("read", path, error))?;
+    if path.is_file() {
+        return crate::fetcher::hash_file(path, HashAlgorithm::Sha256).map(|(hash, _)| hash);
+    }
+    let mut hasher = HashSink(Hasher::new(HashAlgorithm::Sha256));
+    rednix_store::nar::dump_accepted(
+        path,
+        &mut |relative, kind| Ok(!is_left_out(&path.join(relative), kind)),
+        &mut hasher,
+    )
+    .map_err(|error| FetchError::Override { url: path.display().to_string(), reason: error.to_string() })?;
+    Ok(hasher.0.finish())
+}
+
+struct HashSink(Hasher);
+
+impl std::io::Write for HashSink {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -333,6 +365,8 @@ mod tests {
         copy_path(&from, &output).unwrap();
         assert!(output.join("a").is_file() && output.join("src/target/b").is_file());
         assert!(!output.join(".git").exists() && !output.join("target").exists());
+        let copy = rednix_store::nar::hash_path(&output, HashAlgorithm::Sha256).unwrap().0;
+        assert_eq!(hash_local(&from).unwrap(), copy);
         assert!(copy_path(&scratch.path().join("absent"), &scratch.path().join("x")).is_err());
     }
 

@@ -156,6 +156,12 @@ fn crate_at(mirror: &str, name: &str, version: &str) -> String {
 
 /// Everywhere the bytes of `url` may be, mirrors first. Offline, only local places.
 pub fn places(config: &FetchConfig, url: &str) -> Result<Vec<Place>, FetchError> {
+    if let Some(recipe) = url.strip_prefix("recipe:") {
+        return match config.overrides.of_recipe(recipe) {
+            Some(Replacement::Path(file)) => Ok(vec![Place::File(file.clone())]),
+            _ => Err(FetchError::NoOverride { url: url.to_owned() }),
+        };
+    }
     let source = Source::parse(url)?;
     let mut places = Vec::new();
     if let Some(Replacement::Path(file)) = config.overrides.of_url(url) {
