@@ -38,6 +38,7 @@ let
   # relibc does not touch it.
   freestanding = [ "relibc" "kernel" "profiling-kernel" "bootloader" ];
   toolchain = import ./toolchain.nix { inherit lib derive debian target; };
+  cbindgen = import ./cbindgen.nix { inherit lib derive debian cargo; };
   # One relibc serves all: the package in the image is the library programs are linked with.
   libraryLayer = toolchain.libraryLayer derivations.relibc.out;
   hasLibrary = folders ? relibc && lib.hasPrefix "x86_64-" target;
@@ -45,8 +46,8 @@ let
   # The layers a target recipe's root has above Debian's packages.
   targetLayers = name:
     if rootNameOf recipes.${name} != "redox" || !hasLibrary || (builtins.elem name freestanding && name != "relibc") then [ ]
-    else if name == "relibc" then [ toolchain.compilerRuntime ]
-    else lib.optional (usesRust name) (rust.stdLayer target) ++ [ libraryLayer toolchain.compilerRuntime ];
+    else if name == "relibc" then [ cbindgen toolchain.compilerRuntime ]
+    else lib.optional (usesRust name) (rust.stdLayer target) ++ [ cbindgen libraryLayer toolchain.compilerRuntime ];
 
   # Packages of C alone are not built again for another Rust, nor wait for its library.
   usesRust = name:
