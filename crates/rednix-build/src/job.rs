@@ -66,8 +66,12 @@ impl Context {
         self.run(job, &resolved)
     }
 
+    fn phase(&self, id: Activity, phase: &str) {
+        self.events.emit(Event::BuildPhase { id, phase: phase.to_owned() });
+    }
+
     /// Puts the real paths of its inputs into the derivation.
-    fn resolve(&self, job: &Job) -> Result<Resolved, Reason> {
+    pub(crate) fn resolve(&self, job: &Job) -> Result<Resolved, Reason> {
         let derivation = if job.derivation.input_derivations.is_empty() {
             Derivation::clone(&job.derivation)
         } else {
@@ -99,7 +103,7 @@ impl Context {
         Ok(Resolved { derivation, path, hash, scratch })
     }
 
-    fn check_machine(&self, derivation: &Derivation) -> Result<(), Reason> {
+    pub(crate) fn check_machine(&self, derivation: &Derivation) -> Result<(), Reason> {
         let system = String::from_utf8_lossy(&derivation.system).into_owned();
         if system != "builtin" && !self.config.systems.contains(&system) {
             let available = self.config.systems.join(", ");
@@ -114,7 +118,7 @@ impl Context {
     }
 
     /// The outputs, if all of them are valid: this is where a change that changed nothing ends.
-    fn known(&self, resolved: &Resolved) -> Result<Option<Outputs>, Reason> {
+    pub(crate) fn known(&self, resolved: &Resolved) -> Result<Option<Outputs>, Reason> {
         let mut outputs = Outputs::new();
         for (name, output) in &resolved.derivation.outputs {
             let path = match (output.path(), &resolved.hash) {
@@ -188,7 +192,7 @@ impl Context {
         let mut log = BuildLog::new(id, self.events.clone(), self.store.log_path(&job.path));
         let mut trouble = Trouble::default();
         let result = self
-            .run_in_scratch(job, resolved, &mut log, &mut trouble)
+            .run_in_scratch(job, resolved, &mut log, &mut trouble, &mut |built| built.collect())
             .and_then(|outputs| self.record(job, resolved, outputs));
         let (log_tail, log_file) = log.finish();
         match result {
@@ -218,13 +222,16 @@ impl Context {
         }
     }
 
-    fn run_in_scratch(
+    /// Runs the builder, and `finish` on what it left, before the folder it was left in goes.
+    pub(crate) fn run_in_scratch<T>(
         &self,
         job: &Job,
         resolved: &Resolved,
         log: &mut BuildLog,
         trouble: &mut Trouble,
-    ) -> Result<Outputs, Reason> {
+        finish: &mut dyn FnMut(&Built<'_>) -> Result<T, Reason>,
+    ) -> Result<T, Reason> {
+        self.phase(log.id(), PHASE_PREPARE);
         let closure = self.input_closure(&resolved.derivation)?;
         let scratch = self.store.scratch_dir("build")?;
         let request = self.request(resolved, &closure, &scratch)?;
@@ -233,6 +240,7 @@ impl Context {
             timeout_silence: self.config.timeout_silence,
             cancel: self.cancel.clone(),
         };
+        self.phase(log.id(), PHASE_RUN);
         let outcome = self.backend.run(&request, &control, &mut |piece| log.push(piece))?;
         let result = check_ending(outcome.ending).and_then(|()| {
             let built = Built {
@@ -245,7 +253,8 @@ impl Context {
                 closure: &closure,
                 cancel: &self.cancel,
             };
-            built.collect()
+            self.phase(log.id(), PHASE_KEEP);
+            finish(&built)
         });
         // Looked at before the scratch folder goes, and gives back what it took.
         trouble.disk_full = result.is_err() && self.is_disk_full();
@@ -310,20 +319,25 @@ impl Context {
 
 /// What is known about a failed run besides its reason.
 #[derive(Default)]
-struct Trouble {
-    kept: Option<std::path::PathBuf>,
-    disk_full: bool,
+pub(crate) struct Trouble {
+    pub kept: Option<std::path::PathBuf>,
+    pub disk_full: bool,
 }
 
 /// A derivation as it is really built.
-struct Resolved {
-    derivation: Derivation,
+pub(crate) struct Resolved {
+    pub derivation: Derivation,
     /// What its `.drv` file would be called.
     path: StorePath,
     hash: Option<Hash>,
     /// Where the builder puts its outputs.
-    scratch: Outputs,
+    pub scratch: Outputs,
 }
+
+/// rednix's own phases of a build; a builder may announce more between the second and the third.
+const PHASE_PREPARE: &str = "prepare";
+const PHASE_RUN: &str = "run";
+const PHASE_KEEP: &str = "keep outputs";
 
 fn check_ending(ending: Ending) -> Result<(), Reason> {
     match ending {

@@ -4,6 +4,7 @@
 pub mod backend;
 pub mod builtins;
 pub mod cancel;
+pub mod compare;
 pub mod config;
 pub mod environment;
 pub mod error;
@@ -15,6 +16,7 @@ pub mod local;
 pub mod log;
 mod outputs;
 pub mod plan;
+pub mod rebuild;
 pub mod sandbox;
 mod scheduler;
 
@@ -26,5 +28,6 @@ pub use error::{BuildError, BuildErrors, Reason};
 pub use fetch::{Fetch, FetchRequest, NoFetch};
 pub use local::Local;
 pub use plan::{Plan, Task, Wanted};
+pub use rebuild::{Rebuilt, RebuiltOutput, Verdict};
 pub use sandbox::child_main;
 pub use scheduler::{Builder, Built};

@@ -52,7 +52,7 @@ impl Built<'_> {
         let safe = self.store.scratch_dir("outputs")?;
         let mut scanned = BTreeMap::new();
         for (output, path) in self.scratch {
-            self.copy_out(output, path, &safe)?;
+            self.copy_out(output, path, &safe, &Rewrites::new())?;
             let candidates = self.closure.iter().chain(self.scratch.values());
             let found = scan_path(safe.path().join(path.basename()), candidates)
                 .map_err(|error| bad_output(output, error))?;
@@ -71,24 +71,30 @@ impl Built<'_> {
     }
 
     /// Brings one output into a folder the builder never had a handle of, in the store's own shape.
-    fn copy_out(&self, output: &str, path: &StorePath, safe: &ScratchDir) -> Result<(), Reason> {
+    pub fn copy_out(
+        &self,
+        output: &str,
+        path: &StorePath,
+        safe: &ScratchDir,
+        rewrites: &Rewrites,
+    ) -> Result<(), Reason> {
         let folder = Dir::open(self.folder)?;
         let name = OsStr::new(path.basename());
         if !folder.exists(name)? {
             return Err(Reason::MissingOutput { output: output.to_owned(), path: path.to_string() });
         }
-        if self.by_builtin {
+        if self.by_builtin && rewrites.is_empty() {
             let moved =
                 canonical::canonicalise(&folder, name).and_then(|()| folder.rename(name, safe.dir(), name));
             return moved.map_err(|error| bad_output(output, error));
         }
-        let copied = canonical::copy_tree(&folder, name, safe.dir(), name, &Rewrites::new());
+        let copied = canonical::copy_tree(&folder, name, safe.dir(), name, rewrites);
         let copied = match copied {
             // Something its own builder made unreadable.
             Err(error) if error.os_error() == Some(libc::EACCES) => {
                 safe.dir().remove_tree(name)?;
                 canonical::canonicalise(&folder, name)
-                    .and_then(|()| canonical::copy_tree(&folder, name, safe.dir(), name, &Rewrites::new()))
+                    .and_then(|()| canonical::copy_tree(&folder, name, safe.dir(), name, rewrites))
             }
             other => other,
         };
