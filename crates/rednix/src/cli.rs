@@ -55,6 +55,9 @@ pub struct Global {
     /// Take fixed outputs (sources) from the store in this folder where it has them
     #[arg(long, global = true, value_name = "DIR")]
     pub borrow_from: Vec<PathBuf>,
+    /// Write a timeline of evaluation, fetches and builds to this file, for Perfetto or a browser's tracing page
+    #[arg(long, global = true, value_name = "FILE")]
+    pub trace: Option<PathBuf>,
     /// Print the whole trace of an evaluation error
     #[arg(long, global = true)]
     pub show_trace: bool,
@@ -101,6 +104,9 @@ pub enum Command {
     /// Build a system's image and boot it in QEMU; the serial console is this terminal
     Run(RunArgs),
     /// Build packages or attributes and print their store paths
+    #[command(after_help = "Examples:\n  \
+        rednix build host:redoxfs\n  \
+        rednix build --rebuild host:redoxfs   build it once more and name the first differing byte, if any")]
     Build(BuildArgs),
     /// Run machine tests
     Test(TestArgs),
@@ -177,8 +183,14 @@ pub struct BuildArgs {
     #[arg(long)]
     pub no_link: bool,
     /// Only say what would be fetched and built
-    #[arg(long)]
+    #[arg(long, conflicts_with = "rebuild")]
     pub dry_run: bool,
+    /// Build once more what is built already and compare; differences end with status 1
+    #[arg(long)]
+    pub rebuild: bool,
+    /// With --rebuild: leave a second tree that differs in place and say where it is
+    #[arg(long, requires = "rebuild")]
+    pub keep: bool,
 }
 
 #[derive(Debug, Args)]
@@ -205,6 +217,12 @@ pub struct ImageArgs {
     /// Copy the image to this file; without it the image's store path is printed
     #[arg(long, short, value_name = "FILE")]
     pub output: Option<PathBuf>,
+    /// Build once more the image and its packages and compare; differences end with status 1
+    #[arg(long)]
+    pub rebuild: bool,
+    /// With --rebuild: leave a second tree that differs in place and say where it is
+    #[arg(long, requires = "rebuild")]
+    pub keep: bool,
 }
 
 #[derive(Debug, Args)]

@@ -41,8 +41,11 @@ fn main() -> ExitCode {
         Ok(session) => session,
         Err(failure) => return tell(&failure),
     };
-    let result = run(&mut session, cli.command);
+    let mut result = run(&mut session, cli.command);
     session.view.finish();
+    if let Err(error) = session.view.finish_trace() {
+        result = result.and(Err(Failure::failed(format!("cannot write the trace: {error}"))));
+    }
     match result {
         Ok(status) => ExitCode::from(status),
         Err(failure) => tell(&failure),

@@ -32,12 +32,14 @@ pub struct Wanted {
 
 impl Session {
     pub fn new(global: &Global) -> Result<Session, Failure> {
-        Ok(Session {
-            config: Config::load(global)?,
-            view: View::new(global.log_format),
-            global: global.clone(),
-            store: std::cell::OnceCell::new(),
-        })
+        let config = Config::load(global)?;
+        let mut view = View::new(global.log_format);
+        if let Some(file) = &global.trace {
+            view = view.with_trace(file).map_err(|e| {
+                Failure::usage(format!("cannot write the trace to `{}`: {e}", file.display()))
+            })?;
+        }
+        Ok(Session { config, view, global: global.clone(), store: std::cell::OnceCell::new() })
     }
 
     pub fn events(&self) -> &Events {
@@ -105,6 +107,16 @@ impl Session {
                 })
             })
             .collect()
+    }
+
+    /// Builds derivations once more and compares; what was not built yet is built first.
+    pub fn rebuild(
+        &self,
+        derivations: &[StorePath],
+        keep: bool,
+    ) -> Result<Vec<rednix_build::Rebuilt>, Failure> {
+        let (builder, sources, cancel) = self.builder()?;
+        builder.rebuild(derivations, keep).map_err(|errors| build_failure(&errors, &sources, &cancel))
     }
 
     /// A folder below the cache for what may be lost.

@@ -9,7 +9,7 @@ use crate::project::Project;
 use crate::relock;
 use crate::session::{Session, Wanted};
 
-use super::print;
+use super::{print, rebuild};
 
 pub fn run(session: &Session, arguments: &BuildArgs) -> Result<(), Failure> {
     let targets = |project: &Project| -> Vec<Target> {
@@ -29,6 +29,11 @@ pub fn run(session: &Session, arguments: &BuildArgs) -> Result<(), Failure> {
             print(&format!("{}\n", wanted.derivation))?;
         }
         return Ok(());
+    }
+    if arguments.rebuild {
+        return relock::building(session, project, arguments.tree.locked, |project| {
+            rebuild::run(session, &evaluation::wanted(session, &targets(project))?, false, arguments.keep)
+        });
     }
     let paths = relock::building(session, project, arguments.tree.locked, |project| {
         let wanted: Vec<Wanted> = evaluation::wanted(session, &targets(project))?;

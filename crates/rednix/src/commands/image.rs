@@ -9,10 +9,16 @@ use crate::project::Project;
 use crate::relock;
 use crate::session::Session;
 
-use super::print;
+use super::{print, rebuild};
 
 pub fn run(session: &Session, arguments: &ImageArgs) -> Result<(), Failure> {
     let project = Project::find(&session.config, &arguments.tree)?;
+    if arguments.rebuild {
+        return relock::building(session, project, arguments.tree.locked, |project| {
+            let wanted = evaluation::wanted(session, &[Target::image(project, &arguments.system)])?;
+            rebuild::run(session, &wanted, true, arguments.keep)
+        });
+    }
     let folder = build(session, project, &arguments.system, arguments.tree.locked)?;
     session.view.finish();
     match &arguments.output {
