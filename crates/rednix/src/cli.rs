@@ -118,6 +118,24 @@ pub enum Command {
     Eval(EvalArgs),
     /// Print the log of a build
     Log(LogArgs),
+    /// Say why one thing needs another, or how large a thing is with all it needs
+    #[command(after_help = "Examples:\n  \
+        rednix why minimal relibc            shortest chain by which relibc is built for the system `minimal`\n  \
+        rednix why --all probe deb-clang-22  all such chains; inputs go by the names of their derivations too\n  \
+        rednix why --runtime ./result bash   by what the built files refer to, and in which file\n  \
+        rednix why --size probe              sizes of what the system is made of")]
+    Why(WhyArgs),
+    /// Say what changed since a thing was built last: files, patches, scripts, pins, tools
+    #[command(after_help = "Examples:\n  \
+        rednix why-rebuild kernel            what a build of it would now be built anew for\n  \
+        rednix why-rebuild host:redoxfs --tree ~/redox")]
+    WhyRebuild(WhyRebuildArgs),
+    /// Compare two systems, packages, store paths or derivations
+    #[command(after_help = "Examples:\n  \
+        rednix diff minimal server           packages and files of two systems\n  \
+        rednix diff ./result-old ./result    two results of `rednix build`\n  \
+        rednix diff last:probe probe         a system as it was built last, and as it is now")]
+    Diff(DiffArgs),
     /// Delete from the store what nothing needs
     Gc(GcArgs),
     /// Say what this machine has, what it lacks and how to get it
@@ -268,6 +286,46 @@ pub struct EvalArgs {
 pub struct LogArgs {
     /// A derivation, a store path, or a package as `rednix build` takes it
     pub of: String,
+    #[command(flatten)]
+    pub tree: TreeArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct WhyArgs {
+    /// A system, package, attribute (`.#…`), store path or derivation
+    pub of: String,
+    /// What it needs: as above, or the name of any derivation below it
+    #[arg(required_unless_present = "size", conflicts_with = "size")]
+    pub needs: Option<String>,
+    /// Look at what the built files refer to, not at what they are built from
+    #[arg(long)]
+    pub runtime: bool,
+    /// Print every shortest chain
+    #[arg(long)]
+    pub all: bool,
+    /// Print sizes: each part of a system, or everything a package's files refer to
+    #[arg(long, conflicts_with_all = ["runtime", "all"])]
+    pub size: bool,
+    #[command(flatten)]
+    pub tree: TreeArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct WhyRebuildArgs {
+    /// A system, package or attribute (`.#…`)
+    pub of: String,
+    #[command(flatten)]
+    pub tree: TreeArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct DiffArgs {
+    /// A system, package, attribute (`.#…`), store path or derivation; `last:NAME` is NAME as it was built last
+    pub old: String,
+    pub new: String,
+    /// List every change, and inputs that are not packages too
+    #[arg(long)]
+    pub all: bool,
     #[command(flatten)]
     pub tree: TreeArgs,
 }

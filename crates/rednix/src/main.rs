@@ -11,6 +11,7 @@ mod interrupt;
 mod machines;
 mod project;
 mod relock;
+mod report;
 mod session;
 mod view;
 mod world;
@@ -75,6 +76,9 @@ fn run(session: &mut Session, command: Command) -> Result<u8, Failure> {
         Command::Lock(arguments) => commands::lock::run(session, &arguments),
         Command::Eval(arguments) => commands::eval::run(session, &arguments),
         Command::Log(arguments) => commands::log::run(session, &arguments),
+        Command::Why(arguments) => commands::why::run(session, &arguments),
+        Command::WhyRebuild(arguments) => commands::why_rebuild::run(session, &arguments),
+        Command::Diff(arguments) => commands::diff::run(session, &arguments),
         Command::Gc(arguments) => commands::gc::run(session, &arguments),
         Command::Doctor => commands::doctor::run(session),
         Command::Verify(arguments) => commands::verify::run(session, &arguments),

@@ -61,6 +61,11 @@ impl Project {
         Ok(Project { root, tree, lock, debian_lock, overrides, target: arguments.target.clone() })
     }
 
+    /// The tree's folder by its one real name, for what is remembered per tree.
+    pub fn tree_key(&self) -> PathBuf {
+        std::fs::canonicalize(&self.tree).unwrap_or_else(|_| self.tree.clone())
+    }
+
     /// The library applied to this project, as a Nix expression.
     pub fn expression(&self) -> String {
         let mut text = format!("(import {}) {{\n", nix_string(&self.root.join("nix/default.nix")));

@@ -13,6 +13,8 @@ use crate::cli::Global;
 use crate::config::Config;
 use crate::failure::Failure;
 use crate::fetching::Sources;
+use crate::project::Project;
+use crate::report::last;
 use crate::view::View;
 use crate::{builtins, interrupt};
 
@@ -107,6 +109,12 @@ impl Session {
                 })
             })
             .collect()
+    }
+
+    /// Notes what was built, for `rednix why-rebuild`.
+    pub fn remember(&self, project: &Project, wanted: &[Wanted]) -> Result<(), Failure> {
+        let derivations: Vec<StorePath> = wanted.iter().map(|w| w.derivation.clone()).collect();
+        last::remember(&*self.store()?, project, &derivations)
     }
 
     /// Builds derivations once more and compares; what was not built yet is built first.

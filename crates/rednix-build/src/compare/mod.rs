@@ -111,6 +111,8 @@ pub fn compare_trees(first: &Path, second: &Path) -> Result<Comparison, rednix_s
     let below = comparer.entry((&first_parent, first_name), (&second_parent, second_name), Path::new(""))?;
     let mut pending = Vec::new();
     if below {
+        // The tops are what is compared, not entries of it.
+        comparer.comparison.entries = 0;
         let tops = (first_parent.open_dir(first_name)?, second_parent.open_dir(second_name)?);
         pending.push((tops.0, tops.1, PathBuf::new()));
     }

@@ -37,7 +37,11 @@ pub fn run(session: &Session, arguments: &BuildArgs) -> Result<(), Failure> {
     }
     let paths = relock::building(session, project, arguments.tree.locked, |project| {
         let wanted: Vec<Wanted> = evaluation::wanted(session, &targets(project))?;
-        session.build(&wanted)
+        let paths = session.build(&wanted)?;
+        if arguments.expr.is_none() {
+            session.remember(project, &wanted)?;
+        }
+        Ok(paths)
     })?;
     let store = session.store()?;
     session.view.finish();

@@ -36,7 +36,9 @@ pub fn run(session: &Session, arguments: &ImageArgs) -> Result<(), Failure> {
 pub fn build(session: &Session, project: Project, system: &str, locked: bool) -> Result<PathBuf, Failure> {
     let paths = relock::building(session, project, locked, |project| {
         let wanted = evaluation::wanted(session, &[Target::image(project, system)])?;
-        session.build(&wanted)
+        let paths = session.build(&wanted)?;
+        session.remember(project, &wanted)?;
+        Ok(paths)
     })?;
     let store = session.store()?;
     store.add_root(&format!("system-{}", system.replace('/', "-")), &paths[0])?;

@@ -9,6 +9,7 @@ mod host_tools;
 mod machine;
 mod peer;
 mod recipes;
+mod reports;
 mod reproducible;
 mod support;
 
@@ -24,6 +25,7 @@ fn main() {
     tests.extend(recipes::TESTS);
     tests.extend(endings::TESTS);
     tests.extend(peer::TESTS);
+    tests.extend(reports::TESTS);
     tests.extend(reproducible::TESTS);
     tests.extend(host_tools::TESTS);
     tests.extend(machine::TESTS);

@@ -19,7 +19,7 @@ pub const TESTS: [(&str, fn() -> Outcome); 7] = [
 const BASE: &str = "\n[rednix]\nroot = \"base\"\n";
 
 /// A tree from `(file below it, contents)`; recipes get the smallest root.
-fn tree(files: &[(&str, &str)]) -> tempfile::TempDir {
+pub fn tree(files: &[(&str, &str)]) -> tempfile::TempDir {
     let tree = scratch();
     for (path, text) in files {
         let text = if path.ends_with("recipe.toml") { format!("{text}{BASE}") } else { (*text).to_owned() };
@@ -28,14 +28,14 @@ fn tree(files: &[(&str, &str)]) -> tempfile::TempDir {
     tree
 }
 
-fn build(tree: &Path, names: &[&str]) -> Result<(Run, Vec<PathBuf>), String> {
+pub fn build(tree: &Path, names: &[&str]) -> Result<(Run, Vec<PathBuf>), String> {
     let result = run(call(&["build", "--no-link"]).args(names).arg("--tree").arg(tree));
     result.expect(0, &[])?;
     let paths = result.stdout.lines().map(PathBuf::from).collect();
     Ok((result, paths))
 }
 
-fn contents(file: &Path) -> Result<String, String> {
+pub fn contents(file: &Path) -> Result<String, String> {
     std::fs::read_to_string(file).map_err(|e| format!("{}: {e}", file.display()))
 }
 
@@ -109,7 +109,7 @@ fn recipe_shares_a_source() -> Outcome {
     Ok(None)
 }
 
-fn git(folder: &Path, arguments: &[&str]) -> Result<(), String> {
+pub fn git(folder: &Path, arguments: &[&str]) -> Result<(), String> {
     let output = Command::new("git")
         .args([
             "-c",
