@@ -17,10 +17,28 @@ let
   # The build root. A recipe may ask for a smaller one than the cookbook's own (`[rednix] root = "rust"`).
   rootNameOf = recipe: recipe.rednix.root or "redox";
 
+  # What is below the C library, or stands without one: it is built with the bare compiler, so that a changed
+  # relibc does not touch it.
+  freestanding = [ "relibc" "kernel" "profiling-kernel" "bootloader" ];
+  toolchain = import ./toolchain.nix { inherit lib derive debian target; };
+  # One relibc serves all: the package in the image is the library programs are linked with.
+  libraryLayer = toolchain.libraryLayer derivations.relibc.out;
+  hasLibrary = folders ? relibc && lib.hasPrefix "x86_64-" target;
+
+  # The layers a target recipe's root has above Debian's packages.
+  targetLayers = name:
+    if rootNameOf recipes.${name} != "redox" || !hasLibrary || (builtins.elem name freestanding && name != "relibc") then [ ]
+    else if name == "relibc" then [ toolchain.compilerRuntime ]
+    else [ (rust.stdLayer target) libraryLayer toolchain.compilerRuntime ];
+
+  # Packages that only carry the shared libraries of upstream's own gcc. Nothing here is linked with those.
+  gccCarriers = [ "libgcc" "libstdcxx" ];
+  gccNotice = name: "echo 'notice: `${name}` carries a shared library of gcc; everything is linked statically, so it is empty'\n";
+
   derivationOf = { name, host }:
     let
       recipe = builtins.seq (folderOf name) recipes.${name};
-      text = templates.script name recipe;
+      text = if !host && builtins.elem name gccCarriers then gccNotice name else templates.script name recipe;
       source = sources.sourceOf name;
       locks = sources.cargoLocks name;
       # Kernels and loaders build the standard library themselves, from the toolchain's source.
@@ -38,7 +56,7 @@ let
     in
     derive.bashBuild {
       name = "${if host then "host-" else ""}${lib.storeName name}";
-      root = std ++ debian.root (rootNameOf recipe);
+      root = std ++ lib.optionals (!host) (targetLayers name) ++ debian.root (rootNameOf recipe);
       script = "${./builder/cook.sh}";
       outputs = outputsOf recipe;
       environment = {
@@ -52,6 +70,7 @@ let
         sysroot = map stageOf (filter (part: part.host == host) closure);
       }
       // lib.optionalAttrs (!host && builtins.any (part: part.host) closure) { toolchain = map stageOf (filter (part: part.host) closure); }
+      // lib.optionalAttrs (!host && rootNameOf recipe == "redox") { cookbookCompiler = "${./builder/cc.sh}"; }
       // lib.optionalAttrs (source != null) { source = "${source}"; }
       // sources.preparationOf name
       // lib.optionalAttrs (folder != null) { recipeFolder = "${folder}"; }

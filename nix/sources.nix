@@ -115,13 +115,24 @@ let
         else null;
       package = recipes.${name}.build.cargopath or ".";
       file = p: local + "/${p}/Cargo.lock";
-      found = filter (p: pathExists (file p)) (lib.unique [ package "." ]);
+      # A folder in a source's place may be a whole tree of packages, as the lock would find them.
+      found = filter (p: pathExists (file p))
+        (if overrides ? ${owner} then foldersBelow 3 local "." else lib.unique [ package "." ]);
       entries = builtins.mapAttrs (_: entry: { crates = map expand entry.crates; git = entry.git or [ ]; })
         ((lock.sources.${owner} or { }).cargo or { });
       expand = triple: { name = elemAt triple 0; version = elemAt triple 1; checksum = elemAt triple 2; };
     in
-    if local != null then lib.optionals (found != [ ]) [ (cargo.readLock (file (head found))) ]
-    else attrValues entries;
+    if local == null then attrValues entries
+    else if overrides ? ${owner} then map (p: cargo.readLock (file p)) found
+    else lib.optionals (found != [ ]) [ (cargo.readLock (file (head found))) ];
+
+  # A folder and those below it down to a depth, as paths relative to `root`.
+  foldersBelow = depth: root: folder:
+    let
+      entries = readDir (root + "/${folder}");
+      children = filter (n: entries.${n} == "directory" && !(elem n [ ".git" "target" ])) (attrNames entries);
+    in
+    [ folder ] ++ lib.optionals (depth > 0) (concatMap (n: foldersBelow (depth - 1) root "${folder}/${n}") children);
 
   # Targets that the source's own rust-toolchain.toml asks for.
   wantedTargets = name:
