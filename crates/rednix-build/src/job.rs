@@ -20,6 +20,7 @@ use crate::error::{BuildError, Reason};
 use crate::log::BuildLog;
 use crate::outputs::Built;
 use crate::sandbox::{Control, Ending, Program};
+use crate::work;
 
 /// Output name to path.
 pub type Outputs = BTreeMap<String, StorePath>;
@@ -234,7 +235,18 @@ impl Context {
         self.phase(log.id(), PHASE_PREPARE);
         let closure = self.input_closure(&resolved.derivation)?;
         let scratch = self.store.scratch_dir("build")?;
-        let request = self.request(resolved, &closure, &scratch)?;
+        let mut request = self.request(resolved, &closure, &scratch)?;
+        let work = work::open(&resolved.derivation, &self.config.work)?;
+        if let Some(opened) = &work {
+            request.kept = opened.folders.clone();
+            if opened.is_fresh {
+                let message = format!(
+                    "`{}` is built from nothing; from now on incrementally",
+                    resolved.derivation.name
+                );
+                self.events.emit(Event::Notice { message });
+            }
+        }
         let control = Control {
             timeout_total: self.config.timeout_total,
             timeout_silence: self.config.timeout_silence,
@@ -250,6 +262,7 @@ impl Context {
                 scratch: &resolved.scratch,
                 folder: &outcome.output_folder,
                 by_builtin: matches!(request.program, Program::Builtin { .. }),
+                is_impure: work.is_some(),
                 closure: &closure,
                 cancel: &self.cancel,
             };
@@ -305,6 +318,7 @@ impl Context {
             root_layers,
             inputs: closure.iter().map(|path| (path.clone(), self.store.real_path(path))).collect(),
             files: prepared.files,
+            kept: Vec::new(),
             outputs: resolved.scratch.clone(),
             work_folder: scratch.path().to_owned(),
         })

@@ -19,8 +19,9 @@ pub mod plan;
 pub mod rebuild;
 pub mod sandbox;
 mod scheduler;
+pub mod work;
 
-pub use backend::{Backend, BuildOutcome, BuildRequest};
+pub use backend::{Backend, BuildOutcome, BuildRequest, KeptFolder};
 pub use builtins::Builtins;
 pub use cancel::CancelToken;
 pub use config::BuildConfig;
@@ -31,3 +32,4 @@ pub use plan::{Plan, Task, Wanted};
 pub use rebuild::{Rebuilt, RebuiltOutput, Verdict};
 pub use sandbox::child_main;
 pub use scheduler::{Builder, Built};
+pub use work::{WorkFolder, WorkFolders};

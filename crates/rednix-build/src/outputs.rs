@@ -31,6 +31,8 @@ pub struct Built<'a> {
     pub folder: &'a Path,
     /// True for rednix's own builders, whose outputs need no copy: nothing foreign ran beside them.
     pub by_builtin: bool,
+    /// True for builds of working copies: what they leave depends on what was built before.
+    pub is_impure: bool,
     /// The input closure: what outputs may refer to.
     pub closure: &'a BTreeSet<StorePath>,
     pub cancel: &'a CancelToken,
@@ -245,7 +247,8 @@ impl Built<'_> {
             one.info.nar_hash = imported.nar_hash;
             one.info.nar_size = imported.nar_size;
             one.info.deriver = Some(self.deriver.clone());
-            one.info.ultimate = true;
+            // Nobody else would get the same: such a path is never this store's own word.
+            one.info.ultimate = !self.is_impure;
             infos.push(one.info);
         }
         Ok(self.store.register_valid_paths(&infos)?)

@@ -81,6 +81,7 @@ const TESTS: &[(&str, Test)] = &[
     ("a second build is compared, and replaces nothing", second_build),
     ("what was fetched is hashed again", hashed_again),
     ("phases are told", phases),
+    ("a working copy is built incrementally", working_copy),
     ("a bug ends the build it is in, and nothing waits for ever", bugs),
     ("many builds at a time", wide_graph),
     ("nothing to do takes no time", no_op),
@@ -870,5 +871,60 @@ fn phases() -> Result<(), Failed> {
     assert_eq!(phases, ["prepare", "run", "compile", "keep outputs"]);
     let lines = events.iter().filter(|event| matches!(event, Event::BuildLog { .. })).count();
     assert_eq!(lines, 1, "what is not understood is shown");
+    Ok(())
+}
+
+/// A build like make's: a file is compiled when it is newer than what was made of it, and it is counted how often.
+const LIKE_MAKE: &str = "cd /build/build; for f in /build/source/*.c; do n=${f##*/}; o=$n.o; \
+    if [ ! -e $o ] || [ $f -nt $o ]; then cat $f >$o; echo $n >>/build/build/compiled; fi; done; \
+    mkdir $out; cat *.o >$out/all; cat compiled >$out/compiled";
+
+fn working_copy() -> Result<(), Failed> {
+    let mut world = World::new();
+    let copy = world.folder.path().join("copy");
+    let kept = world.folder.path().join("kept");
+    let write = |name: &str, text: &str| std::fs::write(copy.join(name), text);
+    std::fs::create_dir_all(&copy)?;
+    std::fs::create_dir_all(&kept)?;
+    write("a.c", "a")?;
+    write("b.c", "b")?;
+    let recipe = |world: &World| {
+        let content = rednix_build::work::scan(&copy, &kept).unwrap().content.to_sri();
+        world
+            .script("worked", LIKE_MAKE)
+            .variable("rednixWork", "worked#1")
+            .variable("rednixWorkContent", &content)
+    };
+    let reason = world.build(&recipe(&world)).unwrap_err();
+    assert!(matches!(reason.failed[0].reason, Reason::NoWork(_)), "{reason}");
+    let folder = rednix_build::WorkFolder { folder: copy.clone(), kept: kept.clone() };
+    world.config.work.insert("worked#1".to_owned(), folder);
+
+    let first = world.build(&recipe(&world))?;
+    assert_eq!(world.read(&first["out"], "compiled"), "a.c\nb.c\n");
+    let runs = world.started().len();
+    world.build(&recipe(&world))?;
+    assert_eq!(world.started().len(), runs, "an unchanged copy is not built again");
+
+    write("b.c", "changed")?;
+    let stale = recipe(&world);
+    write("b.c", "changed again")?;
+    let reason = world.build(&stale).unwrap_err();
+    assert!(matches!(reason.failed[0].reason, Reason::WorkChanged(_)), "{reason}");
+    let second = world.build(&recipe(&world))?;
+    assert_eq!(world.read(&second["out"], "compiled"), "a.c\nb.c\nb.c\n");
+    assert_eq!(world.read(&second["out"], "all"), "achanged again");
+    let info = world.store.path_info(&second["out"])?.expect("it was built");
+    assert!(!info.ultimate && info.content_address.is_some());
+
+    // A failed build keeps what it got done.
+    write("a.c", "third")?;
+    let failing = recipe(&world);
+    let arguments = vec![b"-ec".to_vec(), format!("{LIKE_MAKE}; exit 3").into_bytes()];
+    let mut failing = failing.clone();
+    failing.derivation.arguments = arguments;
+    world.build(&failing).unwrap_err();
+    assert_eq!(std::fs::read_to_string(copy.join("a.c"))?, "third", "the copy itself is only read");
+    world.check_clean()?;
     Ok(())
 }
