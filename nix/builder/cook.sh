@@ -44,7 +44,8 @@ if [ -n "${cargoVendor-}" ]; then
     ln -s "$cargoVendor" /build/vendor
     printf '%s\n' "$cargoConfig" >"$CARGO_HOME/config.toml"
 fi
-printf '[build]\nincremental = false\n' >>"$CARGO_HOME/config.toml"
+# Targets described in JSON became an unstable feature after older trees were written; they cannot ask for it.
+printf '[build]\nincremental = false\n\n[unstable]\njson-target-spec = true\n' >>"$CARGO_HOME/config.toml"
 
 . "$cookbookTools"
 # Each script runs in a shell of its own, so that whatever it sets ends with it.
