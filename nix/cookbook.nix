@@ -1,12 +1,17 @@
 # A recipe tree in upstream's format → one derivation per recipe, lazily: a recipe that cannot be built is an
 # error only when something wants it.
-{ lib, derive, debian, rust, cargo, tree, lock, target, overrides ? { } }:
+{ lib, derive, debian, rust, cargo, tree, lock, target, overrides ? { }, work ? { } }:
 
 let
   inherit (builtins) concatMap concatStringsSep filter map;
 
   recipeSet = import ./recipes.nix { inherit lib tree; };
-  sources = import ./sources.nix { inherit lib derive cargo recipeSet lock overrides; };
+  pristine = import ./sources.nix { inherit lib derive cargo recipeSet lock overrides; };
+  # A working copy is the source, with patches and all, as far as evaluation has to look into it.
+  sources = if work == { } then pristine else import ./sources.nix {
+    inherit lib derive cargo recipeSet lock;
+    overrides = overrides // builtins.mapAttrs (_: copy: /. + copy.folder) work;
+  };
   templates = import ./templates.nix { inherit lib; };
   inherit (recipeSet) folders recipes parseName folderOf outputsOf buildClosure;
 
@@ -39,7 +44,8 @@ let
     let
       recipe = builtins.seq (folderOf name) recipes.${name};
       text = if !host && builtins.elem name gccCarriers then gccNotice name else templates.script name recipe;
-      source = sources.sourceOf name;
+      copy = work.${recipeSet.sourceOwner name} or null;
+      source = if copy == null then sources.sourceOf name else null;
       locks = sources.cargoLocks name;
       # Kernels and loaders build the standard library themselves, from the toolchain's source.
       buildsStd = !host && !(recipe ? source.path);
@@ -72,6 +78,8 @@ let
       // lib.optionalAttrs (!host && builtins.any (part: part.host) closure) { toolchain = map stageOf (filter (part: part.host) closure); }
       // lib.optionalAttrs (!host && rootNameOf recipe == "redox") { cookbookCompiler = "${./builder/cc.sh}"; }
       // lib.optionalAttrs (source != null) { source = "${source}"; }
+      # The builder mounts the kept folders of that name; the contents are named so that a change is one.
+      // lib.optionalAttrs (copy != null) { rednixWork = copy.key; rednixWorkContent = copy.content; }
       // sources.preparationOf name
       // lib.optionalAttrs (folder != null) { recipeFolder = "${folder}"; }
       // lib.optionalAttrs (claims != [ ]) { optionalFiles = concatStringsSep "\n" claims; }
@@ -79,6 +87,40 @@ let
         cargoVendor = vendor;
         cargoConfig = cargo.config { inherit locks; directory = "/build/vendor"; };
       };
+    };
+
+  # The recipe whose source working on `name` means.
+  workable = text:
+    let parts = parseName text;
+    in builtins.seq (folderOf parts.recipe) (recipeSet.sourceOwner parts.recipe);
+
+  # A recipe's source as its build would find it, patched and scripted: what a working copy begins with.
+  prepared = name:
+    let
+      owner = workable name;
+      source = pristine.sourceOf owner;
+      preparation = pristine.preparationOf owner;
+      folder = pristine.recipeFolder owner;
+      isScripted = preparation ? sourceScript;
+    in
+    if source == null then throw "recipe `${name}` has no source to work on"
+    else derive.bashBuild {
+      name = "${lib.storeName owner}-prepared";
+      root = if isScripted then targetLayers owner ++ debian.root (rootNameOf recipes.${owner}) else debian.root "base";
+      script = "${./builder/cook.sh}";
+      environment = {
+        cookbookPrelude = "${./builder/prelude.sh}";
+        cookbookTools = "${./builder/tools.sh}";
+        prepareOnly = "1";
+        recipeName = owner;
+        TARGET = target;
+        COOKBOOK_HOST_TARGET = hostTarget;
+        source = "${source}";
+      }
+      // preparation
+      // lib.optionalAttrs isScripted { sysroot = map stageOf (filter (part: !part.host) (buildClosure false owner)); }
+      // lib.optionalAttrs (isScripted && rootNameOf recipes.${owner} == "redox") { cookbookCompiler = "${./builder/cc.sh}"; }
+      // lib.optionalAttrs (folder != null) { recipeFolder = "${folder}"; };
     };
 
   derivations = builtins.mapAttrs (name: _: derivationOf { inherit name; host = false; }) folders;
@@ -97,5 +139,5 @@ let
 in
 {
   inherit (recipeSet) folders recipes runtimeClosure lockable isMeta;
-  inherit derivations hostDerivations package;
+  inherit derivations hostDerivations package prepared workable;
 }

@@ -14,6 +14,10 @@ export SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-1}
 
 mkdir -p "$COOKBOOK_ROOT" "$COOKBOOK_RECIPE" "$COOKBOOK_SOURCE" "$COOKBOOK_BUILD" "$COOKBOOK_STAGE" "$HOME" "$CARGO_HOME"
 
+# For whoever watches: where the time goes.
+phase() { printf '@nix {"action":"setPhase","phase":"%s"}\n' "$1"; }
+
+phase unpack
 # Builds may write into their source, and a store path is read-only.
 copy_tree() {
     cp -r --no-preserve=ownership,timestamps "$1/." "$2"
@@ -22,6 +26,7 @@ copy_tree() {
 if [ -n "${source-}" ]; then copy_tree "$source" "$COOKBOOK_SOURCE"; fi
 if [ -n "${recipeFolder-}" ]; then copy_tree "$recipeFolder" "$COOKBOOK_RECIPE"; fi
 
+phase sysroot
 # A folder as upstream's sysroot: usr/…, with links to it at the top.
 compose() {
     local into=$1 stage
@@ -36,6 +41,18 @@ compose() {
 compose "$COOKBOOK_SYSROOT" ${sysroot-}
 compose "$COOKBOOK_TOOLCHAIN" ${toolchain-}
 
+# In a build folder that stays (`rednix work`) make must see inputs as old as they are: their files are as old as
+# the list of them.
+if [ -n "${rednixWork-}" ]; then
+    inputs=$COOKBOOK_BUILD/.rednix-inputs
+    list="${sysroot-}:${toolchain-}:${recipeFolder-}"
+    if [ ! -e "$inputs" ] || [ "$(cat "$inputs")" != "$list" ]; then printf '%s' "$list" >"$inputs"; fi
+    for folder in "$COOKBOOK_SYSROOT" "$COOKBOOK_TOOLCHAIN" "$COOKBOOK_RECIPE"; do
+        find "$folder" -exec touch --no-dereference --reference="$inputs" {} +
+    done
+fi
+
+phase patch
 for patch in ${sourcePatches-}; do
     patch --directory="$COOKBOOK_SOURCE" --strip=1 --batch <"$patch"
 done
@@ -57,9 +74,16 @@ if [ -n "${sourceScript-}" ]; then
     cd "$COOKBOOK_SOURCE"
     run_script source-script.sh "$sourceScript"
 fi
+if [ -n "${prepareOnly-}" ]; then
+    mkdir -p "$out"
+    cp -r --preserve=mode,links "$COOKBOOK_SOURCE/." "$out"
+    exit
+fi
+phase build
 cd "$COOKBOOK_BUILD"
 run_script script.sh "$recipeScript"
 
+phase install
 # -- clean-up -----------------------------------------------------------------------------------------------
 
 strip_folder() {

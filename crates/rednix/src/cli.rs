@@ -118,6 +118,14 @@ pub enum Command {
     Eval(EvalArgs),
     /// Print the log of a build
     Log(LogArgs),
+    /// Put a recipe's source into a folder to work in; builds then use it, incrementally, until `--done`
+    #[command(after_help = "Examples:\n  \
+        rednix work kernel --tree ~/redox         makes ./work/kernel, a git repository, and ./work/kernel.build\n  \
+        rednix run minimal --tree ~/redox         builds what changed in it, and boots\n  \
+        rednix work --diff kernel > fix.patch     the changes, as a patch for the recipe\n  \
+        rednix work --done kernel                 back to the pinned source; the folder stays\n  \
+        rednix work                               lists working copies")]
+    Work(WorkArgs),
     /// Say why one thing needs another, or how large a thing is with all it needs
     #[command(after_help = "Examples:\n  \
         rednix why minimal relibc            shortest chain by which relibc is built for the system `minimal`\n  \
@@ -286,6 +294,29 @@ pub struct EvalArgs {
 pub struct LogArgs {
     /// A derivation, a store path, or a package as `rednix build` takes it
     pub of: String,
+    #[command(flatten)]
+    pub tree: TreeArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct WorkArgs {
+    /// The recipe whose source to work on [default: list working copies]
+    pub recipe: Option<String>,
+    /// The working folder; builds are kept in a folder of that name with `.build` after it [default: work/RECIPE]
+    #[arg(long, value_name = "DIR", requires = "recipe")]
+    pub dir: Option<PathBuf>,
+    /// Work in the folder as it is, and put nothing into it
+    #[arg(long, requires = "recipe")]
+    pub existing: bool,
+    /// Print the changes as a patch for the recipe
+    #[arg(long, requires = "recipe", group = "instead")]
+    pub diff: bool,
+    /// Throw away what is kept of builds; the next one begins with nothing
+    #[arg(long, requires = "recipe", group = "instead")]
+    pub clean: bool,
+    /// Use the recipe's own source again, and throw away what is kept of builds; the working folder stays
+    #[arg(long, requires = "recipe", group = "instead")]
+    pub done: bool,
     #[command(flatten)]
     pub tree: TreeArgs,
 }

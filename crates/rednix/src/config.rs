@@ -32,6 +32,8 @@ pub struct File {
 pub struct Config {
     pub store: PathBuf,
     pub cache: PathBuf,
+    /// For what a user would miss: which working copies there are.
+    pub state: PathBuf,
     pub mirrors: Vec<(String, String)>,
     pub debian: BTreeMap<String, Vec<String>>,
     pub http_proxy: Option<String>,
@@ -76,12 +78,16 @@ impl Config {
             .map_err(|e| Failure::usage(format!("the store's folder `{}`: {e}", store.display())))?;
         let cache =
             xdg("XDG_CACHE_HOME", ".cache").map(|c| c.join("rednix")).unwrap_or_else(|| store.join("cache"));
+        let state = xdg("XDG_STATE_HOME", ".local/state")
+            .map(|s| s.join("rednix"))
+            .unwrap_or_else(|| store.join("state"));
         let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
         let variable =
             |names: [&str; 3]| names.iter().find_map(|n| std::env::var(n).ok()).filter(|v| !v.is_empty());
         Ok(Config {
             store,
             cache,
+            state,
             mirrors: file.mirrors.into_iter().collect(),
             debian: file.debian,
             http_proxy: file.proxy.clone().or_else(|| variable(["http_proxy", "all_proxy", "ALL_PROXY"])),

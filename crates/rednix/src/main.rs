@@ -14,6 +14,7 @@ mod relock;
 mod report;
 mod session;
 mod view;
+mod working;
 mod world;
 
 use std::process::ExitCode;
@@ -76,6 +77,7 @@ fn run(session: &mut Session, command: Command) -> Result<u8, Failure> {
         Command::Lock(arguments) => commands::lock::run(session, &arguments),
         Command::Eval(arguments) => commands::eval::run(session, &arguments),
         Command::Log(arguments) => commands::log::run(session, &arguments),
+        Command::Work(arguments) => commands::work::run(session, &arguments),
         Command::Why(arguments) => commands::why::run(session, &arguments),
         Command::WhyRebuild(arguments) => commands::why_rebuild::run(session, &arguments),
         Command::Diff(arguments) => commands::diff::run(session, &arguments),

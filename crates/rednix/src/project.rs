@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::cli::TreeArgs;
 use crate::config::Config;
 use crate::failure::Failure;
+use crate::working::{self, Copy};
 
 include!(concat!(env!("OUT_DIR"), "/embedded.rs"));
 
@@ -18,6 +19,8 @@ pub struct Project {
     pub lock: Option<PathBuf>,
     pub debian_lock: PathBuf,
     pub overrides: Vec<(String, PathBuf)>,
+    /// Working copies of this tree's recipes, as they are now.
+    pub work: Vec<Copy>,
     pub target: String,
 }
 
@@ -26,6 +29,15 @@ pub const LOCAL_DEBIAN_LOCK: &str = "debian.lock.local.json";
 
 impl Project {
     pub fn find(config: &Config, arguments: &TreeArgs) -> Result<Project, Failure> {
+        let mut project = Project::find_without_work(config, arguments)?;
+        project.work = working::copies(config, &project)?;
+        // What the command line says goes before what was said some time ago.
+        project.work.retain(|copy| !project.overrides.iter().any(|(recipe, _)| *recipe == copy.recipe));
+        Ok(project)
+    }
+
+    /// The project as it is without working copies.
+    pub fn find_without_work(config: &Config, arguments: &TreeArgs) -> Result<Project, Failure> {
         let here = std::env::current_dir()
             .map_err(|e| Failure::usage(format!("the current folder cannot be used: {e}")))?;
         let root = match checkout_around(&here) {
@@ -58,7 +70,8 @@ impl Project {
             .unwrap_or_else(|| root.join("nix/debian.lock.json"));
         let overrides =
             arguments.overrides.iter().map(|(name, folder)| (name.clone(), here.join(folder))).collect();
-        Ok(Project { root, tree, lock, debian_lock, overrides, target: arguments.target.clone() })
+        let target = arguments.target.clone();
+        Ok(Project { root, tree, lock, debian_lock, overrides, work: Vec::new(), target })
     }
 
     /// The tree's folder by its one real name, for what is remembered per tree.
@@ -79,6 +92,19 @@ impl Project {
             text.push_str("  overrides = {\n");
             for (name, folder) in &self.overrides {
                 text.push_str(&format!("    {} = /. + {};\n", quote(name), nix_string(folder)));
+            }
+            text.push_str("  };\n");
+        }
+        if !self.work.is_empty() {
+            text.push_str("  work = {\n");
+            for copy in &self.work {
+                text.push_str(&format!(
+                    "    {} = {{ folder = {}; key = {}; content = {}; }};\n",
+                    quote(&copy.recipe),
+                    nix_string(&copy.folder),
+                    quote(&copy.key()),
+                    quote(&copy.content)
+                ));
             }
             text.push_str("  };\n");
         }

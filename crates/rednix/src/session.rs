@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rednix_build::{BuildConfig, Builder, CancelToken};
-use rednix_events::Events;
+use rednix_build::{BuildConfig, Builder, CancelToken, WorkFolder, WorkFolders};
+use rednix_events::{Event, Events};
 use rednix_fetch::Fetcher;
 use rednix_store::path::StorePath;
 use rednix_store::store::{OpenOptions, Store};
@@ -23,6 +23,7 @@ pub struct Session {
     pub config: Config,
     pub view: View,
     store: std::cell::OnceCell<Arc<Store>>,
+    work: std::cell::RefCell<WorkFolders>,
 }
 
 /// A derivation and one of its outputs, as evaluation gives them.
@@ -41,7 +42,8 @@ impl Session {
                 Failure::usage(format!("cannot write the trace to `{}`: {e}", file.display()))
             })?;
         }
-        Ok(Session { config, view, global: global.clone(), store: std::cell::OnceCell::new() })
+        let (global, work) = (global.clone(), std::cell::RefCell::default());
+        Ok(Session { config, view, global, store: std::cell::OnceCell::new(), work })
     }
 
     pub fn events(&self) -> &Events {
@@ -55,6 +57,20 @@ impl Session {
         }
         let store = Arc::new(self.open_store(&self.config.store)?);
         Ok(self.store.get_or_init(|| store).clone())
+    }
+
+    /// Lets builds use a project's working copies, and says which there are: their results are not pure.
+    pub fn use_work(&self, project: &Project) {
+        for copy in &project.work {
+            let folder = WorkFolder { folder: copy.folder.clone(), kept: copy.kept.clone() };
+            if self.work.borrow_mut().insert(copy.key(), folder).is_none() {
+                let (recipe, folder) = (&copy.recipe, copy.folder.display());
+                let message = format!(
+                    "`{recipe}` comes from the working copy {folder}; what is built of it is not pure"
+                );
+                self.events().emit(Event::Notice { message });
+            }
+        }
     }
 
     /// Works with the store below another folder from now on.
@@ -81,6 +97,7 @@ impl Session {
         config.keep_failed = self.global.keep_failed;
         config.keep_going = self.global.keep_going;
         config.offline = self.global.offline;
+        config.work = self.work.borrow().clone();
         let sources = Arc::new(Sources::new(self.fetcher(), &self.global.borrow_from));
         let cancel = interrupt::token()?;
         let builder = Builder::new(

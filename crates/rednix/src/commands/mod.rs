@@ -16,6 +16,7 @@ pub mod test;
 pub mod verify;
 pub mod why;
 pub mod why_rebuild;
+pub mod work;
 
 use std::io::Write;
 

@@ -179,6 +179,7 @@ mod tests {
             lock: None,
             debian_lock: tree.to_owned(),
             overrides: vec![],
+            work: vec![],
             target: "t".to_owned(),
         }
     }

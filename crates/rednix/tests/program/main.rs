@@ -12,6 +12,7 @@ mod recipes;
 mod reports;
 mod reproducible;
 mod support;
+mod work;
 
 use libtest_mimic::{Arguments, Trial};
 
@@ -26,6 +27,7 @@ fn main() {
     tests.extend(endings::TESTS);
     tests.extend(peer::TESTS);
     tests.extend(reports::TESTS);
+    tests.extend(work::TESTS);
     tests.extend(reproducible::TESTS);
     tests.extend(host_tools::TESTS);
     tests.extend(machine::TESTS);
