@@ -140,7 +140,7 @@ fn is_untouched(to: &Dir, path: &Path, entry: &Entry, time_ns: u64) -> Result<bo
     };
     Ok(match (entry, Kind::of(&status)) {
         (Entry::Folder, Kind::Directory) => true,
-        (Entry::Link { target }, Kind::Symlink) => *target == PathBuf::from(to.read_link(path)?),
+        (Entry::Link { target }, Kind::Symlink) => target.as_os_str() == to.read_link(path)?,
         (Entry::File { executable, .. }, Kind::File) => {
             let modified_ns = status.st_mtime as i128 * 1_000_000_000 + status.st_mtime_nsec as i128;
             modified_ns == i128::from(time_ns) && (status.st_mode & 0o100 != 0) == *executable

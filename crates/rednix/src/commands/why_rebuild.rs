@@ -83,6 +83,12 @@ fn tell(graph: &Graph, explanation: &Explanation) -> Result<String, Failure> {
     let mut text = format!("\n{}:\n", explanation.chain.join(" ← "));
     let mut line = |content: &str| text.push_str(&format!("  {content}\n"));
     match &explanation.cause {
+        Cause::Attribute { name, new: Some(_), .. } if name == "rednixWorkContent" => {
+            line("the working copy changed (`rednix work --diff` tells how)");
+        }
+        Cause::Attribute { name, .. } if name.starts_with("rednixWork") => {
+            line("whether it is a working copy")
+        }
         Cause::Attribute { name, old: Some(old), new: Some(new) } => {
             line(&format!("`{name}` changed"));
             lines::unified(old, new, LINES_MAX).iter().for_each(|changed| line(&format!("  {changed}")));

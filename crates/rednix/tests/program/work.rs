@@ -102,6 +102,11 @@ fn builds_what_changed() -> Outcome {
     }
 
     write(&work.folder().join("b.c"), "edited\n");
+    let why = work.call(&["why-rebuild", "w"]);
+    why.expect(0, &[])?;
+    if !why.stdout.contains("w would be built anew") || !why.stdout.contains("the working copy changed") {
+        return Err(format!("why-rebuild tells of the copy:\n{}", why.stdout));
+    }
     let (third, path, compiled) = work.build()?;
     equal(compiled.as_str(), "a.c b.c made.c b.c ")?;
     if third.stderr.contains("from nothing") || !contents(&path.join("all"))?.contains("edited\n") {
