@@ -22,6 +22,11 @@ let
   # The build root. A recipe may ask for a smaller one than the cookbook's own (`[rednix] root = "rust"`).
   rootNameOf = recipe: recipe.rednix.root or "redox";
 
+  # LLVM's tools write no UEFI program for riscv64; GNU's do.
+  debianRootOf = recipe: host:
+    let name = rootNameOf recipe;
+    in if name == "redox" && !host && lib.hasPrefix "riscv64gc-" target then "redox-riscv64" else name;
+
   # What is below the C library, or stands without one: it is built with the bare compiler, so that a changed
   # relibc does not touch it.
   freestanding = [ "relibc" "kernel" "profiling-kernel" "bootloader" ];
@@ -62,7 +67,7 @@ let
     in
     derive.bashBuild {
       name = "${if host then "host-" else ""}${lib.storeName name}";
-      root = std ++ lib.optionals (!host) (targetLayers name) ++ debian.root (rootNameOf recipe);
+      root = std ++ lib.optionals (!host) (targetLayers name) ++ debian.root (debianRootOf recipe host);
       script = "${./builder/cook.sh}";
       outputs = outputsOf recipe;
       environment = {

@@ -8,6 +8,12 @@ prefix=/usr/$crossTarget
 # clang knows no Redox: an unknown system has no start files, libraries or linker of its own.
 headers=(-nostdinc -isystem "$crossHeaders" -isystem "$prefix/include")
 compile=(--target="$crossTarget" -D__redox__ "${headers[@]}")
+lenient=()
+# Upstream's gcc 13 only warns where clang and later compilers refuse; older sources rely on it.
+if [ "$crossDriver" = clang ]; then
+    lenient=(-Wno-error=implicit-function-declaration -Wno-error=implicit-int -Wno-error=int-conversion
+        -Wno-error=incompatible-pointer-types -Wno-error=incompatible-function-pointer-types -Wno-error=return-mismatch)
+fi
 
 link=true start_files=true libraries=true shared=false
 arguments=()
@@ -24,14 +30,14 @@ for argument in "$@"; do
     esac
     arguments+=("$argument")
 done
-if ! $link || [ ${#arguments[@]} = 0 ]; then exec "$crossDriver" "${compile[@]}" "${arguments[@]}"; fi
+if ! $link || [ ${#arguments[@]} = 0 ]; then exec "$crossDriver" "${compile[@]}" "${lenient[@]}" "${arguments[@]}"; fi
 
 # Linking goes through the driver for Linux, which knows how to call lld; nothing of Linux is in its reach. A source
 # among the arguments is compiled on the way, so Linux's macros have to go.
 machine=${crossTarget%%-*}
 driver=(
     --target="$machine-unknown-linux-gnu" --sysroot=/build/tools/empty -fuse-ld=lld -nostdlib
-    -U__linux__ -U__linux -Ulinux -U__gnu_linux__ -D__redox__ -fno-pie "${headers[@]}" -Qunused-arguments
+    -U__linux__ -U__linux -Ulinux -U__gnu_linux__ -D__redox__ -fno-pie "${headers[@]}" -Qunused-arguments "${lenient[@]}"
     "-L$prefix/lib" -Wl,--eh-frame-hdr
 )
 if $shared; then driver+=(-shared); else driver+=(-static -no-pie); fi

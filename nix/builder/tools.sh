@@ -30,6 +30,10 @@ tool() {
 }
 
 if [ "$TARGET" != "$COOKBOOK_HOST_TARGET" ]; then
+    # There only where LLVM's tools are not enough, and then for all that belongs together.
+    for name in ld objcopy; do
+        case $TARGET in riscv64gc-*) tool "$GNU_TARGET-$name" "riscv64-linux-gnu-$name" ;; esac
+    done
     for name in ar nm ranlib objcopy objdump readelf strip strings; do
         tool "$GNU_TARGET-$name" "llvm-$name" "$name"
         tool "$GNU_TARGET-gcc-$name" "llvm-$name" "$name"
@@ -48,6 +52,13 @@ if [ "$TARGET" != "$COOKBOOK_HOST_TARGET" ]; then
     fi
 else
     for name in ar nm ranlib objcopy objdump readelf strip ld as gcc g++; do tool "$GNU_TARGET-$name" "$name"; done
+fi
+
+# A target that a package describes itself and finds by name through RUST_TARGET_PATH: newer compilers want a flag
+# for it, which older trees cannot pass.
+if command -v rustc >/dev/null; then
+    printf '#!/usr/bin/bash\nexec %s ${RUST_TARGET_PATH:+-Zunstable-options} "$@"\n' "$(command -v rustc)" >$tools/rustc
+    chmod +x $tools/rustc
 fi
 
 # What upstream's `redoxer env` sets for every script, so that configure scripts and crates find the target's tools.
