@@ -129,9 +129,9 @@ pub enum Command {
     /// Say why one thing needs another, or how large a thing is with all it needs
     #[command(after_help = "Examples:\n  \
         rednix why minimal relibc            shortest chain by which relibc is built for the system `minimal`\n  \
-        rednix why --all probe deb-clang-22  all such chains; inputs go by the names of their derivations too\n  \
+        rednix why --all ion deb-clang-22    all such chains; inputs go by the names of their derivations too\n  \
         rednix why --runtime ./result bash   by what the built files refer to, and in which file\n  \
-        rednix why --size probe              sizes of what the system is made of")]
+        rednix why --size system:probe       sizes of what the system is made of (`probe` alone is the recipe)")]
     Why(WhyArgs),
     /// Say what changed since a thing was built last: files, patches, scripts, pins, tools
     #[command(after_help = "Examples:\n  \
@@ -142,7 +142,7 @@ pub enum Command {
     #[command(after_help = "Examples:\n  \
         rednix diff minimal server           packages and files of two systems\n  \
         rednix diff ./result-old ./result    two results of `rednix build`\n  \
-        rednix diff last:probe probe         a system as it was built last, and as it is now")]
+        rednix diff last:minimal minimal     a system as it was built last, and as it is now")]
     Diff(DiffArgs),
     /// Delete from the store what nothing needs
     Gc(GcArgs),
@@ -323,7 +323,7 @@ pub struct WorkArgs {
 
 #[derive(Debug, Args)]
 pub struct WhyArgs {
-    /// A system, package, attribute (`.#…`), store path or derivation
+    /// A package, system (`system:NAME` where a recipe has that name too), attribute (`.#…`), store path or derivation
     pub of: String,
     /// What it needs: as above, or the name of any derivation below it
     #[arg(required_unless_present = "size", conflicts_with = "size")]
@@ -343,7 +343,7 @@ pub struct WhyArgs {
 
 #[derive(Debug, Args)]
 pub struct WhyRebuildArgs {
-    /// A system, package or attribute (`.#…`)
+    /// A package, system (`system:NAME` where a recipe has that name too) or attribute (`.#…`)
     pub of: String,
     #[command(flatten)]
     pub tree: TreeArgs,
@@ -351,7 +351,7 @@ pub struct WhyRebuildArgs {
 
 #[derive(Debug, Args)]
 pub struct DiffArgs {
-    /// A system, package, attribute (`.#…`), store path or derivation; `last:NAME` is NAME as it was built last
+    /// A package, system, attribute (`.#…`), store path or derivation; `last:NAME` is NAME as it was built last
     pub old: String,
     pub new: String,
     /// List every change, and inputs that are not packages too

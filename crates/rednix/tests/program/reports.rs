@@ -199,11 +199,11 @@ fn trace() -> Outcome {
 
 fn system() -> Outcome {
     run(&mut call(&["image", "probe"])).expect(0, &[])?;
-    let result = run(&mut call(&["why", "probe", "loader"]));
+    let result = run(&mut call(&["why", "system:probe", "loader"]));
     has(&result.expect(0, &[])?.stdout, &["probe-image\n└─ loader  (", "packages"])?;
-    let result = run(&mut call(&["why", "--size", "probe"]));
+    let result = run(&mut call(&["why", "--size", "system:probe"]));
     has(&result.expect(0, &[])?.stdout, &["probe-image (the image, holes included)", "loader", "all parts"])?;
-    let result = run(&mut call(&["diff", "probe", "system:probe"]));
+    let result = run(&mut call(&["diff", "last:system:probe", "system:probe"]));
     has(
         &result.expect(0, &[])?.stdout,
         &["packages: 0 added, 0 removed, 0 changed", "files: 0 added, 0 removed, 0 changed"],
