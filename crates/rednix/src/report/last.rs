@@ -72,10 +72,11 @@ pub fn remember(store: &Store, project: &Project, derivations: &[StorePath]) -> 
     let failed = |error: std::io::Error| {
         Failure::failed(format!("cannot note what was built in `{}`: {error}", file.display()))
     };
-    let is_new = |records: &[Record], path: &StorePath| {
-        !records.iter().any(|record| is_of(record, project, path) && record.derivation == path.to_string())
+    let known = read(&file)?.records;
+    let is_known = |path: &StorePath| {
+        known.iter().any(|record| is_of(record, project, path) && record.derivation == path.to_string())
     };
-    if !derivations.iter().any(|path| is_new(&read(&file).map(|f| f.records).unwrap_or_default(), path)) {
+    if derivations.iter().all(is_known) {
         return Ok(());
     }
     let lock = std::fs::File::create(file.with_extension("lock")).map_err(failed)?;
