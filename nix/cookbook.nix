@@ -3,19 +3,31 @@
 { lib, derive, debian, rust, cargo, tree, lock, target, overrides ? { }, work ? { } }:
 
 let
-  inherit (builtins) concatMap concatStringsSep filter map;
+  inherit (builtins) concatStringsSep filter map;
 
   recipeSet = import ./recipes.nix { inherit lib tree; };
-  pristine = import ./sources.nix { inherit lib derive cargo recipeSet lock overrides; };
+  pristine = import ./sources.nix { inherit lib derive debian cargo recipeSet lock overrides; };
   # A working copy is the source, with patches and all, as far as evaluation has to look into it.
   sources = if work == { } then pristine else import ./sources.nix {
-    inherit lib derive cargo recipeSet lock;
+    inherit lib derive debian cargo recipeSet lock;
     overrides = overrides // builtins.mapAttrs (_: copy: /. + copy.folder) work;
   };
   templates = import ./templates.nix { inherit lib; };
+  globs = import ./globs.nix { inherit lib; };
   inherit (recipeSet) folders recipes parseName folderOf outputsOf buildClosure;
 
   hostTarget = "x86_64-unknown-linux-gnu";
+
+  # The packages of a sysroot or toolchain folder, in the order of their names, and the names for its tags.
+  composed = variable: parts: lib.optionalAttrs (parts != [ ]) {
+    ${variable} = map stageOf parts;
+    "${variable}Names" = map (part: part.recipe + lib.optionalString (part.suffix != null) ".${part.suffix}") parts;
+  };
+
+  # The cookbook of early 2026 and before put the recipe's name before every package of a workspace.
+  packagesPrefixed =
+    let own = tree + "/src/cook/script.rs";
+    in builtins.pathExists own && builtins.length (builtins.split "cookbook_cargo_packages_prefixed" (builtins.readFile own)) == 1;
 
   stageOf = part: cook { name = part.recipe; host = part.host; } part.suffix;
 
@@ -39,7 +51,13 @@ let
   targetLayers = name:
     if rootNameOf recipes.${name} != "redox" || !hasLibrary || (builtins.elem name freestanding && name != "relibc") then [ ]
     else if name == "relibc" then [ toolchain.compilerRuntime ]
-    else [ (rust.stdLayer target) libraryLayer toolchain.compilerRuntime ];
+    else lib.optional (usesRust name) (rust.stdLayer target) ++ [ libraryLayer toolchain.compilerRuntime ];
+
+  # Packages of C alone are not built again for another Rust, nor wait for its library.
+  usesRust = name:
+    let build = recipes.${name}.build or { };
+    in sources.cargoLocks name != [ ] || (build.template or "none") == "cargo"
+      || builtins.length (builtins.split "[Cc]argo|CARGO|RUST|rustc" (build.script or "")) > 1;
 
   # Packages that only carry the shared libraries of upstream's own gcc. Nothing here is linked with those.
   gccCarriers = [ "libgcc" "libstdcxx" ];
@@ -62,8 +80,10 @@ let
       closure = buildClosure host name;
       folder = sources.recipeFolder name;
       std = filter (layer: layer != null) (map rust.stdLayer (sources.wantedTargets name));
-      # The globs that decide which optional package takes a file, one `name glob` a line, in order.
-      claims = concatMap (optional: map (glob: "${optional.name} ${glob}") (optional.files or [ ])) (recipe.optional-packages or [ ]);
+      host' = filter (part: part.host) closure;
+      target' = filter (part: !part.host) closure;
+      claims = globs.claims (recipe.optional-packages or [ ]);
+      patched = pristine.patchedFiles name;
     in
     derive.bashBuild {
       name = "${if host then "host-" else ""}${lib.storeName name}";
@@ -71,26 +91,30 @@ let
       script = "${./builder/cook.sh}";
       outputs = outputsOf recipe;
       environment = {
+        cookbookCommon = "${./builder/common.sh}";
         cookbookPrelude = "${./builder/prelude.sh}";
+        cookbookShared = "${./builder/shared.sh}";
+        cookbookPostlude = "${./builder/postlude.sh}";
         cookbookTools = "${./builder/tools.sh}";
-        recipeName = name;
-        recipeScript = text;
+        cookbookName = name;
+        cookbookScript = text;
         TARGET = if host then hostTarget else target;
         COOKBOOK_HOST_TARGET = hostTarget;
         RUSTC_BOOTSTRAP = "1";
-        sysroot = map stageOf (filter (part: part.host == host) closure);
       }
-      // lib.optionalAttrs (!host && builtins.any (part: part.host) closure) { toolchain = map stageOf (filter (part: part.host) closure); }
+      // composed "cookbookSysroot" (if host then host' else target')
+      // composed "cookbookToolchain" (lib.optionals (!host) host')
+      // lib.optionalAttrs packagesPrefixed { REDNIX_PACKAGES_PREFIXED = "1"; }
+      // lib.optionalAttrs (source != null) { cookbookSource = "${source}"; }
+      // lib.optionalAttrs (patched != [ ]) { cookbookPatched = concatStringsSep "\n" patched; }
+      // lib.optionalAttrs (folder != null) { cookbookRecipeFolder = "${folder}"; }
+      // lib.optionalAttrs (claims != "") { cookbookClaims = claims; }
       // lib.optionalAttrs (!host && rootNameOf recipe == "redox") { cookbookCompiler = "${./builder/cc.sh}"; }
-      // lib.optionalAttrs (source != null) { source = "${source}"; }
       # The builder mounts the kept folders of that name; the contents are named so that a change is one.
       // lib.optionalAttrs (copy != null) { rednixWork = copy.key; rednixWorkContent = copy.content; }
-      // sources.preparationOf name
-      // lib.optionalAttrs (folder != null) { recipeFolder = "${folder}"; }
-      // lib.optionalAttrs (claims != [ ]) { optionalFiles = concatStringsSep "\n" claims; }
       // lib.optionalAttrs (locks != [ ]) {
-        cargoVendor = vendor;
-        cargoConfig = cargo.config { inherit locks; directory = "/build/vendor"; };
+        cookbookVendor = vendor;
+        cookbookCargoConfig = cargo.config { inherit locks; directory = "/build/vendor"; };
       };
     };
 
@@ -101,32 +125,10 @@ let
 
   # A recipe's source as its build would find it, patched and scripted: what a working copy begins with.
   prepared = name:
-    let
-      owner = workable name;
-      source = pristine.sourceOf owner;
-      preparation = pristine.preparationOf owner;
-      folder = pristine.recipeFolder owner;
-      isScripted = preparation ? sourceScript;
+    let owner = workable name;
     in
-    if source == null then throw "recipe `${name}` has no source to work on"
-    else derive.bashBuild {
-      name = "${lib.storeName owner}-prepared";
-      root = if isScripted then targetLayers owner ++ debian.root (rootNameOf recipes.${owner}) else debian.root "base";
-      script = "${./builder/cook.sh}";
-      environment = {
-        cookbookPrelude = "${./builder/prelude.sh}";
-        cookbookTools = "${./builder/tools.sh}";
-        prepareOnly = "1";
-        recipeName = owner;
-        TARGET = target;
-        COOKBOOK_HOST_TARGET = hostTarget;
-        source = "${source}";
-      }
-      // preparation
-      // lib.optionalAttrs isScripted { sysroot = map stageOf (filter (part: !part.host) (buildClosure false owner)); }
-      // lib.optionalAttrs (isScripted && rootNameOf recipes.${owner} == "redox") { cookbookCompiler = "${./builder/cc.sh}"; }
-      // lib.optionalAttrs (folder != null) { recipeFolder = "${folder}"; };
-    };
+    if pristine.sourceOf owner == null then throw "recipe `${name}` has no source to work on"
+    else pristine.prepared owner;
 
   derivations = builtins.mapAttrs (name: _: derivationOf { inherit name; host = false; }) folders;
   hostDerivations = builtins.mapAttrs (name: _: derivationOf { inherit name; host = true; }) folders;
@@ -144,5 +146,5 @@ let
 in
 {
   inherit (recipeSet) folders recipes runtimeClosure lockable isMeta;
-  inherit derivations hostDerivations package prepared workable;
+  inherit derivations hostDerivations package prepared workable recipeSet sources;
 }

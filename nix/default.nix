@@ -30,16 +30,19 @@ let
   cookbook = import ./cookbook.nix {
     inherit lib derive debian rust cargo target overrides work;
     tree = treePath;
-    lock = lib.jsonOr { sources = { }; } lockFile;
+    lock = parsedLock;
   };
+  parsedLock = lib.jsonOr { sources = { }; } lockFile;
   arch = builtins.head (lib.splitOn "-" target);
-  machines = import ./system.nix { inherit lib derive cookbook arch; tree = treePath; };
+  machines = import ./system.nix { inherit lib derive cookbook arch; tree = treePath; lock = parsedLock; };
 in
 {
   inherit lib derive debian rust cargo cookbook;
   inherit (machines) systems;
   # A system by name, with an error that names the ones there are.
   system = machines.get;
+  # What a repository of packages, or of systems' packages, is made of.
+  inherit (machines) repository;
   packages = cookbook.derivations;
   hostPackages = cookbook.hostDerivations;
   package = cookbook.package;

@@ -38,8 +38,18 @@ let
 
   # The recipe whose source this one uses: itself, or what `same_as` leads to.
   sourceOwner = name:
-    let recipe = recipes.${name};
-    in if recipe ? source.same_as then sourceOwner (baseNameOf recipe.source.same_as) else name;
+    let
+      follow = chain:
+        let
+          last = lib.last chain;
+          recipe = builtins.seq (folderOf last) recipes.${last};
+          next = baseNameOf recipe.source.same_as;
+        in
+        if !(recipe ? source.same_as) then last
+        else if elem next chain then throw "the source of recipe `${name}` is its own: ${concatStringsSep " → " (chain ++ [ next ])}"
+        else follow (chain ++ [ next ]);
+    in
+    follow [ name ];
 
   # -- dependencies -------------------------------------------------------------------------------------
 
@@ -60,14 +70,30 @@ let
 
   keyOf = part: "${if part.host then "host:" else ""}${part.recipe}${if part.suffix == null then "" else ".${part.suffix}"}";
 
+  # What building `name` needs, each with the chain that leads to it. `dev` also follows dev-dependencies below the
+  # first level: not what a sysroot holds, but what has to be built before.
+  reached = dev: isHost: name:
+    let
+      items = chain: parts: map (part: rec { key = keyOf part; inherit part; chain' = chain ++ [ key ]; }) parts;
+    in
+    builtins.genericClosure {
+      startSet = items [ (keyOf { host = isHost; recipe = name; suffix = null; }) ] (buildNames isHost name true);
+      operator = item: items item.chain' (buildNames item.part.host item.part.recipe dev);
+    };
+
+  # Upstream gives up where dependencies go deeper than this.
+  depthMax = 16;
+
   buildClosure = isHost: name:
     let
-      items = parts: map (part: { key = keyOf part; inherit part; }) parts;
+      circle = filter (item: item.part.host == isHost && item.part.recipe == name) (reached true isHost name);
+      closure = reached false isHost name;
+      deep = filter (item: builtins.length item.chain' > depthMax + 1) closure;
+      arrows = item: concatStringsSep " → " item.chain';
     in
-    map (item: item.part) (builtins.sort (a: b: a.key < b.key) (builtins.genericClosure {
-      startSet = items (buildNames isHost name true);
-      operator = item: items (buildNames item.part.host item.part.recipe false);
-    }));
+    if circle != [ ] then throw "recipe `${name}` is built from itself: ${arrows (builtins.head circle)}; take one of these dependencies out"
+    else if deep != [ ] then throw "recipe `${name}` has build dependencies more than ${toString depthMax} deep: ${arrows (builtins.head deep)}"
+    else map (item: item.part) (builtins.sort (a: b: a.key < b.key) closure);
 
   # -- runtime closure ----------------------------------------------------------------------------------
 
@@ -102,7 +128,7 @@ let
     lib.genAttrs wanted (name: { source = (builtins.seq (folderOf name) recipes.${name}).source or { }; });
 in
 {
-  inherit folders recipes parseName folderOf sourceOwner buildNames buildClosure runtimeClosure lockable;
+  inherit folders recipes parseName folderOf sourceOwner buildNames buildClosure runtimeDependencies runtimeClosure lockable;
   # Meta packages have no template and no archive.
   isMeta = name: (recipes.${(parseName name).recipe}.build.template or "none") == "none";
   # The outputs of a recipe's derivation: its main package, then the optional ones.

@@ -10,7 +10,7 @@ export GNU_TARGET
 
 tools=/build/tools
 mkdir -p $tools
-export PATH=$tools:$COOKBOOK_TOOLCHAIN/bin:$PATH
+export PATH=$tools:$PATH
 
 # Finds packages of the sysroot only; everything is linked statically, so their own libraries are wanted too.
 target_pkg_config="env PKG_CONFIG_SYSROOT_DIR=$COOKBOOK_SYSROOT PKG_CONFIG_LIBDIR=$COOKBOOK_SYSROOT/lib/pkgconfig:$COOKBOOK_SYSROOT/share/pkgconfig pkgconf --static"

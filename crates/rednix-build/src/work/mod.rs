@@ -34,17 +34,19 @@ const ATTRIBUTE: &str = "rednixWork";
 /// The copy's contents as they were when the derivation was made.
 const CONTENT_ATTRIBUTE: &str = "rednixWorkContent";
 /// What incremental tools notice by themselves; a change of anything else starts from nothing.
-const NOTICED: [&str; 10] = [
+const NOTICED: [&str; 12] = [
     ATTRIBUTE,
     CONTENT_ATTRIBUTE,
-    "rednixInputs",
-    "sysroot",
-    "toolchain",
-    "recipeScript",
-    "recipeFolder",
-    "cargoVendor",
-    "cargoConfig",
-    "optionalFiles",
+    "cookbookSysroot",
+    "cookbookSysrootNames",
+    "cookbookToolchain",
+    "cookbookToolchainNames",
+    "cookbookScript",
+    "cookbookRecipeFolder",
+    "cookbookVendor",
+    "cookbookCargoConfig",
+    "cookbookClaims",
+    "cookbookPatched",
 ];
 
 /// A working copy on this machine.

@@ -1,6 +1,7 @@
 //! Brings the folder a working copy is built in up to date. What did not change keeps its time, what changed gets the
 //! present one whatever the user's file says, so that make and cargo do what is needed and no more. What a build
-//! changed of a source is put back; what it added stays. All by handle: earlier builds could write here.
+//! changed or added stays, as it does for upstream's cookbook; what it removed is put back. All by handle: earlier
+//! builds could write here.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -114,7 +115,7 @@ fn place(
     for (path, entry) in &scan.entries {
         let known = before.get(path).filter(|placed| placed.entry == *entry);
         let time_ns = known.map_or(now_ns, |placed| placed.time_ns);
-        if known.is_none() || !is_untouched(&to, path, entry, time_ns)? {
+        if known.is_none() || !is_there(&to, path, entry)? {
             put(from, &to, path, entry, time_ns)?;
         }
         after.insert(path.clone(), Placed { entry: entry.clone(), time_ns });
@@ -130,22 +131,14 @@ fn kind_of(dir: &Dir, path: &Path) -> Result<Option<Kind>> {
     }
 }
 
-/// Whether what was put there is there still. Builds may change a file and set its time back; one that does is
-/// fooling nobody but itself.
-fn is_untouched(to: &Dir, path: &Path, entry: &Entry, time_ns: u64) -> Result<bool> {
-    let status = match to.metadata(path) {
-        Ok(status) => status,
-        Err(error) if error.is_not_found() => return Ok(false),
-        Err(error) => return Err(error),
-    };
-    Ok(match (entry, Kind::of(&status)) {
-        (Entry::Folder, Kind::Directory) => true,
-        (Entry::Link { target }, Kind::Symlink) => target.as_os_str() == to.read_link(path)?,
-        (Entry::File { executable, .. }, Kind::File) => {
-            let modified_ns = status.st_mtime as i128 * 1_000_000_000 + status.st_mtime_nsec as i128;
-            modified_ns == i128::from(time_ns) && (status.st_mode & 0o100 != 0) == *executable
-        }
-        _ => false,
+/// Whether what was put there is there still, whatever a build made of it: scripts that edit their source in place, and
+/// generated files that a source ships, would otherwise be compiled anew each time.
+fn is_there(to: &Dir, path: &Path, entry: &Entry) -> Result<bool> {
+    let found = kind_of(to, path)?;
+    Ok(match (entry, found) {
+        (Entry::Folder, Some(Kind::Directory)) | (Entry::File { .. }, Some(Kind::File)) => true,
+        (Entry::Link { .. }, Some(Kind::Symlink)) => true,
+        (_, Some(_) | None) => false,
     })
 }
 

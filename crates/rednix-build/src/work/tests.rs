@@ -89,22 +89,26 @@ fn touching_without_changing_is_no_change() {
 }
 
 #[test]
-fn what_a_build_changed_is_put_back_with_its_time() {
+fn what_a_build_changed_stays_and_what_it_removed_is_put_back() {
     let copy = Copy::new();
     copy.write("a", "pristine");
     copy.write("d/b", "2");
     copy.sync("t");
-    let time = copy.time("a");
+    let time = copy.time("d/b");
     fs::write(copy.source("a"), "patched in place").unwrap();
     fs::remove_dir_all(copy.source("d")).unwrap();
     // A trap: followed, the next write would leave the folder.
     let outside = tempfile::tempdir().unwrap();
     symlink(outside.path(), copy.source("d")).unwrap();
     copy.sync("t");
-    assert_eq!((copy.read("a").as_deref(), copy.time("a")), (Some("pristine"), time));
-    assert_eq!(copy.read("d/b").as_deref(), Some("2"));
+    assert_eq!(copy.read("a").as_deref(), Some("patched in place"));
+    assert_eq!((copy.read("d/b").as_deref(), copy.time("d/b")), (Some("2"), time));
     assert!(fs::symlink_metadata(copy.source("d")).unwrap().is_dir());
     assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 0);
+    // What the user changes goes before what a build made of it.
+    copy.write("a", "edited");
+    copy.sync("t");
+    assert_eq!(copy.read("a").as_deref(), Some("edited"));
 }
 
 #[test]
@@ -150,9 +154,15 @@ fn the_fingerprint_leaves_out_what_tools_notice() {
         }
         fingerprint(&derivation)
     };
-    let base = derivation(&[("rednixRoot", "r"), ("rednixWorkContent", "1"), ("sysroot", "s")]);
-    assert_eq!(base, derivation(&[("rednixRoot", "r"), ("rednixWorkContent", "2"), ("sysroot", "t")]));
-    assert_ne!(base, derivation(&[("rednixRoot", "q"), ("rednixWorkContent", "1"), ("sysroot", "s")]));
+    let base = derivation(&[("rednixRoot", "r"), ("rednixWorkContent", "1"), ("cookbookSysroot", "s")]);
+    assert_eq!(
+        base,
+        derivation(&[("rednixRoot", "r"), ("rednixWorkContent", "2"), ("cookbookSysroot", "t")])
+    );
+    assert_ne!(
+        base,
+        derivation(&[("rednixRoot", "q"), ("rednixWorkContent", "1"), ("cookbookSysroot", "s")])
+    );
 }
 
 proptest! {

@@ -99,7 +99,7 @@ impl Inputs {
 }
 
 fn is_package(graph: &Graph, path: &StorePath) -> bool {
-    graph.get(path).is_ok_and(|derivation| derivation.variable("recipeName").is_some())
+    graph.get(path).is_ok_and(|derivation| derivation.variable("cookbookName").is_some())
 }
 
 type Changes<'a> = BTreeMap<&'a String, (Option<&'a Part>, Option<&'a Part>)>;

@@ -73,11 +73,12 @@ fn three(text: &str) -> tempfile::TempDir {
         ),
         (
             "recipes/middle/recipe.toml",
-            &custom("", "echo m > ${COOKBOOK_STAGE}/m").replace("script =", "dependencies = [\"lib\"]\nscript ="),
+            &custom("", "echo m > ${COOKBOOK_STAGE}/m")
+                .replace("script =", "dependencies = [\"lib\"]\nscript ="),
         ),
         (
             "recipes/top/recipe.toml",
-            &custom("", "echo ${source:-none} ${cookbookTools} > ${COOKBOOK_STAGE}/names; echo 1 > ${COOKBOOK_STAGE}/old")
+            &custom("", "echo ${cookbookTools} > ${COOKBOOK_STAGE}/names; echo 1 > ${COOKBOOK_STAGE}/old")
                 .replace("script =", "dependencies = [\"middle\"]\nscript ="),
         ),
         ("recipes/alone/recipe.toml", &custom("", "echo a > ${COOKBOOK_STAGE}/a")),
@@ -87,13 +88,13 @@ fn three(text: &str) -> tempfile::TempDir {
 fn why() -> Outcome {
     let tree = three("why\n");
     let result = about(tree.path(), 0, &["why", "middle", "lib"])?;
-    has(&result.stdout, &["middle\n└─ lib  (sysroot)\n"])?;
+    has(&result.stdout, &["middle\n└─ lib  (cookbookSysroot)\n"])?;
     let result = about(tree.path(), 0, &["why", "--all", "top", "lib"])?;
-    has(&result.stdout, &["top\n└─ lib  (sysroot)\n"])?;
+    has(&result.stdout, &["top\n└─ lib  (cookbookSysroot)\n"])?;
     let result = about(tree.path(), 0, &["why", "lib", "deb-bash"])?;
     has(&result.stdout, &["lib\n└─ deb-bash  (rednixRoot)\n"])?;
     let result = about(tree.path(), 0, &["why", "middle", "source"])?;
-    has(&result.stdout, &["middle\n└─ lib  (sysroot)\n   └─ source  (source)\n"])?;
+    has(&result.stdout, &["middle\n└─ lib  (cookbookSysroot)\n   └─ source  (cookbookSource)\n"])?;
     let result = about(tree.path(), 1, &["why", "lib", "alone"])?;
     has(&result.stderr, &["`lib` does not need `alone`"])?;
     let result = about(tree.path(), 2, &["why", "lib", "nothing-of-that-name"])?;
@@ -128,7 +129,7 @@ fn why_rebuild() -> Outcome {
     told(&[
         "top would be built anew",
         "top ← lib:\n",
-        "source changed (source)",
+        "cookbookSource changed (source)",
         "text changed",
         "-third",
         "+fourth",
@@ -139,7 +140,7 @@ fn why_rebuild() -> Outcome {
     let recipe = tree.path().join("recipes/middle/recipe.toml");
     let text = std::fs::read_to_string(&recipe).map_err(|e| e.to_string())?;
     write(&recipe, &text.replace("echo m", "echo much"));
-    told(&["top ← middle:\n", "`recipeScript` changed", "-echo m >", "+echo much >"])?;
+    told(&["top ← middle:\n", "`cookbookScript` changed", "-echo m >", "+echo much >"])?;
     write(&recipe, &text.replace("[\"lib\"]", "[\"lib\", \"alone\"]"));
     told(&["it now needs alone"])?;
     // What was not named itself is found in what was.
