@@ -1,12 +1,17 @@
 # A recipe tree in upstream's format → one derivation per recipe, lazily: a recipe that cannot be built is an
 # error only when something wants it.
-{ lib, derive, debian, rust, cargo, tree, lock, target, overrides ? { } }:
+{ lib, derive, debian, rust, cargo, tree, lock, target, overrides ? { }, work ? { } }:
 
 let
   inherit (builtins) concatStringsSep filter map;
 
   recipeSet = import ./recipes.nix { inherit lib tree; };
-  sources = import ./sources.nix { inherit lib derive debian cargo recipeSet lock overrides; };
+  pristine = import ./sources.nix { inherit lib derive debian cargo recipeSet lock overrides; };
+  # A working copy is the source, with patches and all, as far as evaluation has to look into it.
+  sources = if work == { } then pristine else import ./sources.nix {
+    inherit lib derive debian cargo recipeSet lock;
+    overrides = overrides // builtins.mapAttrs (_: copy: /. + copy.folder) work;
+  };
   templates = import ./templates.nix { inherit lib; };
   globs = import ./globs.nix { inherit lib; };
   inherit (recipeSet) folders recipes parseName folderOf outputsOf buildClosure;
@@ -63,7 +68,8 @@ let
     let
       recipe = builtins.seq (folderOf name) recipes.${name};
       text = if !host && builtins.elem name gccCarriers then gccNotice name else templates.script name recipe;
-      source = sources.sourceOf name;
+      copy = work.${recipeSet.sourceOwner name} or null;
+      source = if copy == null then sources.sourceOf name else null;
       locks = sources.cargoLocks name;
       # Kernels and loaders build the standard library themselves, from the toolchain's source.
       buildsStd = !host && !(recipe ? source.path);
@@ -78,7 +84,7 @@ let
       host' = filter (part: part.host) closure;
       target' = filter (part: !part.host) closure;
       claims = globs.claims (recipe.optional-packages or [ ]);
-      patched = sources.patchedFiles name;
+      patched = pristine.patchedFiles name;
     in
     derive.bashBuild {
       name = "${if host then "host-" else ""}${lib.storeName name}";
@@ -105,12 +111,26 @@ let
       // lib.optionalAttrs (folder != null) { cookbookRecipeFolder = "${folder}"; }
       // lib.optionalAttrs (claims != "") { cookbookClaims = claims; }
       // lib.optionalAttrs (!host && rootNameOf recipe == "redox") { cookbookCompiler = "${./builder/cc.sh}"; }
+      # The builder mounts the kept folders of that name; the contents are named so that a change is one.
+      // lib.optionalAttrs (copy != null) { rednixWork = copy.key; rednixWorkContent = copy.content; }
       // lib.optionalAttrs (locks != [ ]) {
         cookbookVendor = vendor;
         cookbookCargoConfig = cargo.config { inherit locks; directory = "/build/vendor"; };
       }
       // lib.optionalAttrs (locks != [ ] && sources.cargoPatchOf name != null) { cookbookCargoLockPatch = sources.cargoPatchOf name; };
     };
+
+  # The recipe whose source working on `name` means.
+  workable = text:
+    let parts = parseName text;
+    in builtins.seq (folderOf parts.recipe) (recipeSet.sourceOwner parts.recipe);
+
+  # A recipe's source as its build would find it, patched and scripted: what a working copy begins with.
+  prepared = name:
+    let owner = workable name;
+    in
+    if pristine.sourceOf owner == null then throw "recipe `${name}` has no source to work on"
+    else pristine.prepared owner;
 
   derivations = builtins.mapAttrs (name: _: derivationOf { inherit name; host = false; }) folders;
   hostDerivations = builtins.mapAttrs (name: _: derivationOf { inherit name; host = true; }) folders;
@@ -129,5 +149,5 @@ in
 {
   inherit (recipeSet) folders recipes parseName runtimeClosure packageClosure lockable renewable templates summary graph isMeta;
   inherit (sources) fetches;
-  inherit derivations hostDerivations package recipeSet sources;
+  inherit derivations hostDerivations package prepared workable recipeSet sources;
 }

@@ -5,6 +5,7 @@
 #   lock        the tree's rednix.lock; null reads it beside the tree
 #   target      Redox target triple of packages that are not `host:`
 #   overrides   recipe name → folder to use in place of its source
+#   work        recipe name → { folder; key; content; } of a working copy, built incrementally (`rednix work`)
 { tree ? ../tree
 , lock ? null
 , debianLock ? ./debian.lock.json
@@ -12,6 +13,7 @@
 , system ? "x86_64-linux"
 , contentAddressed ? true
 , overrides ? { }
+, work ? { }
 }:
 
 let
@@ -26,7 +28,7 @@ let
   treePath = /. + toString tree;
   lockFile = if lock != null then /. + toString lock else treePath + "/rednix.lock";
   cookbook = import ./cookbook.nix {
-    inherit lib derive debian rust cargo target overrides;
+    inherit lib derive debian rust cargo target overrides work;
     tree = treePath;
     lock = parsedLock;
   };

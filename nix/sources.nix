@@ -248,5 +248,5 @@ let
 
 in
 {
-  inherit sourceOf patchedFiles cargoLocks cargoPatchOf wantedTargets recipeFolder fetches;
+  inherit sourceOf prepared patchedFiles cargoLocks cargoPatchOf wantedTargets recipeFolder fetches;
 }

@@ -15,13 +15,23 @@ export SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-1}
 mkdir -p "$COOKBOOK_ROOT/bin" "$COOKBOOK_RECIPE" "$COOKBOOK_SOURCE" "$COOKBOOK_BUILD" "$COOKBOOK_STAGE" "$HOME" "$CARGO_HOME"
 . "$cookbookCommon"
 
+# For whoever watches: where the time goes.
+phase() { printf '@nix {"action":"setPhase","phase":"%s"}\n' "$1"; }
+
+phase unpack
 if [ -n "${cookbookSource-}" ]; then copy_tree "$cookbookSource" "$COOKBOOK_SOURCE"; fi
 if [ -n "${cookbookRecipeFolder-}" ]; then copy_tree "$cookbookRecipeFolder" "$COOKBOOK_RECIPE"; fi
-# A patched file is newer than what was made from it, as it would be after patching here.
-if [ -n "${cookbookPatched-}" ]; then
+# A patched file is newer than what was made from it, as it would be after patching here. In folders that stay
+# (`rednix work`) that is so from the first build on.
+inputs=$COOKBOOK_BUILD/.rednix-inputs
+if [ -n "${cookbookPatched-}" ] && [ ! -e "$inputs" ]; then
     mapfile -t patched <<<"$cookbookPatched"
-    (cd "$COOKBOOK_SOURCE" && touch --no-create --date=@2 -- "${patched[@]}")
+    date=@2
+    [ -z "${rednixWork-}" ] || date=now
+    (cd "$COOKBOOK_SOURCE" && touch --no-create --date=$date -- "${patched[@]}")
 fi
+
+phase sysroot
 
 # A folder as upstream's sysroot: usr/…, links to it at the top, a tag for each package in it.
 #   $1 folder, $2 names of the packages, the rest their paths in the same order
@@ -48,6 +58,15 @@ elif [ "$TARGET" = "$COOKBOOK_HOST_TARGET" ]; then
     export COOKBOOK_TOOLCHAIN=$COOKBOOK_SYSROOT
 fi
 
+# In a build folder that stays make must see inputs as old as they are: their files are as old as the list of them.
+if [ -n "${rednixWork-}" ]; then
+    list="${cookbookSysroot-}:${cookbookToolchain-}:${cookbookRecipeFolder-}"
+    if [ ! -e "$inputs" ] || [ "$(cat "$inputs")" != "$list" ]; then printf '%s' "$list" >"$inputs"; fi
+    for folder in "$COOKBOOK_SYSROOT" "$COOKBOOK_TOOLCHAIN" "$COOKBOOK_RECIPE"; do
+        [ ! -e "$folder" ] || find "$folder" -exec touch --no-dereference --reference="$inputs" {} +
+    done
+fi
+
 if [ -n "${cookbookVendor-}" ]; then
     ln -s "$cookbookVendor" /build/vendor
     printf '%s\n' "$cookbookCargoConfig" >"$CARGO_HOME/config.toml"
@@ -62,8 +81,11 @@ printf '[build]\nincremental = false\n\n[unstable]\njson-target-spec = true\n' >
 . "$cookbookTools"
 write_fetch_fronts "$tools"
 hide_build
+phase build
 cd "$COOKBOOK_BUILD"
 run_script script.sh ". $cookbookPrelude; . $cookbookShared" "$cookbookScript" ". $cookbookPostlude"
+
+phase install
 
 # -- outputs ------------------------------------------------------------------------------------------------
 

@@ -56,6 +56,9 @@ pub struct Global {
     /// Take fixed outputs (sources) from the store in this folder where it has them
     #[arg(long, global = true, value_name = "DIR")]
     pub borrow_from: Vec<PathBuf>,
+    /// Write a timeline of evaluation, fetches and builds to this file, for Perfetto or a browser's tracing page
+    #[arg(long, global = true, value_name = "FILE")]
+    pub trace: Option<PathBuf>,
     /// Print the whole trace of an evaluation error
     #[arg(long, global = true)]
     pub show_trace: bool,
@@ -104,6 +107,9 @@ pub enum Command {
     /// Build a system's image and boot it in QEMU; the serial console is this terminal
     Run(RunArgs),
     /// Build packages or attributes and print their store paths
+    #[command(after_help = "Examples:\n  \
+        rednix build host:redoxfs\n  \
+        rednix build --rebuild host:redoxfs   build it once more and name the first differing byte, if any")]
     Build(BuildArgs),
     /// Run machine tests
     Test(TestArgs),
@@ -119,6 +125,32 @@ pub enum Command {
     Eval(EvalArgs),
     /// Print the log of a build
     Log(LogArgs),
+    /// Put a recipe's source into a folder to work in; builds then use it, incrementally, until `--done`
+    #[command(after_help = "Examples:\n  \
+        rednix work kernel --tree ~/redox         makes ./work/kernel, a git repository, and ./work/kernel.build\n  \
+        rednix run minimal --tree ~/redox         builds what changed in it, and boots\n  \
+        rednix work --diff kernel > fix.patch     the changes, as a patch for the recipe\n  \
+        rednix work --done kernel                 back to the pinned source; the folder stays\n  \
+        rednix work                               lists working copies")]
+    Work(WorkArgs),
+    /// Say why one thing needs another, or how large a thing is with all it needs
+    #[command(after_help = "Examples:\n  \
+        rednix why minimal relibc            shortest chain by which relibc is built for the system `minimal`\n  \
+        rednix why --all ion deb-clang-22    all such chains; inputs go by the names of their derivations too\n  \
+        rednix why --runtime ./result bash   by what the built files refer to, and in which file\n  \
+        rednix why --size system:probe       sizes of what the system is made of (`probe` alone is the recipe)")]
+    Why(WhyArgs),
+    /// Say what changed since a thing was built last: files, patches, scripts, pins, tools
+    #[command(after_help = "Examples:\n  \
+        rednix why-rebuild kernel            what a build of it would now be built anew for\n  \
+        rednix why-rebuild host:redoxfs --tree ~/redox")]
+    WhyRebuild(WhyRebuildArgs),
+    /// Compare two systems, packages, store paths or derivations
+    #[command(after_help = "Examples:\n  \
+        rednix diff minimal server           packages and files of two systems\n  \
+        rednix diff ./result-old ./result    two results of `rednix build`\n  \
+        rednix diff last:minimal minimal     a system as it was built last, and as it is now")]
+    Diff(DiffArgs),
     /// Delete from the store what nothing needs
     Gc(GcArgs),
     /// Say what this machine has, what it lacks and how to get it
@@ -148,6 +180,10 @@ impl Command {
             }) => Some(tree),
             Command::Eval(a) => Some(&a.tree),
             Command::Log(a) => Some(&a.tree),
+            Command::Work(a) => Some(&a.tree),
+            Command::Why(a) => Some(&a.tree),
+            Command::WhyRebuild(a) => Some(&a.tree),
+            Command::Diff(a) => Some(&a.tree),
             Command::Gc(_) | Command::Doctor | Command::Verify(_) | Command::NixInstantiate { .. } => None,
         }
     }
@@ -204,8 +240,14 @@ pub struct BuildArgs {
     #[arg(long)]
     pub no_link: bool,
     /// Only say what would be fetched and built
-    #[arg(long)]
+    #[arg(long, conflicts_with = "rebuild")]
     pub dry_run: bool,
+    /// Build once more what is built already and compare; differences end with status 1
+    #[arg(long)]
+    pub rebuild: bool,
+    /// With --rebuild: leave a second tree that differs in place and say where it is
+    #[arg(long, requires = "rebuild")]
+    pub keep: bool,
 }
 
 #[derive(Debug, Args)]
@@ -232,6 +274,12 @@ pub struct ImageArgs {
     /// Copy the image to this file; without it the image's store path is printed
     #[arg(long, short, value_name = "FILE")]
     pub output: Option<PathBuf>,
+    /// Build once more the image and its packages and compare; differences end with status 1
+    #[arg(long)]
+    pub rebuild: bool,
+    /// With --rebuild: leave a second tree that differs in place and say where it is
+    #[arg(long, requires = "rebuild")]
+    pub keep: bool,
 }
 
 #[derive(Debug, Args)]
@@ -326,6 +374,69 @@ pub struct EvalArgs {
 pub struct LogArgs {
     /// A derivation, a store path, or a package as `rednix build` takes it
     pub of: String,
+    #[command(flatten)]
+    pub tree: TreeArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct WorkArgs {
+    /// The recipe whose source to work on [default: list working copies]
+    pub recipe: Option<String>,
+    /// The working folder; builds are kept in a folder of that name with `.build` after it [default: work/RECIPE]
+    #[arg(long, value_name = "DIR", requires = "recipe")]
+    pub dir: Option<PathBuf>,
+    /// Work in the folder as it is, and put nothing into it
+    #[arg(long, requires = "recipe")]
+    pub existing: bool,
+    /// Print the changes as a patch for the recipe
+    #[arg(long, requires = "recipe", group = "instead")]
+    pub diff: bool,
+    /// Throw away what is kept of builds; the next one begins with nothing
+    #[arg(long, requires = "recipe", group = "instead")]
+    pub clean: bool,
+    /// Use the recipe's own source again, and throw away what is kept of builds; the working folder stays
+    #[arg(long, requires = "recipe", group = "instead")]
+    pub done: bool,
+    #[command(flatten)]
+    pub tree: TreeArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct WhyArgs {
+    /// A package, system (`system:NAME` where a recipe has that name too), attribute (`.#…`), store path or derivation
+    pub of: String,
+    /// What it needs: as above, or the name of any derivation below it
+    #[arg(required_unless_present = "size", conflicts_with = "size")]
+    pub needs: Option<String>,
+    /// Look at what the built files refer to, not at what they are built from
+    #[arg(long)]
+    pub runtime: bool,
+    /// Print every shortest chain
+    #[arg(long)]
+    pub all: bool,
+    /// Print sizes: each part of a system, or everything a package's files refer to
+    #[arg(long, conflicts_with_all = ["runtime", "all"])]
+    pub size: bool,
+    #[command(flatten)]
+    pub tree: TreeArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct WhyRebuildArgs {
+    /// A package, system (`system:NAME` where a recipe has that name too) or attribute (`.#…`)
+    pub of: String,
+    #[command(flatten)]
+    pub tree: TreeArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct DiffArgs {
+    /// A package, system, attribute (`.#…`), store path or derivation; `last:NAME` is NAME as it was built last
+    pub old: String,
+    pub new: String,
+    /// List every change, and inputs that are not packages too
+    #[arg(long)]
+    pub all: bool,
     #[command(flatten)]
     pub tree: TreeArgs,
 }

@@ -77,6 +77,8 @@ impl OverrideValue {
 pub struct Config {
     pub store: PathBuf,
     pub cache: PathBuf,
+    /// For what a user would miss: which working copies there are.
+    pub state: PathBuf,
     pub mirrors: Vec<(String, String)>,
     /// The file's; the command line's are put over them.
     pub overrides: Overrides,
@@ -130,12 +132,16 @@ impl Config {
             .map_err(|e| Failure::usage(format!("the store's folder `{}`: {e}", store.display())))?;
         let cache =
             xdg("XDG_CACHE_HOME", ".cache").map(|c| c.join("rednix")).unwrap_or_else(|| store.join("cache"));
+        let state = xdg("XDG_STATE_HOME", ".local/state")
+            .map(|s| s.join("rednix"))
+            .unwrap_or_else(|| store.join("state"));
         let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
         let variable =
             |names: [&str; 3]| names.iter().find_map(|n| std::env::var(n).ok()).filter(|v| !v.is_empty());
         Ok(Config {
             store,
             cache,
+            state,
             mirrors: file.mirrors.into_iter().collect(),
             overrides,
             tree_checkout: None,

@@ -48,6 +48,21 @@ impl Target {
         Target { label: format!("system {system}"), what: What::Expression(text), own: false }
     }
 
+    /// What a report is asked about: a recipe's package, or else a system's image (`system:NAME` is always one).
+    pub fn reported(project: &Project, name: &str) -> Target {
+        if name.starts_with(".#") {
+            return Target::installable(project, name);
+        }
+        if let Some(system) = name.strip_prefix("system:") {
+            return Target::image(project, system);
+        }
+        let (library, quoted) = (project.expression(), project::quote(name));
+        let text = format!(
+            "let l = {library}; n = {quoted}; in if !(l.cookbook.folders ? ${{n}}) && l.systems ? ${{n}} then l.systems.${{n}}.image else l.package n"
+        );
+        Target { label: name.to_owned(), what: What::Expression(text), own: false }
+    }
+
     fn origin(&self) -> Origin {
         if self.own { Origin::Text } else { Origin::Internal("the command line") }
     }

@@ -12,8 +12,10 @@ mod machines;
 mod overriding;
 mod project;
 mod relock;
+mod report;
 mod session;
 mod view;
+mod working;
 mod world;
 
 use std::process::ExitCode;
@@ -42,8 +44,11 @@ fn main() -> ExitCode {
         Ok(session) => session,
         Err(failure) => return tell(&failure),
     };
-    let result = run(&mut session, cli.command);
+    let mut result = run(&mut session, cli.command);
     session.view.finish();
+    if let Err(error) = session.view.finish_trace() {
+        result = result.and(Err(Failure::failed(format!("cannot write the trace: {error}"))));
+    }
     match result {
         Ok(status) => ExitCode::from(status),
         Err(failure) => tell(&failure),
@@ -81,6 +86,10 @@ fn run(session: &mut Session, command: Command) -> Result<u8, Failure> {
         Command::Tree(arguments) => return commands::tree::run(session, &arguments.command),
         Command::Eval(arguments) => commands::eval::run(session, &arguments),
         Command::Log(arguments) => commands::log::run(session, &arguments),
+        Command::Work(arguments) => commands::work::run(session, &arguments),
+        Command::Why(arguments) => commands::why::run(session, &arguments),
+        Command::WhyRebuild(arguments) => commands::why_rebuild::run(session, &arguments),
+        Command::Diff(arguments) => commands::diff::run(session, &arguments),
         Command::Gc(arguments) => commands::gc::run(session, &arguments),
         Command::Doctor => commands::doctor::run(session),
         Command::Verify(arguments) => commands::verify::run(session, &arguments),

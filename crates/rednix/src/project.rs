@@ -6,6 +6,7 @@ use crate::cli::TreeArgs;
 use crate::config::Config;
 use crate::failure::Failure;
 use crate::overriding;
+use crate::working::{self, Copy};
 
 include!(concat!(env!("OUT_DIR"), "/embedded.rs"));
 
@@ -20,6 +21,8 @@ pub struct Project {
     pub debian_lock: PathBuf,
     /// Recipes whose source is a folder for now, without any lock.
     pub overrides: Vec<(String, PathBuf)>,
+    /// Working copies of this tree's recipes, as they are now.
+    pub work: Vec<Copy>,
     pub target: String,
 }
 
@@ -28,6 +31,15 @@ pub const LOCAL_DEBIAN_LOCK: &str = "debian.lock.local.json";
 
 impl Project {
     pub fn find(config: &Config, arguments: &TreeArgs) -> Result<Project, Failure> {
+        let mut project = Project::find_without_work(config, arguments)?;
+        project.work = working::copies(config, &project)?;
+        // What the command line says goes before what was said some time ago.
+        project.work.retain(|copy| !project.overrides.iter().any(|(recipe, _)| *recipe == copy.recipe));
+        Ok(project)
+    }
+
+    /// The project as it is without working copies.
+    pub fn find_without_work(config: &Config, arguments: &TreeArgs) -> Result<Project, Failure> {
         let here = std::env::current_dir()
             .map_err(|e| Failure::usage(format!("the current folder cannot be used: {e}")))?;
         let root = match checkout_around(&here) {
@@ -58,7 +70,13 @@ impl Project {
             .unwrap_or_else(|| root.join("nix/debian.lock.json"));
         let locked = lock.clone().unwrap_or_else(|| tree.join("rednix.lock"));
         let overrides = overriding::momentary(&config.overrides, &locked)?;
-        Ok(Project { root, tree, lock, debian_lock, overrides, target: arguments.target.clone() })
+        let target = arguments.target.clone();
+        Ok(Project { root, tree, lock, debian_lock, overrides, work: Vec::new(), target })
+    }
+
+    /// The tree's folder by its one real name, for what is remembered per tree.
+    pub fn tree_key(&self) -> PathBuf {
+        std::fs::canonicalize(&self.tree).unwrap_or_else(|_| self.tree.clone())
     }
 
     /// The library applied to this project, as a Nix expression.
@@ -74,6 +92,19 @@ impl Project {
             text.push_str("  overrides = {\n");
             for (name, folder) in &self.overrides {
                 text.push_str(&format!("    {} = /. + {};\n", quote(name), nix_string(folder)));
+            }
+            text.push_str("  };\n");
+        }
+        if !self.work.is_empty() {
+            text.push_str("  work = {\n");
+            for copy in &self.work {
+                text.push_str(&format!(
+                    "    {} = {{ folder = {}; key = {}; content = {}; }};\n",
+                    quote(&copy.recipe),
+                    nix_string(&copy.folder),
+                    quote(&copy.key()),
+                    quote(&copy.content)
+                ));
             }
             text.push_str("  };\n");
         }

@@ -9,10 +9,16 @@ use crate::project::Project;
 use crate::relock;
 use crate::session::Session;
 
-use super::print;
+use super::{print, rebuild};
 
 pub fn run(session: &Session, arguments: &ImageArgs) -> Result<(), Failure> {
     let project = Project::find(&session.config, &arguments.tree)?;
+    if arguments.rebuild {
+        return relock::building(session, project, arguments.tree.locked, |project| {
+            let wanted = evaluation::wanted(session, &[Target::image(project, &arguments.system)])?;
+            rebuild::run(session, &wanted, true, arguments.keep)
+        });
+    }
     let folder = build(session, project, &arguments.system, arguments.tree.locked)?;
     session.view.finish();
     match &arguments.output {
@@ -30,7 +36,9 @@ pub fn run(session: &Session, arguments: &ImageArgs) -> Result<(), Failure> {
 pub fn build(session: &Session, project: Project, system: &str, locked: bool) -> Result<PathBuf, Failure> {
     let paths = relock::building(session, project, locked, |project| {
         let wanted = evaluation::wanted(session, &[Target::image(project, system)])?;
-        session.build(&wanted)
+        let paths = session.build(&wanted)?;
+        session.remember(project, &wanted)?;
+        Ok(paths)
     })?;
     let store = session.store()?;
     store.add_root(&format!("system-{}", system.replace('/', "-")), &paths[0])?;

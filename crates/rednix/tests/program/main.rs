@@ -13,8 +13,10 @@ mod recipes_changes;
 mod recipes_dependencies;
 mod recipes_globs;
 mod recipes_templates;
+mod reports;
 mod reproducible;
 mod support;
+mod work;
 
 use libtest_mimic::{Arguments, Trial};
 
@@ -32,6 +34,8 @@ fn main() {
     tests.extend(recipes_templates::TESTS);
     tests.extend(endings::TESTS);
     tests.extend(peer::TESTS);
+    tests.extend(reports::TESTS);
+    tests.extend(work::TESTS);
     tests.extend(reproducible::TESTS);
     tests.extend(host_tools::TESTS);
     tests.extend(machine::TESTS);

@@ -108,7 +108,7 @@ fn recipe_shares_a_source() -> Outcome {
     Ok(None)
 }
 
-fn git(folder: &Path, arguments: &[&str]) -> Result<(), String> {
+pub fn git(folder: &Path, arguments: &[&str]) -> Result<(), String> {
     let output = Command::new("git")
         .args([
             "-c",
