@@ -12,7 +12,19 @@ let
     in
     if entries ? "recipe.toml" then [ (lib.nameValue (baseNameOf (toString folder)) folder) ]
     else concatMap (name: lib.optionals (entries.${name} == "directory") (walk (folder + "/${name}"))) (attrNames entries);
-  folders = listToAttrs (walk (tree + "/recipes"));
+  walked = listToAttrs (walk (tree + "/recipes"));
+  folders = walked // builtins.mapAttrs (_: _: tree) own;
+
+  # The tree's own crate, upstream's cookbook, as a tool for the build machine: a recipe nobody had to write. Its unit
+  # tests run while it is built.
+  own = lib.optionalAttrs (builtins.pathExists (tree + "/Cargo.toml") && !(walked ? cookbook)) {
+    cookbook = {
+      source.path = ".";
+      build = { template = "custom"; script = "if [ \"$TARGET\" = \"$COOKBOOK_HOST_TARGET\" ]; then cookbook_cargo_test; fi\ncookbook_cargo\n"; };
+      # All the tree is below it; these are the crate.
+      rednix.files = [ ".cargo" "Cargo.lock" "Cargo.toml" "benches" "build.rs" "examples" "src" "tests" ];
+    };
+  };
 
   # `host:NAME.suffix` → its parts.
   parseName = text:
@@ -33,7 +45,7 @@ let
     "no recipe is named `${name}` in ${toString tree}/recipes${nearest name}");
 
   recipes = builtins.mapAttrs
-    (_: folder: builtins.addErrorContext "while reading ${toString folder}/recipe.toml" (fromTOML (readFile (folder + "/recipe.toml"))))
+    (name: folder: own.${name} or (builtins.addErrorContext "while reading ${toString folder}/recipe.toml" (fromTOML (readFile (folder + "/recipe.toml")))))
     folders;
 
   # The recipe whose source this one uses: itself, or what `same_as` leads to.
@@ -128,6 +140,8 @@ let
     lib.genAttrs wanted (name: { source = (builtins.seq (folderOf name) recipes.${name}).source or { }; });
 in
 {
+  # Recipes that are in no file of the tree.
+  written = attrNames own;
   inherit folders recipes parseName folderOf sourceOwner buildNames buildClosure runtimeDependencies runtimeClosure lockable;
   # Meta packages have no template and no archive.
   isMeta = name: (recipes.${(parseName name).recipe}.build.template or "none") == "none";
