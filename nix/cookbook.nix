@@ -107,7 +107,8 @@ let
       // lib.optionalAttrs (locks != [ ]) {
         cookbookVendor = vendor;
         cookbookCargoConfig = cargo.config { inherit locks; directory = "/build/vendor"; };
-      };
+      }
+      // lib.optionalAttrs (locks != [ ] && sources.cargoPatchOf name != null) { cookbookCargoLockPatch = sources.cargoPatchOf name; };
     };
 
   derivations = builtins.mapAttrs (name: _: derivationOf { inherit name; host = false; }) folders;
@@ -125,6 +126,7 @@ let
     in cook { name = parts.recipe; host = parts.prefix == "host"; } parts.suffix;
 in
 {
-  inherit (recipeSet) folders recipes runtimeClosure lockable isMeta;
+  inherit (recipeSet) folders written recipes parseName runtimeClosure packageClosure lockable renewable templates summary graph isMeta;
+  inherit (sources) fetches;
   inherit derivations hostDerivations package recipeSet sources;
 }

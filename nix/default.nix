@@ -32,6 +32,14 @@ let
   };
   parsedLock = lib.jsonOr { sources = { }; } lockFile;
   arch = builtins.head (lib.splitOn "-" target);
+  # A system's name stands for everything its image needs, and goes before a recipe of the same name.
+  packagesOf = builtins.concatMap (name:
+    if builtins.elem name machines.names then (machines.get name).packages
+    else lib.optional (cookbook.folders ? ${(cookbook.parseName name).recipe}) name);
+  named = names:
+    let unknown = builtins.filter (name: packagesOf [ name ] == [ ]) names;
+    in if unknown == [ ] then packagesOf names
+    else throw "neither a system nor a recipe is named `${builtins.head unknown}`; systems are: ${builtins.concatStringsSep ", " machines.names}";
   machines = import ./system.nix { inherit lib derive cookbook arch; tree = treePath; lock = parsedLock; };
 in
 {
@@ -44,5 +52,10 @@ in
   packages = cookbook.derivations;
   hostPackages = cookbook.hostDerivations;
   package = cookbook.package;
+  # For `rednix lock`, `update` and `tree`: what is pinned, what is fetched, what a system is built from.
+  lockable = names: cookbook.lockable (named names);
+  inherit (cookbook) renewable;
+  fetches = names: cookbook.fetches (named names);
+  graph = names: cookbook.graph (named names);
   checks = import ./checks.nix { inherit lib; inherit (machines) systems; };
 }

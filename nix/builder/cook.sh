@@ -52,6 +52,10 @@ if [ -n "${cookbookVendor-}" ]; then
     ln -s "$cookbookVendor" /build/vendor
     printf '%s\n' "$cookbookCargoConfig" >"$CARGO_HOME/config.toml"
 fi
+# Overrides of git dependencies may have other versions than the source's own Cargo.lock names.
+if [ -n "${cookbookCargoLockPatch-}" ]; then
+    patch --directory="$COOKBOOK_SOURCE" --strip=1 --batch <"$cookbookCargoLockPatch"
+fi
 # Targets described in JSON became an unstable feature after older trees were written; they cannot ask for it.
 printf '[build]\nincremental = false\n\n[unstable]\njson-target-spec = true\n' >>"$CARGO_HOME/config.toml"
 

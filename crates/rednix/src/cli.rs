@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use rednix_fetch::Replacement;
 
 #[derive(Debug, Parser)]
 #[command(
@@ -70,15 +71,17 @@ pub enum LogFormat {
 /// Which recipe tree and pins to work with.
 #[derive(Debug, Clone, Default, Args)]
 pub struct TreeArgs {
-    /// Recipe tree: a checkout of redox-os/redox or a folder like it [default: the embedded tree]
-    #[arg(long, value_name = "DIR")]
-    pub tree: Option<PathBuf>,
+    /// Recipe tree: a checkout of redox-os/redox or a folder like it, or a git URL that `rednix lock` has pinned
+    /// [default: the embedded tree]
+    #[arg(long, value_name = "DIR|URL[#REV]")]
+    pub tree: Option<String>,
     /// Lock of the tree's sources [default: rednix.lock beside the tree, or in this folder]
     #[arg(long, value_name = "FILE")]
     pub lock: Option<PathBuf>,
-    /// Use the given folder in place of a recipe's source
-    #[arg(long = "override", value_name = "RECIPE=DIR", value_parser = parse_override)]
-    pub overrides: Vec<(String, PathBuf)>,
+    /// Use something else in place of a recipe's source or of anything fetched from a URL: a folder or file,
+    /// crate:NAME/VERSION, rev:REV or git+URL#REV
+    #[arg(long = "override", value_name = "RECIPE|URL=WHAT", value_parser = parse_override)]
+    pub overrides: Vec<(String, Replacement)>,
     /// Redox target of packages that are not `host:`
     #[arg(long, value_name = "TRIPLE", default_value = "x86_64-unknown-redox")]
     pub target: String,
@@ -87,12 +90,12 @@ pub struct TreeArgs {
     pub locked: bool,
 }
 
-fn parse_override(text: &str) -> Result<(String, PathBuf), String> {
+fn parse_override(text: &str) -> Result<(String, Replacement), String> {
     match text.split_once('=') {
-        Some((recipe, folder)) if !recipe.is_empty() && !folder.is_empty() => {
-            Ok((recipe.to_owned(), PathBuf::from(folder)))
+        Some((key, value)) if !key.is_empty() && !value.is_empty() => {
+            Ok((key.to_owned(), Replacement::parse(value)?))
         }
-        _ => Err("write it as RECIPE=DIR".to_owned()),
+        _ => Err("write it as RECIPE=WHAT or URL=WHAT".to_owned()),
     }
 }
 
@@ -108,6 +111,10 @@ pub enum Command {
     Image(ImageArgs),
     /// Pin what floats: a tree's sources, or the build root's Debian packages
     Lock(LockArgs),
+    /// Renew pins and print old and new
+    Update(UpdateArgs),
+    /// Look at a recipe tree
+    Tree(TreeCommandArgs),
     /// Evaluate a Nix expression or file
     Eval(EvalArgs),
     /// Print the log of a build
@@ -124,6 +131,26 @@ pub enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<std::ffi::OsString>,
     },
+}
+
+impl Command {
+    /// The tree's arguments, where the command has them.
+    pub fn tree(&self) -> Option<&TreeArgs> {
+        match self {
+            Command::Run(a) => Some(&a.tree),
+            Command::Build(a) => Some(&a.tree),
+            Command::Test(a) => Some(&a.tree),
+            Command::Image(a) => Some(&a.tree),
+            Command::Lock(a) => Some(&a.tree),
+            Command::Update(a) => Some(&a.tree),
+            Command::Tree(TreeCommandArgs {
+                command: TreeCommand::Check { tree, .. } | TreeCommand::Graph { tree, .. },
+            }) => Some(tree),
+            Command::Eval(a) => Some(&a.tree),
+            Command::Log(a) => Some(&a.tree),
+            Command::Gc(_) | Command::Doctor | Command::Verify(_) | Command::NixInstantiate { .. } => None,
+        }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -211,7 +238,8 @@ pub struct ImageArgs {
 #[command(
     long_about = "Pins what floats.\n\n`rednix lock debian` resolves the build root's package lists (nix/debian.json) into \
         nix/debian.lock.json. `rednix lock NAME…` pins the sources of recipes, or of a system's recipes: git revisions \
-        with the hash of their trees, the hashes of tarballs, and every crate of their Cargo.lock files."
+        with the hash of their trees, the hashes of tarballs, and every crate of their Cargo.lock files; what is pinned \
+        already stays. Everything pinned is fetched, so that building works offline afterwards."
 )]
 pub struct LockArgs {
     /// `debian`, or recipes and systems whose sources to pin [default: every recipe with a source]
@@ -221,9 +249,57 @@ pub struct LockArgs {
     /// The lock to write [default: where it is read from]
     #[arg(long, short, value_name = "FILE")]
     pub output: Option<PathBuf>,
+    /// Take git branches as they were at the end of this day (UTC); the lock keeps the day for later pins
+    #[arg(long, value_name = "YYYY-MM-DD")]
+    pub date: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct UpdateArgs {
+    /// Recipes whose pins to renew; `tree` is the tree itself [default: everything in the lock that floats]
+    pub names: Vec<String>,
+    #[command(flatten)]
+    pub tree: TreeArgs,
+    /// The lock to write [default: where it is read from]
+    #[arg(long, short, value_name = "FILE")]
+    pub output: Option<PathBuf>,
     /// Take git branches as they were at the end of this day (UTC)
     #[arg(long, value_name = "YYYY-MM-DD")]
     pub date: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct TreeCommandArgs {
+    #[command(subcommand)]
+    pub command: TreeCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum TreeCommand {
+    /// Read every recipe and say which cannot be built as they are written
+    Check {
+        #[command(flatten)]
+        tree: TreeArgs,
+        /// Exit with status 1 where a recipe is wrong
+        #[arg(long)]
+        strict: bool,
+    },
+    /// Print what a system (or package) is built from
+    Graph {
+        /// A configuration's name, or a package's
+        name: String,
+        #[command(flatten)]
+        tree: TreeArgs,
+        #[arg(long, value_enum, default_value = "text")]
+        format: GraphFormat,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum GraphFormat {
+    Text,
+    Dot,
+    Json,
 }
 
 #[derive(Debug, Args)]

@@ -9,6 +9,7 @@ mod failure;
 mod fetching;
 mod interrupt;
 mod machines;
+mod overriding;
 mod project;
 mod relock;
 mod session;
@@ -64,12 +65,20 @@ fn arguments() -> Vec<std::ffi::OsString> {
 }
 
 fn run(session: &mut Session, command: Command) -> Result<u8, Failure> {
+    if let Some(tree) = command.tree() {
+        session.config.override_more(&tree.overrides)?;
+        if !matches!(command, Command::Lock(_) | Command::Update(_)) {
+            commands::lock::tree::prepare(session, tree)?;
+        }
+    }
     match command {
         Command::Run(arguments) => return commands::run::run(session, &arguments),
         Command::Build(arguments) => commands::build::run(session, &arguments),
         Command::Test(arguments) => commands::test::run(session, &arguments),
         Command::Image(arguments) => commands::image::run(session, &arguments),
         Command::Lock(arguments) => commands::lock::run(session, &arguments),
+        Command::Update(arguments) => commands::update::run(session, &arguments),
+        Command::Tree(arguments) => return commands::tree::run(session, &arguments.command),
         Command::Eval(arguments) => commands::eval::run(session, &arguments),
         Command::Log(arguments) => commands::log::run(session, &arguments),
         Command::Gc(arguments) => commands::gc::run(session, &arguments),

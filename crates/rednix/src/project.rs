@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::cli::TreeArgs;
 use crate::config::Config;
 use crate::failure::Failure;
+use crate::overriding;
 
 include!(concat!(env!("OUT_DIR"), "/embedded.rs"));
 
@@ -17,6 +18,7 @@ pub struct Project {
     /// The tree's lock, where it is not `rednix.lock` beside the tree.
     pub lock: Option<PathBuf>,
     pub debian_lock: PathBuf,
+    /// Recipes whose source is a folder for now, without any lock.
     pub overrides: Vec<(String, PathBuf)>,
     pub target: String,
 }
@@ -32,16 +34,14 @@ impl Project {
             Some(root) => root,
             None => unpack_embedded(&config.cache)?,
         };
-        let tree = match &arguments.tree {
-            None => root.join("tree"),
-            Some(folder) => {
+        let tree = match (&arguments.tree, &config.tree_checkout) {
+            (None, _) => root.join("tree"),
+            (_, Some(checkout)) => checkout.clone(),
+            (Some(folder), None) => {
                 let tree = here.join(folder);
                 if !tree.join("recipes").is_dir() {
-                    return Err(Failure::usage(format!(
-                        "`{}` is no recipe tree: it has no recipes/",
-                        folder.display()
-                    ))
-                    .hint("pass the folder of a checkout of redox-os/redox"));
+                    return Err(Failure::usage(format!("`{folder}` is no recipe tree: it has no recipes/"))
+                        .hint("pass the folder of a checkout of redox-os/redox"));
                 }
                 tree
             }
@@ -56,8 +56,8 @@ impl Project {
             .into_iter()
             .find(|file| !arguments.locked && file.exists())
             .unwrap_or_else(|| root.join("nix/debian.lock.json"));
-        let overrides =
-            arguments.overrides.iter().map(|(name, folder)| (name.clone(), here.join(folder))).collect();
+        let locked = lock.clone().unwrap_or_else(|| tree.join("rednix.lock"));
+        let overrides = overriding::momentary(&config.overrides, &locked)?;
         Ok(Project { root, tree, lock, debian_lock, overrides, target: arguments.target.clone() })
     }
 

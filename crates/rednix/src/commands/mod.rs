@@ -10,6 +10,8 @@ pub mod log;
 pub mod nix_instantiate;
 pub mod run;
 pub mod test;
+pub mod tree;
+pub mod update;
 pub mod verify;
 
 use std::io::Write;

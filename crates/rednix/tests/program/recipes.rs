@@ -126,7 +126,7 @@ fn git(folder: &Path, arguments: &[&str]) -> Result<(), String> {
     if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
 }
 
-/// A floating source is refused until it is locked; a later commit changes nothing until it is locked again.
+/// A floating source is refused until it is locked; a later commit changes nothing until the pin is renewed.
 fn recipe_from_git_is_locked_and_built() -> Outcome {
     let repository = scratch();
     write(&repository.path().join("text"), "first\n");
@@ -146,9 +146,10 @@ fn recipe_from_git_is_locked_and_built() -> Outcome {
     equal(&contents(&paths[0].join("text"))?, "first\n")?;
     write(&repository.path().join("text"), "second\n");
     git(repository.path(), &["commit", "--quiet", "-am", "second"])?;
+    run(call(&["lock", "g", "--tree"]).arg(tree.path()).arg("--output").arg(&lock)).expect(0, &[])?;
     let (_, paths) = build(tree.path(), &["g"])?;
     equal(&contents(&paths[0].join("text"))?, "first\n")?;
-    run(call(&["lock", "g", "--tree"]).arg(tree.path()).arg("--output").arg(&lock)).expect(0, &[])?;
+    run(call(&["update", "g", "--tree"]).arg(tree.path()).arg("--output").arg(&lock)).expect(0, &[])?;
     let (_, paths) = build(tree.path(), &["g"])?;
     equal(&contents(&paths[0].join("text"))?, "second\n")?;
     Ok(None)
