@@ -67,10 +67,11 @@ let
   walked = listToAttrs (lib.reverse found);
   folders = walked // mapAttrs (_: _: tree) own;
 
-  # The tree's own crate, upstream's cookbook, as a tool for the build machine: a recipe nobody had to write. Its unit
-  # tests run while it is built.
-  own = lib.optionalAttrs (pathExists (tree + "/Cargo.toml") && !(walked ? cookbook)) {
-    cookbook = {
+  # The crate at the tree's root, upstream's cookbook, as a tool for the build machine: a recipe nobody had to write,
+  # named as its package (`host:redox_cookbook`). Its unit tests run while it is built.
+  crate = (lib.tomlOr { } (tree + "/Cargo.toml")).package.name or null;
+  own = lib.optionalAttrs (crate != null && !(walked ? ${crate})) {
+    ${crate} = {
       source.path = ".";
       build = { template = "custom"; script = "if [ \"$TARGET\" = \"$COOKBOOK_HOST_TARGET\" ]; then cookbook_cargo_test; fi\ncookbook_cargo\n"; };
       # All the tree is below it; these are the crate.

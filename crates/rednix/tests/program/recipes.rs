@@ -177,7 +177,7 @@ fn cargo_recipe_of_several() -> Outcome {
     Ok(None)
 }
 
-/// A crate at the tree's root is the host tool `cookbook`, its unit tests run and counted; the recipes below it are no
+/// A crate at the tree's root is a host tool of its own name, its unit tests run and counted; the recipes below it are no
 /// part of its source.
 fn own_crate() -> Outcome {
     let tree = tree(&[
@@ -189,17 +189,17 @@ fn own_crate() -> Outcome {
         ),
         ("recipes/x/recipe.toml", "[build]\ntemplate = \"custom\"\nscript = \"\"\n"),
     ]);
-    let (_, paths) = build(tree.path(), &["host:cookbook"])?;
+    let (_, paths) = build(tree.path(), &["host:own"])?;
     equal(
-        &contents(&paths[0].join("usr/share/rednix/tests/cookbook"))?,
+        &contents(&paths[0].join("usr/share/rednix/tests/own"))?,
         "test result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out\n",
     )?;
     if !paths[0].join("usr/bin/own").exists() {
         return Err("the crate's program is not there".to_owned());
     }
     write(&tree.path().join("recipes/x/notes"), "new\n");
-    let (again, after) = build(tree.path(), &["host:cookbook"])?;
-    if again.stderr.contains("built host-cookbook") || paths != after {
+    let (again, after) = build(tree.path(), &["host:own"])?;
+    if again.stderr.contains("built host-own") || paths != after {
         return Err(format!("a recipe's folder is part of the crate's source:\n{}", again.stderr));
     }
     Ok(None)
