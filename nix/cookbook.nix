@@ -147,7 +147,7 @@ let
     in cook { name = parts.recipe; host = parts.prefix == "host"; } parts.suffix;
 in
 {
-  inherit (recipeSet) folders recipes parseName runtimeClosure packageClosure lockable renewable templates summary graph isMeta;
+  inherit (recipeSet) folders written recipes parseName runtimeClosure packageClosure lockable renewable templates summary graph isMeta;
   inherit (sources) fetches;
   inherit derivations hostDerivations package prepared workable recipeSet sources;
 }

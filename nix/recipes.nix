@@ -64,7 +64,20 @@ let
     in
     walk above (tree + "/recipes") "recipes";
   # Of two folders with one name the last one counts.
-  folders = listToAttrs (lib.reverse found);
+  walked = listToAttrs (lib.reverse found);
+  folders = walked // mapAttrs (_: _: tree) own;
+
+  # The crate at the tree's root, upstream's cookbook, as a tool for the build machine: a recipe nobody had to write,
+  # named as its package (`host:redox_cookbook`). Its unit tests run while it is built.
+  crate = (lib.tomlOr { } (tree + "/Cargo.toml")).package.name or null;
+  own = lib.optionalAttrs (crate != null && !(walked ? ${crate})) {
+    ${crate} = {
+      source.path = ".";
+      build = { template = "custom"; script = "if [ \"$TARGET\" = \"$COOKBOOK_HOST_TARGET\" ]; then cookbook_cargo_test; fi\ncookbook_cargo\n"; };
+      # All the tree is below it; these are the crate.
+      rednix.files = [ ".cargo" "Cargo.lock" "Cargo.toml" "benches" "build.rs" "examples" "src" "tests" ];
+    };
+  };
 
   # `host:NAME.suffix` → its parts.
   parseName = text:
@@ -85,7 +98,7 @@ let
     "no recipe is named `${name}` in ${toString tree}/recipes${nearest name}");
 
   recipes = builtins.mapAttrs
-    (_: folder: builtins.addErrorContext "while reading ${toString folder}/recipe.toml" (fromTOML (readFile (folder + "/recipe.toml"))))
+    (name: folder: own.${name} or (builtins.addErrorContext "while reading ${toString folder}/recipe.toml" (fromTOML (readFile (folder + "/recipe.toml")))))
     folders;
 
   # The recipe whose source this one uses: itself, or what `same_as` leads to.
@@ -199,10 +212,11 @@ let
       })));
   nameOf = part: "${part.recipe}${if part.suffix == null then "" else ".${part.suffix}"}";
 
-  # All recipes that have to be built for these packages, `host:` ones apart.
+  # All recipes that have to be built for these packages, and for the `host:` ones among them.
   recipeClosure = names: closureOf
     (part: map (p: p // { suffix = null; }) (buildNames part.host part.recipe true))
-    (map (text: partOf text // { suffix = null; }) (packageClosure names));
+    (map (text: partOf text // { suffix = null; })
+      (packageClosure names ++ filter (text: (parseName text).prefix == "host") names));
 
   describe = name:
     let source = recipes.${name}.source or { };
@@ -259,6 +273,8 @@ let
     };
 in
 {
+  # Recipes that are in no file of the tree.
+  written = attrNames own;
   inherit folders recipes parseName folderOf sourceOwner buildNames buildClosure runtimeDependencies runtimeClosure packageClosure recipeClosure;
   inherit lockable renewable templates summary graph;
   # Meta packages have no template and no archive.

@@ -37,7 +37,8 @@ let
     let
       root = folder + "/${recipe.source.path}";
       package = if pathExists (root + "/Cargo.toml") then "." else recipe.build.cargopath or ".";
-      wanted = pathClosure root package;
+      whole = package == "." && !(recipe ? rednix.files);
+      wanted = recipe.rednix.files or (pathClosure root package);
       prefix = toString root + "/";
       inside = path:
         let relative = lib.removePrefix prefix path;
@@ -47,7 +48,7 @@ let
     else builtins.path {
       path = root;
       name = "source";
-      filter = path: type: keepSource path type && (package == "." || inside path);
+      filter = path: type: keepSource path type && (whole || inside path);
     };
 
   lockedSource = name: kind:
@@ -240,7 +241,7 @@ let
       wanted = path: !(elem (baseNameOf path) ignored) && !(elem (toString path) patches);
       others = filter (entry: wanted (folder + "/${entry}")) (attrNames (readDir folder));
     in
-    if others == [ ] then null else builtins.path {
+    if others == [ ] || recipes.${name} ? rednix.files then null else builtins.path {
       path = folder;
       name = "recipe";
       filter = path: type: wanted path;

@@ -77,7 +77,7 @@ fn check(session: &Session, project: &Project) -> Result<Report, Failure> {
     session.events().emit(Event::EvalStarted { what: what.clone() });
     let (mut evaluator, _) = evaluation::evaluator(session, evaluation::settings())?;
     let text = format!(
-        "let cookbook = ({}).cookbook; in {{ folders = builtins.mapAttrs (_: toString) cookbook.folders; inherit (cookbook) summary templates; }}",
+        "let cookbook = ({}).cookbook; in {{ folders = builtins.mapAttrs (_: toString) (removeAttrs cookbook.folders cookbook.written); inherit (cookbook) summary templates; }}",
         project.expression()
     );
     let directory = evaluation::working_directory();

@@ -6,13 +6,14 @@ use std::process::Command;
 use crate::Outcome;
 use crate::support::{Run, call, run, scratch, write};
 
-pub const TESTS: [(&str, fn() -> Outcome); 6] = [
+pub const TESTS: [(&str, fn() -> Outcome); 7] = [
     ("recipe_sees_its_dependencies", recipe_sees_its_dependencies),
     ("recipe_with_patch_and_source_script", recipe_with_patch_and_source_script),
     ("recipe_with_optional_packages", recipe_with_optional_packages),
     ("recipe_shares_a_source", recipe_shares_a_source),
     ("recipe_from_git_is_locked_and_built", recipe_from_git_is_locked_and_built),
     ("cargo_recipe_of_a_folder_with_several_packages", cargo_recipe_of_several),
+    ("recipe_nobody_wrote_builds_the_tree_s_own_crate", own_crate),
 ];
 
 const BASE: &str = "\n[rednix]\nroot = \"base\"\n";
@@ -173,5 +174,33 @@ fn cargo_recipe_of_several() -> Outcome {
     ]);
     let (_, paths) = build(tree.path(), &["c"])?;
     equal(&contents(&paths[0].join("list"))?, "app\nshared\n")?;
+    Ok(None)
+}
+
+/// A crate at the tree's root is a host tool of its own name, its unit tests run and counted; the recipes below it are no
+/// part of its source.
+fn own_crate() -> Outcome {
+    let tree = tree(&[
+        ("Cargo.toml", "[package]\nname = \"own\"\nversion = \"0.1.0\"\nedition = \"2021\"\n"),
+        ("Cargo.lock", "version = 4\n\n[[package]]\nname = \"own\"\nversion = \"0.1.0\"\n"),
+        (
+            "src/main.rs",
+            "fn main() {\n    println!(\"own\");\n}\n\n#[test]\nfn adds() {\n    assert_eq!(1 + 1, 2);\n}\n",
+        ),
+        ("recipes/x/recipe.toml", "[build]\ntemplate = \"custom\"\nscript = \"\"\n"),
+    ]);
+    let (_, paths) = build(tree.path(), &["host:own"])?;
+    equal(
+        &contents(&paths[0].join("usr/share/rednix/tests/own"))?,
+        "test result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out\n",
+    )?;
+    if !paths[0].join("usr/bin/own").exists() {
+        return Err("the crate's program is not there".to_owned());
+    }
+    write(&tree.path().join("recipes/x/notes"), "new\n");
+    let (again, after) = build(tree.path(), &["host:own"])?;
+    if again.stderr.contains("built host-own") || paths != after {
+        return Err(format!("a recipe's folder is part of the crate's source:\n{}", again.stderr));
+    }
     Ok(None)
 }
