@@ -106,6 +106,8 @@ pub enum Command {
     Test(TestArgs),
     /// Build a system's disk image
     Image(ImageArgs),
+    /// Publish packages as a signed repository for the guest's `pkg`, or serve one
+    Repo(RepoArgs),
     /// Pin what floats: a tree's sources, or the build root's Debian packages
     Lock(LockArgs),
     /// Evaluate a Nix expression or file
@@ -205,6 +207,30 @@ pub struct ImageArgs {
     /// Copy the image to this file; without it the image's store path is printed
     #[arg(long, short, value_name = "FILE")]
     pub output: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    long_about = "Publishes packages as a signed repository.\n\nBuilds the named packages, or what the named systems list, \
+        and everything they need at run time, and writes archives and descriptions that Redox's `pkg` installs from. \
+        A repository that is there keeps its other packages. With `--serve` it is then served over HTTP, on this \
+        machine alone unless another address is given."
+)]
+pub struct RepoArgs {
+    /// Systems or packages; a name that is both is the system
+    #[arg(value_name = "SYSTEM|PACKAGE")]
+    pub names: Vec<String>,
+    #[command(flatten)]
+    pub tree: TreeArgs,
+    /// Folder of the repository
+    #[arg(long, value_name = "DIR", default_value = "repo")]
+    pub target_dir: PathBuf,
+    /// Secret key to sign with, as pkgar writes it [default: the store's own, made when first needed]
+    #[arg(long, value_name = "FILE")]
+    pub key: Option<PathBuf>,
+    /// Serve the repository until interrupted
+    #[arg(long, value_name = "ADDRESS:PORT", num_args = 0..=1, default_missing_value = "127.0.0.1:8630")]
+    pub serve: Option<std::net::SocketAddr>,
 }
 
 #[derive(Debug, Args)]

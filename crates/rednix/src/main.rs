@@ -11,6 +11,7 @@ mod interrupt;
 mod machines;
 mod project;
 mod relock;
+mod serve;
 mod session;
 mod view;
 mod world;
@@ -69,6 +70,7 @@ fn run(session: &mut Session, command: Command) -> Result<u8, Failure> {
         Command::Build(arguments) => commands::build::run(session, &arguments),
         Command::Test(arguments) => commands::test::run(session, &arguments),
         Command::Image(arguments) => commands::image::run(session, &arguments),
+        Command::Repo(arguments) => commands::repo::run(session, &arguments),
         Command::Lock(arguments) => commands::lock::run(session, &arguments),
         Command::Eval(arguments) => commands::eval::run(session, &arguments),
         Command::Log(arguments) => commands::log::run(session, &arguments),

@@ -8,6 +8,7 @@ pub mod image;
 pub mod lock;
 pub mod log;
 pub mod nix_instantiate;
+pub mod repo;
 pub mod run;
 pub mod test;
 pub mod verify;

@@ -5,7 +5,7 @@ mod live;
 mod plain;
 mod text;
 
-pub use text::count;
+pub use text::{count, size};
 
 use std::io::{IsTerminal, Write};
 use std::sync::Arc;
