@@ -115,6 +115,8 @@ pub enum Command {
     Test(TestArgs),
     /// Build a system's disk image
     Image(ImageArgs),
+    /// Publish packages as a signed repository for the guest's `pkg`, or serve one
+    Repo(RepoArgs),
     /// Pin what floats: a tree's sources, or the build root's Debian packages
     Lock(LockArgs),
     /// Renew pins and print old and new
@@ -180,6 +182,7 @@ impl Command {
             }) => Some(tree),
             Command::Eval(a) => Some(&a.tree),
             Command::Log(a) => Some(&a.tree),
+            Command::Repo(a) => Some(&a.tree),
             Command::Work(a) => Some(&a.tree),
             Command::Why(a) => Some(&a.tree),
             Command::WhyRebuild(a) => Some(&a.tree),
@@ -280,6 +283,30 @@ pub struct ImageArgs {
     /// With --rebuild: leave a second tree that differs in place and say where it is
     #[arg(long, requires = "rebuild")]
     pub keep: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    long_about = "Publishes packages as a signed repository.\n\nBuilds the named packages, or what the named systems list, \
+        and everything they need at run time, and writes archives and descriptions that Redox's `pkg` installs from. \
+        A repository that is there keeps its other packages. With `--serve` it is then served over HTTP, on this \
+        machine alone unless another address is given."
+)]
+pub struct RepoArgs {
+    /// Systems or packages; a name that is both is the system
+    #[arg(value_name = "SYSTEM|PACKAGE")]
+    pub names: Vec<String>,
+    #[command(flatten)]
+    pub tree: TreeArgs,
+    /// Folder of the repository
+    #[arg(long, value_name = "DIR", default_value = "repo")]
+    pub target_dir: PathBuf,
+    /// Secret key to sign with, as pkgar writes it [default: the store's own, made when first needed]
+    #[arg(long, value_name = "FILE")]
+    pub key: Option<PathBuf>,
+    /// Serve the repository until interrupted
+    #[arg(long, value_name = "ADDRESS:PORT", num_args = 0..=1, default_missing_value = "127.0.0.1:8630")]
+    pub serve: Option<std::net::SocketAddr>,
 }
 
 #[derive(Debug, Args)]

@@ -63,6 +63,13 @@ impl Target {
         Target { label: name.to_owned(), what: What::Expression(text), own: false }
     }
 
+    /// A part of what a repository of these systems or packages is made of.
+    pub fn repository(project: &Project, names: &[String], part: &str) -> Target {
+        let list: Vec<String> = names.iter().map(|name| project::quote(name)).collect();
+        let text = format!("(({}).repository [ {} ]).{part}", project.expression(), list.join(" "));
+        Target { label: format!("repository {}", names.join(" ")), what: What::Expression(text), own: false }
+    }
+
     fn origin(&self) -> Origin {
         if self.own { Origin::Text } else { Origin::Internal("the command line") }
     }

@@ -13,6 +13,7 @@ mod overriding;
 mod project;
 mod relock;
 mod report;
+mod serve;
 mod session;
 mod view;
 mod working;
@@ -81,6 +82,7 @@ fn run(session: &mut Session, command: Command) -> Result<u8, Failure> {
         Command::Build(arguments) => commands::build::run(session, &arguments),
         Command::Test(arguments) => commands::test::run(session, &arguments),
         Command::Image(arguments) => commands::image::run(session, &arguments),
+        Command::Repo(arguments) => commands::repo::run(session, &arguments),
         Command::Lock(arguments) => commands::lock::run(session, &arguments),
         Command::Update(arguments) => commands::update::run(session, &arguments),
         Command::Tree(arguments) => return commands::tree::run(session, &arguments.command),

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use rednix_events::Event;
+
 use crate::cli::ImageArgs;
 use crate::evaluation::{self, Target};
 use crate::failure::Failure;
@@ -42,7 +44,23 @@ pub fn build(session: &Session, project: Project, system: &str, locked: bool) ->
     })?;
     let store = session.store()?;
     store.add_root(&format!("system-{}", system.replace('/', "-")), &paths[0])?;
-    Ok(store.real_path(&paths[0]))
+    let folder = store.real_path(&paths[0]);
+    tell_warnings(session, &folder)?;
+    Ok(folder)
+}
+
+/// What the image's builder had to say, also when the image was there already: it is about the image, not the build.
+fn tell_warnings(session: &Session, folder: &Path) -> Result<(), Failure> {
+    #[derive(serde::Deserialize)]
+    struct Manifest {
+        #[serde(default)]
+        warnings: Vec<String>,
+    }
+    let manifest: Manifest = serde_json::from_slice(&std::fs::read(folder.join("manifest.json"))?)?;
+    for message in manifest.warnings {
+        session.events().emit(Event::Warning { message });
+    }
+    Ok(())
 }
 
 /// Copies without writing the holes: an image is mostly empty.

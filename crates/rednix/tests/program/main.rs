@@ -6,6 +6,7 @@
 mod bad_input;
 mod endings;
 mod host_tools;
+mod images;
 mod machine;
 mod peer;
 mod recipes;
@@ -38,6 +39,7 @@ fn main() {
     tests.extend(work::TESTS);
     tests.extend(reproducible::TESTS);
     tests.extend(host_tools::TESTS);
+    tests.extend(images::TESTS);
     tests.extend(machine::TESTS);
     let trials = tests.into_iter().map(trial).collect();
     libtest_mimic::run(&arguments, trials).exit();
