@@ -1,16 +1,20 @@
 # A recipe tree in upstream's format → one derivation per recipe, lazily: a recipe that cannot be built is an
 # error only when something wants it.
-{ lib, derive, debian, rust, cargo, tree, lock, target, overrides ? { }, work ? { } }:
+{ lib, derive, debian, rust, cargo, tree, lock, target, overrides ? { }, work ? { }, overlays ? [ ] }:
 
 let
   inherit (builtins) concatStringsSep filter map;
 
-  recipeSet = import ./recipes.nix { inherit lib tree; };
-  pristine = import ./sources.nix { inherit lib derive debian cargo recipeSet lock overrides; };
+  recipeSet = import ./recipes.nix { inherit lib tree; overlay = import ./overlays.nix { inherit lib overlays; package = name: derivations.${name}; }; };
+  inherit (recipeSet) overlaid;
+  pins = lock // { sources = lock.sources or { } // overlaid.pins; };
+  folderSources = overlaid.folderSources // overrides;
+  pristine = import ./sources.nix { inherit lib derive debian cargo recipeSet; lock = pins; overrides = folderSources; };
   # A working copy is the source, with patches and all, as far as evaluation has to look into it.
   sources = if work == { } then pristine else import ./sources.nix {
-    inherit lib derive debian cargo recipeSet lock;
-    overrides = overrides // builtins.mapAttrs (_: copy: /. + copy.folder) work;
+    inherit lib derive debian cargo recipeSet;
+    lock = pins;
+    overrides = folderSources // builtins.mapAttrs (_: copy: /. + copy.folder) work;
   };
   templates = import ./templates.nix { inherit lib; };
   globs = import ./globs.nix { inherit lib; };
@@ -132,7 +136,7 @@ let
     if pristine.sourceOf owner == null then throw "recipe `${name}` has no source to work on"
     else pristine.prepared owner;
 
-  derivations = builtins.mapAttrs (name: _: derivationOf { inherit name; host = false; }) folders;
+  derivations = builtins.mapAttrs (name: _: derivationOf { inherit name; host = false; }) folders // overlaid.derivations;
   hostDerivations = builtins.mapAttrs (name: _: derivationOf { inherit name; host = true; }) folders;
 
   cook = { name, host }: suffix:

@@ -6,6 +6,7 @@
 #   target      Redox target triple of packages that are not `host:`
 #   overrides   recipe name → folder to use in place of its source
 #   work        recipe name → { folder; key; content; } of a working copy, built incrementally (`rednix work`)
+#   overlays    functions `final: prev: { NAME = …; }` over the recipes; see overlays.nix
 { tree ? ../tree
 , lock ? null
 , debianLock ? ./debian.lock.json
@@ -14,7 +15,8 @@
 , contentAddressed ? true
 , overrides ? { }
 , work ? { }
-}:
+, overlays ? [ ]
+}@arguments:
 
 let
   lib = import ./lib.nix;
@@ -28,7 +30,7 @@ let
   treePath = /. + toString tree;
   lockFile = if lock != null then /. + toString lock else treePath + "/rednix.lock";
   cookbook = import ./cookbook.nix {
-    inherit lib derive debian rust cargo target overrides work;
+    inherit lib derive debian rust cargo target overrides work overlays;
     tree = treePath;
     lock = parsedLock;
   };
@@ -42,13 +44,38 @@ let
     let unknown = builtins.filter (name: packagesOf [ name ] == [ ]) names;
     in if unknown == [ ] then packagesOf names
     else throw "neither a system nor a recipe is named `${builtins.head unknown}`; systems are: ${builtins.concatStringsSep ", " machines.names}";
+  moduleSystem = import ./modules.nix { inherit lib; };
+  written = import ./modules/system.nix { inherit lib moduleSystem machines cookbook arch; tree = treePath; };
   machines = import ./system.nix { inherit lib derive cookbook arch; tree = treePath; lock = parsedLock; };
 in
 {
   inherit lib derive debian rust cargo cookbook;
   inherit (machines) systems;
-  # A system by name, with an error that names the ones there are.
-  system = machines.get;
+  # A system by name, with an error that names the ones there are; or `{ config; modules; … }`, written in Nix, which
+  # may have arguments of this file too (`tree`, `overlays`, `target`, …).
+  system = wanted:
+    let
+      own = builtins.intersectAttrs (builtins.functionArgs (import ./default.nix)) wanted;
+      # Another tree has another lock.
+      other = removeAttrs arguments (lib.optional (own ? tree) "lock") // own;
+    in
+    if builtins.isString wanted then machines.get wanted
+    else if own == { } then written.build wanted
+    else (import ./default.nix other).system (removeAttrs wanted (builtins.attrNames own));
+  # A file → the system it gives: a system, the arguments of `system`, or a function from `{ rednix, … }` to either.
+  systemOf = file:
+    let
+      rednix = import ./default.nix arguments;
+      loaded = import file;
+      given = if builtins.isFunction loaded then loaded { inherit rednix; } else loaded;
+    in
+    if builtins.isAttrs given && given ? image then given
+    else if builtins.isAttrs given && (given ? config || given ? modules) then rednix.system given
+    else throw ("${toString file} gives no system: it has neither `image` nor `modules`"
+      + "\n\nhint: let it be `{ rednix, ... }: rednix.system { config = \"minimal\"; modules = [ … ]; }`");
+  # The module system and the options of a system, for those who document or extend them.
+  modules = moduleSystem // { inherit (written) options; };
+  moduleReference = (import ./modules/reference.nix { inherit lib moduleSystem; }) written.options;
   # What a repository of packages, or of systems' packages, is made of.
   inherit (machines) repository;
   packages = cookbook.derivations;

@@ -1,6 +1,6 @@
 # The recipe tree as data: every recipe.toml below `recipes/` as it is. Names, dependencies and closures; nothing
 # here builds. Keys nobody knows are ignored; a recipe that cannot be read is an error only when something wants it.
-{ lib, tree }:
+{ lib, tree, overlay ? (set: set) }:
 
 let
   inherit (builtins)
@@ -65,7 +65,7 @@ let
     walk above (tree + "/recipes") "recipes";
   # Of two folders with one name the last one counts.
   walked = listToAttrs (lib.reverse found);
-  folders = walked // mapAttrs (_: _: tree) own;
+  all = walked // mapAttrs (_: _: tree) own;
 
   # The crate at the tree's root, upstream's cookbook, as a tool for the build machine: a recipe nobody had to write,
   # named as its package (`host:redox_cookbook`). Its unit tests run while it is built.
@@ -97,9 +97,10 @@ let
   folderOf = name: folders.${name} or (throw
     "no recipe is named `${name}` in ${toString tree}/recipes${nearest name}");
 
-  recipes = builtins.mapAttrs
-    (name: folder: own.${name} or (builtins.addErrorContext "while reading ${toString folder}/recipe.toml" (fromTOML (readFile (folder + "/recipe.toml")))))
-    folders;
+  read = name: folder: own.${name} or (builtins.addErrorContext "while reading ${toString folder}/recipe.toml" (fromTOML (readFile (folder + "/recipe.toml"))));
+  # What overlays make of it.
+  overlaid = overlay { folders = all; recipes = mapAttrs read all; };
+  inherit (overlaid) folders recipes;
 
   # The recipe whose source this one uses: itself, or what `same_as` leads to.
   sourceOwner = name:
@@ -275,7 +276,7 @@ in
 {
   # Recipes that are in no file of the tree.
   written = attrNames own;
-  inherit folders recipes parseName folderOf sourceOwner buildNames buildClosure runtimeDependencies runtimeClosure packageClosure recipeClosure;
+  inherit overlaid folders recipes parseName folderOf sourceOwner buildNames buildClosure runtimeDependencies runtimeClosure packageClosure recipeClosure;
   inherit lockable renewable templates summary graph;
   # Meta packages have no template and no archive.
   isMeta = name: (recipes.${(parseName name).recipe}.build.template or "none") == "none";

@@ -124,15 +124,18 @@ let
     else {
       patches = map
         (patch:
-          if pathExists (folderOf owner + "/${patch}") then patch
+          if pathExists (patchPath owner patch) then patch
           else throw "recipe `${owner}`: its patch `${patch}` does not exist")
         (source.patches or [ ]);
       script = source.script or null;
     };
 
+  # An overlay may name a patch by its path.
+  patchPath = owner: patch: if builtins.isPath patch then patch else folderOf owner + "/${patch}";
+
   # Each patch alone, so that another file beside it changes nothing here.
   patchFile = owner: patch: builtins.path {
-    path = folderOf owner + "/${patch}";
+    path = patchPath owner patch;
     name = lib.storeName (baseNameOf patch);
   };
 
@@ -171,7 +174,7 @@ let
       owner = sourceOwner name;
       inherit (preparation owner) patches script;
       headers = patch: builtins.tail (filter builtins.isString
-        (builtins.split "(^|\n)[+][+][+] " (builtins.readFile (folderOf owner + "/${patch}"))));
+        (builtins.split "(^|\n)[+][+][+] " (builtins.readFile (patchPath owner patch))));
       # `b/path<tab>time` without the first folder.
       path = header: builtins.match "[^/]*/(.*)" (head (builtins.split "[\t\r\n]" header));
     in
@@ -237,7 +240,7 @@ let
   recipeFolder = name:
     let
       folder = folderOf name;
-      patches = map (patch: toString (folder + "/${patch}")) (recipes.${name}.source.patches or [ ]);
+      patches = map (patch: toString (patchPath name patch)) (recipes.${name}.source.patches or [ ]);
       wanted = path: !(elem (baseNameOf path) ignored) && !(elem (toString path) patches);
       others = filter (entry: wanted (folder + "/${entry}")) (attrNames (readDir folder));
     in

@@ -96,9 +96,12 @@ let
     in
     builtins.sort (a: b: a.name < b.name) (map (item: item.entry) closure);
 
-  system = name:
+  configuration = name: load [ ] (file name);
+  system = name: assemble name (configuration name);
+
+  # A merged configuration → its packages and image.
+  assemble = name: config:
     let
-      config = load [ ] (file name);
       packages = builtins.mapAttrs ruleOf (config.packages or { });
       listed = filter (p: packages.${p} != "ignore") (attrNames packages);
       ignored = filter (p: packages.${p} == "ignore") (attrNames packages);
@@ -175,7 +178,9 @@ let
     };
 in
 {
-  inherit names;
+  inherit names merge configuration assemble;
+  load = load [ ];
+  fileOf = file;
   systems = lib.genAttrs names system;
   get = system;
   inherit repository;

@@ -39,14 +39,28 @@ pub fn apply(tree: &mut Tree, file: &FileEntry) -> Result<()> {
         // As `open` for writing does: through a symlink to the file it names.
         let place = tree.resolve(&path)?;
         tree.make_directories(tree::parent_of(&place), CONFIGURATION)?;
-        let mut bytes = if file.append { existing_bytes(tree, &place)? } else { Vec::new() };
-        bytes.extend_from_slice(file.data.as_bytes());
+        let content = contents(tree, file, &place)?;
         let (uid, gid) = tree.get(&place).map_or((0, 0), |entry| (entry.uid, entry.gid));
-        let entry = Entry::file(Content::Bytes(bytes), mode_of(file, 0o644)?, CONFIGURATION);
+        let entry = Entry::file(content, mode_of(file, 0o644)?, CONFIGURATION);
         tree.put(&place, Entry { uid, gid, ..entry })?;
         place
     };
     set_owner(tree, &place, file)
+}
+
+/// The bytes a file shall have: those of its source where it has one, and after what is there if it appends.
+fn contents(tree: &Tree, file: &FileEntry, place: &str) -> Result<Content> {
+    let Some(source) = &file.source else {
+        let mut bytes = if file.append { existing_bytes(tree, place)? } else { Vec::new() };
+        bytes.extend_from_slice(file.data.as_bytes());
+        return Ok(Content::Bytes(bytes));
+    };
+    let metadata = std::fs::metadata(source).map_err(Error::io("inspect", source))?;
+    if !metadata.is_file() || file.append {
+        let what = if file.append { "cannot be appended; only text can" } else { "is no file" };
+        return Err(Error::content(&file.path, format!("its source {} {what}", source.display())));
+    }
+    Ok(Content::Host { path: source.clone(), size: metadata.len() })
 }
 
 fn mode_of(file: &FileEntry, default: u16) -> Result<u16> {

@@ -25,6 +25,8 @@ struct Account<'a> {
     home: String,
     shell: &'a str,
     password: &'a str,
+    /// Encoded already; it goes before `password`.
+    hash: Option<&'a str>,
 }
 
 /// Adds what `config.users` and `config.groups` ask for; a file that would be empty is not written. `system` is the
@@ -34,7 +36,7 @@ pub fn apply(tree: &mut Tree, config: &Config, system: &str) -> Result<()> {
     let mut accounts = Vec::new();
     for (user, wanted) in &config.users {
         let account = account(user, wanted, &mut next_uid, &mut next_gid)?;
-        if wanted.password.is_none() && config.general.prompt != Some(false) {
+        if wanted.password.is_none() && wanted.hashed_password.is_none() && config.general.prompt != Some(false) {
             return Err(Error::Config(format!(
                 "user `{user}` has no password, and `general.prompt` wants somebody to be asked for it\n\nhint: set `users.{user}.password` (\"\" for none), or `general.prompt = false`"
             )));
@@ -43,11 +45,12 @@ pub fn apply(tree: &mut Tree, config: &Config, system: &str) -> Result<()> {
     }
     let (mut passwd, mut shadow, mut group) = (String::new(), String::new(), String::new());
     for account in &accounts {
-        let Account { user, uid, gid, name, home, shell, password } = account;
+        let Account { user, uid, gid, name, home, shell, password, hash } = account;
         make_home(tree, account)?;
         // Writing to a String cannot fail.
         let _ = writeln!(passwd, "{user};{uid};{gid};{name};{home};{shell}");
-        let _ = writeln!(shadow, "{user};{}", hash_password(system, user, password)?);
+        let hash = hash.map_or_else(|| hash_password(system, user, password), |hash| Ok(hash.to_owned()))?;
+        let _ = writeln!(shadow, "{user};{hash}");
         let _ = writeln!(group, "{user};x;{gid};{user}");
     }
     for (name, wanted) in &config.groups {
@@ -82,9 +85,10 @@ fn account<'a>(
         home: wanted.home.clone().unwrap_or_else(|| format!("/home/{user}")),
         shell: wanted.shell.as_deref().unwrap_or("/bin/ion"),
         password: wanted.password.as_deref().unwrap_or(""),
+        hash: wanted.hashed_password.as_deref(),
     };
     check_name(user)?;
-    for field in [account.name, &account.home, account.shell] {
+    for field in [account.name, &account.home, account.shell, account.hash.unwrap_or("")] {
         check_field(user, field)?;
     }
     Ok(account)

@@ -13,6 +13,7 @@ use rednix_fetch::Replacement;
     after_help = "Examples:\n  \
         rednix run                        build and boot the embedded system\n  \
         rednix run --tree ~/redox minimal build and boot a system of a recipe tree\n  \
+        rednix run ./system.nix           build and boot a system written in Nix\n  \
         rednix build host:redoxfs         build one package, link it as ./result\n  \
         rednix test                       run the machine tests\n  \
         rednix doctor                     see what the machine has and lacks",
@@ -194,7 +195,7 @@ impl Command {
 
 #[derive(Debug, Args)]
 pub struct RunArgs {
-    /// The system: a configuration's name
+    /// The system: a configuration's name, or a Nix file that gives one (`./system.nix`)
     #[arg(default_value = "probe")]
     pub system: String,
     #[command(flatten)]
@@ -228,7 +229,8 @@ pub struct MachineArgs {
 
 #[derive(Debug, Args)]
 pub struct BuildArgs {
-    /// Recipes (`ion`, `host:redoxfs`, `llvm21.dev`), or attributes of the library (`.#systems.probe.image`)
+    /// Recipes (`ion`, `host:redoxfs`, `llvm21.dev`), attributes of the library (`.#systems.probe.image`), or Nix
+    /// files that give a system
     #[arg(required_unless_present = "expr", value_name = "INSTALLABLE")]
     pub installables: Vec<String>,
     /// Build what this expression gives
@@ -269,7 +271,7 @@ pub struct TestArgs {
 
 #[derive(Debug, Args)]
 pub struct ImageArgs {
-    /// The system: a configuration's name
+    /// The system: a configuration's name, or a Nix file that gives one (`./system.nix`)
     #[arg(default_value = "probe")]
     pub system: String,
     #[command(flatten)]

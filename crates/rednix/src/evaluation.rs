@@ -15,6 +15,9 @@ use crate::project::{self, Project};
 use crate::session::{Session, Wanted};
 use crate::world::StoreWorld;
 
+/// Folders from a file of the library up to the one with `cookbook.nix`.
+const LIBRARY_DEPTH: usize = 3;
+
 /// Something to evaluate.
 #[derive(Debug, Clone)]
 pub struct Target {
@@ -44,7 +47,7 @@ impl Target {
 
     /// The image of a system.
     pub fn image(project: &Project, system: &str) -> Target {
-        let text = format!("(({}).system {}).image", project.expression(), project::quote(system));
+        let text = format!("({}).image", system_expression(project, system));
         Target { label: format!("system {system}"), what: What::Expression(text), own: false }
     }
 
@@ -70,6 +73,12 @@ impl Target {
         Target { label: format!("repository {}", names.join(" ")), what: What::Expression(text), own: false }
     }
 
+    /// The machine that a system asks for, as JSON; null where it asks for none.
+    pub fn machine(project: &Project, system: &str) -> Target {
+        let text = format!("({}).machine or null", system_expression(project, system));
+        Target { label: format!("machine of {system}"), what: What::Expression(text), own: false }
+    }
+
     fn origin(&self) -> Origin {
         if self.own { Origin::Text } else { Origin::Internal("the command line") }
     }
@@ -78,6 +87,9 @@ impl Target {
     pub fn installable(project: &Project, name: &str) -> Target {
         if let Some(attribute) = name.strip_prefix(".#") {
             return Target::attribute(project, attribute);
+        }
+        if name.ends_with(".nix") {
+            return Target::image(project, name);
         }
         match StorePath::parse(name) {
             Ok(path) if path.is_derivation() => {
@@ -89,6 +101,24 @@ impl Target {
             }
         }
     }
+}
+
+/// Whether a system is named by a Nix file that gives it (`./system.nix`), and not by its configuration.
+pub fn is_system_file(name: &str) -> bool {
+    name.ends_with(".nix") || ["./", "../", "/"].iter().any(|start| name.starts_with(start))
+}
+
+/// A configuration's name, a Nix file, or `.#attribute` → an expression for the system.
+fn system_expression(project: &Project, name: &str) -> String {
+    let library = project.expression();
+    if let Some(attribute) = name.strip_prefix(".#") {
+        return format!("({library}).{attribute}");
+    }
+    if is_system_file(name) {
+        let file = project::quote(&Path::new(&working_directory()).join(name).to_string_lossy());
+        return format!("({library}).systemOf {file}");
+    }
+    format!("({library}).system {}", project::quote(name))
 }
 
 /// An evaluator over the session's store, and the world to flush afterwards.
@@ -247,7 +277,7 @@ fn is_library(origin: &Origin) -> bool {
         Origin::Internal(_) => true,
         Origin::File(path) => {
             let path = Path::new(std::ffi::OsStr::from_bytes(path));
-            path.parent().is_some_and(|folder| folder.join("cookbook.nix").exists())
+            path.ancestors().skip(1).take(LIBRARY_DEPTH).any(|folder| folder.join("cookbook.nix").exists())
         }
         Origin::Text | Origin::StandardInput => false,
     }

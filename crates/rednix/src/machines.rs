@@ -1,10 +1,15 @@
 //! What the machine room needs to know of this host, and the words of its options.
 
-use rednix_vm::{Config, Stop};
-use serde::de::DeserializeOwned;
+use std::path::{Path, PathBuf};
 
+use rednix_vm::{Config, MachineSpec, Stop};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::evaluation::{self, Target};
 use crate::failure::Failure;
 use crate::interrupt;
+use crate::project::Project;
 use crate::session::Session;
 
 pub fn config(session: &Session) -> Result<Config, Failure> {
@@ -16,6 +21,38 @@ pub fn config(session: &Session) -> Result<Config, Failure> {
     interrupt::token()?;
     config.stop = Stop::new(interrupt::flag());
     Ok(config)
+}
+
+/// The machine that a system written in Nix asks for. A configuration of a tree cannot ask for any.
+pub fn wanted(session: &Session, project: &Project, system: &str) -> Result<Value, Failure> {
+    if evaluation::is_system_file(system) || system.starts_with(".#") {
+        return evaluation::json(session, &Target::machine(project, system));
+    }
+    Ok(Value::Null)
+}
+
+/// What is wanted, over the defaults, with the image: the monitor's name and the machine.
+pub fn specification(
+    system: &str,
+    wanted: Value,
+    image: PathBuf,
+) -> Result<(String, MachineSpec), Failure> {
+    let wrong = |reason: &str| Failure::usage(format!("the machine of `{system}` is wrong: {reason}"));
+    let mut fields = match wanted {
+        Value::Null => serde_json::Map::new(),
+        Value::Object(fields) => fields,
+        _ => return Err(wrong("it is no attribute set")),
+    };
+    let vmm = match fields.remove("vmm") {
+        None => "qemu".to_owned(),
+        Some(Value::String(name)) => name,
+        Some(_) => return Err(wrong("`vmm` is no name")),
+    };
+    let name = Path::new(system).file_stem().map_or("system".into(), |stem| stem.to_string_lossy());
+    fields.insert("name".to_owned(), Value::String(name.into_owned()));
+    fields.insert("image".to_owned(), Value::String(image.to_string_lossy().into_owned()));
+    let spec = serde_json::from_value(Value::Object(fields)).map_err(|e| wrong(&e.to_string()))?;
+    Ok((vmm, spec))
 }
 
 /// One of an option's words, as its type spells it.

@@ -13,6 +13,7 @@ pub fn without_secrets(config: &Config) -> String {
             user.password = None;
             secrets = true;
         }
+        secrets |= user.hashed_password.take().is_some();
     }
     if secrets {
         config.general.prompt = Some(true);

@@ -3,6 +3,7 @@
 //! ignored, as upstream does.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -53,6 +54,10 @@ pub struct FileEntry {
     /// Text, or the target of a symlink.
     #[serde(default)]
     pub data: String,
+    /// Not upstream's: a file whose bytes are the contents, in place of `data`. No path of the build machine
+    /// belongs into an image, so it is never written out again.
+    #[serde(skip_serializing)]
+    pub source: Option<PathBuf>,
     #[serde(default, skip_serializing_if = "is_false")]
     pub symlink: bool,
     #[serde(default, skip_serializing_if = "is_false")]
@@ -76,6 +81,9 @@ pub struct FileEntry {
 pub struct User {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub password: Option<String>,
+    /// Not upstream's: the encoded hash as `/etc/shadow` has it, in place of `password`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hashed_password: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub uid: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]

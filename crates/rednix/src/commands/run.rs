@@ -10,11 +10,12 @@ use super::{image, print};
 
 pub fn run(session: &Session, arguments: &RunArgs) -> Result<u8, Failure> {
     let project = Project::find(&session.config, &arguments.tree)?;
+    let wanted = machines::wanted(session, &project, &arguments.system)?;
     let folder = image::build(session, project, &arguments.system, arguments.tree.locked)?;
-    let mut spec = rednix_vm::MachineSpec::new(&arguments.system, folder.join("disk.img"));
+    let (vmm, mut spec) = machines::specification(&arguments.system, wanted, folder.join("disk.img"))?;
     apply(&arguments.machine, &mut spec)?;
     let config = machines::config(session)?;
-    let runner = rednix_vm::by_name("qemu")?;
+    let runner = rednix_vm::by_name(&vmm)?;
     if arguments.dry_run {
         let command = rednix_vm::dry_run(runner.as_ref(), &spec, &config, session.events())?;
         session.view.finish();

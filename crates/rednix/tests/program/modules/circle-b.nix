@@ -1,0 +1,4 @@
+{
+  imports = [ ./circle-a.nix ];
+  seen = [ "b" ];
+}

@@ -1,0 +1,8 @@
+{
+  numbers = [ 2 ];
+  imports = [
+    ({ ... }: {
+      numbers = "three";
+    })
+  ];
+}
