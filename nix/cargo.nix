@@ -42,30 +42,45 @@ rec {
         packages;
     };
 
-  # The vendor directory of one or more locks. `gitSources` maps a git source line to its pinned tree
-  # ({ narHash, packages = { <name>-<version> = subdirectory; }; }).
-  vendor = { locks, gitSources ? { }, merge ? [ ] }:
+  # What a lock entry has in place of submodules: those whose pin is no commit.
+  replacedSubmodules = entry: lib.filterAttrs (_: pin: match "[0-9a-f]{40}|[0-9a-f]{64}" pin == null) (entry.submodules or { });
+
+  key = package: "${package.name}-${package.version}";
+  byKey = packages: builtins.attrValues (builtins.listToAttrs (map (p: lib.nameValue (key p) p) packages));
+
+  pinned = gitSources: package: gitSources.${package.source} or (throw
+    "Cargo git dependency `${package.name}` (${package.source}) is not pinned; run `rednix lock`");
+
+  # The tree of a git dependency; one for all packages in it.
+  gitTree = gitSources: package:
     let
-      key = package: "${package.name}-${package.version}";
-      byKey = packages: builtins.attrValues (builtins.listToAttrs (map (p: lib.nameValue (key p) p) packages));
-      pinned = package: gitSources.${package.source} or (throw
-        "Cargo git dependency `${package.name}` (${package.source}) is not pinned; run `rednix lock`");
-      gitTree = package:
-        let parts = parseGit package.source;
-        in derive.fetchgit {
-          name = lib.storeName "${package.name}-git";
-          inherit (parts) url rev;
-          inherit (pinned package) narHash;
-        };
-    in
+      parts = parseGit package.source;
+      entry = pinned gitSources package;
+      repository = lib.last (filter (part: part != "") (lib.splitOn "/:" (lib.removeSuffix ".git" parts.url)));
+    in derive.fetchgit {
+      name = "${lib.storeName repository}-git";
+      url = entry.url or parts.url;
+      rev = entry.rev or parts.rev;
+      inherit (entry) narHash;
+      overrides = replacedSubmodules entry;
+    };
+
+  # Everything a vendor directory of these locks is made from, as derivations.
+  fetches = { locks, gitSources ? { } }:
+    map crate (byKey (concatMap (l: l.crates) locks))
+    ++ map (gitTree gitSources) (concatMap (l: l.git) locks);
+
+  # The vendor directory of one or more locks. `gitSources` maps a git source line to its pinned tree
+  # ({ narHash, packages = { <name>-<version> = subdirectory; }; }, with `url` and `rev` where an override holds).
+  vendor = { locks, gitSources ? { }, merge ? [ ] }:
     derive.builtinBuild "vendor" {
       name = "cargo-vendor";
       crates = map (p: { inherit (p) name version checksum; src = crate p; }) (byKey (concatMap (l: l.crates) locks));
       git = map
         (p: {
           inherit (p) name version;
-          src = gitTree p;
-          subdirectory = (pinned p).packages.${key p} or "";
+          src = gitTree gitSources p;
+          subdirectory = (pinned gitSources p).packages.${key p} or "";
         })
         (byKey (concatMap (l: l.git) locks));
       inherit merge;

@@ -1,16 +1,20 @@
 # A recipe tree in upstream's format → one derivation per recipe, lazily: a recipe that cannot be built is an
 # error only when something wants it.
-{ lib, derive, debian, rust, cargo, tree, lock, target, overrides ? { }, overlays ? [ ] }:
+{ lib, derive, debian, rust, cargo, tree, lock, target, overrides ? { }, work ? { }, overlays ? [ ] }:
 
 let
   inherit (builtins) concatStringsSep filter map;
 
   recipeSet = import ./recipes.nix { inherit lib tree; overlay = import ./overlays.nix { inherit lib overlays; package = name: derivations.${name}; }; };
   inherit (recipeSet) overlaid;
-  sources = import ./sources.nix {
+  pins = lock // { sources = lock.sources or { } // overlaid.pins; };
+  folderSources = overlaid.folderSources // overrides;
+  pristine = import ./sources.nix { inherit lib derive debian cargo recipeSet; lock = pins; overrides = folderSources; };
+  # A working copy is the source, with patches and all, as far as evaluation has to look into it.
+  sources = if work == { } then pristine else import ./sources.nix {
     inherit lib derive debian cargo recipeSet;
-    lock = lock // { sources = lock.sources or { } // overlaid.pins; };
-    overrides = overlaid.folderSources // overrides;
+    lock = pins;
+    overrides = folderSources // builtins.mapAttrs (_: copy: /. + copy.folder) work;
   };
   templates = import ./templates.nix { inherit lib; };
   globs = import ./globs.nix { inherit lib; };
@@ -43,6 +47,7 @@ let
   # relibc does not touch it.
   freestanding = [ "relibc" "kernel" "profiling-kernel" "bootloader" ];
   toolchain = import ./toolchain.nix { inherit lib derive debian target; };
+  cbindgen = import ./cbindgen.nix { inherit lib derive debian cargo; };
   # One relibc serves all: the package in the image is the library programs are linked with.
   libraryLayer = toolchain.libraryLayer derivations.relibc.out;
   hasLibrary = folders ? relibc && lib.hasPrefix "x86_64-" target;
@@ -50,8 +55,8 @@ let
   # The layers a target recipe's root has above Debian's packages.
   targetLayers = name:
     if rootNameOf recipes.${name} != "redox" || !hasLibrary || (builtins.elem name freestanding && name != "relibc") then [ ]
-    else if name == "relibc" then [ toolchain.compilerRuntime ]
-    else lib.optional (usesRust name) (rust.stdLayer target) ++ [ libraryLayer toolchain.compilerRuntime ];
+    else if name == "relibc" then [ cbindgen toolchain.compilerRuntime ]
+    else lib.optional (usesRust name) (rust.stdLayer target) ++ [ cbindgen libraryLayer toolchain.compilerRuntime ];
 
   # Packages of C alone are not built again for another Rust, nor wait for its library.
   usesRust = name:
@@ -67,7 +72,8 @@ let
     let
       recipe = builtins.seq (folderOf name) recipes.${name};
       text = if !host && builtins.elem name gccCarriers then gccNotice name else templates.script name recipe;
-      source = sources.sourceOf name;
+      copy = work.${recipeSet.sourceOwner name} or null;
+      source = if copy == null then sources.sourceOf name else null;
       locks = sources.cargoLocks name;
       # Kernels and loaders build the standard library themselves, from the toolchain's source.
       buildsStd = !host && !(recipe ? source.path);
@@ -82,7 +88,7 @@ let
       host' = filter (part: part.host) closure;
       target' = filter (part: !part.host) closure;
       claims = globs.claims (recipe.optional-packages or [ ]);
-      patched = sources.patchedFiles name;
+      patched = pristine.patchedFiles name;
     in
     derive.bashBuild {
       name = "${if host then "host-" else ""}${lib.storeName name}";
@@ -109,11 +115,26 @@ let
       // lib.optionalAttrs (folder != null) { cookbookRecipeFolder = "${folder}"; }
       // lib.optionalAttrs (claims != "") { cookbookClaims = claims; }
       // lib.optionalAttrs (!host && rootNameOf recipe == "redox") { cookbookCompiler = "${./builder/cc.sh}"; }
+      # The builder mounts the kept folders of that name; the contents are named so that a change is one.
+      // lib.optionalAttrs (copy != null) { rednixWork = copy.key; rednixWorkContent = copy.content; }
       // lib.optionalAttrs (locks != [ ]) {
         cookbookVendor = vendor;
         cookbookCargoConfig = cargo.config { inherit locks; directory = "/build/vendor"; };
-      };
+      }
+      // lib.optionalAttrs (locks != [ ] && sources.cargoPatchOf name != null) { cookbookCargoLockPatch = sources.cargoPatchOf name; };
     };
+
+  # The recipe whose source working on `name` means.
+  workable = text:
+    let parts = parseName text;
+    in builtins.seq (folderOf parts.recipe) (recipeSet.sourceOwner parts.recipe);
+
+  # A recipe's source as its build would find it, patched and scripted: what a working copy begins with.
+  prepared = name:
+    let owner = workable name;
+    in
+    if pristine.sourceOf owner == null then throw "recipe `${name}` has no source to work on"
+    else pristine.prepared owner;
 
   derivations = builtins.mapAttrs (name: _: derivationOf { inherit name; host = false; }) folders // overlaid.derivations;
   hostDerivations = builtins.mapAttrs (name: _: derivationOf { inherit name; host = true; }) folders;
@@ -130,6 +151,7 @@ let
     in cook { name = parts.recipe; host = parts.prefix == "host"; } parts.suffix;
 in
 {
-  inherit (recipeSet) folders recipes runtimeClosure lockable isMeta;
-  inherit derivations hostDerivations package recipeSet sources;
+  inherit (recipeSet) folders written recipes parseName runtimeClosure packageClosure lockable renewable templates summary graph isMeta;
+  inherit (sources) fetches;
+  inherit derivations hostDerivations package prepared workable recipeSet sources;
 }

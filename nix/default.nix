@@ -5,6 +5,7 @@
 #   lock        the tree's rednix.lock; null reads it beside the tree
 #   target      Redox target triple of packages that are not `host:`
 #   overrides   recipe name → folder to use in place of its source
+#   work        recipe name → { folder; key; content; } of a working copy, built incrementally (`rednix work`)
 #   overlays    functions `final: prev: { NAME = …; }` over the recipes; see overlays.nix
 { tree ? ../tree
 , lock ? null
@@ -13,6 +14,7 @@
 , system ? "x86_64-linux"
 , contentAddressed ? true
 , overrides ? { }
+, work ? { }
 , overlays ? [ ]
 }@arguments:
 
@@ -28,12 +30,20 @@ let
   treePath = /. + toString tree;
   lockFile = if lock != null then /. + toString lock else treePath + "/rednix.lock";
   cookbook = import ./cookbook.nix {
-    inherit lib derive debian rust cargo target overrides overlays;
+    inherit lib derive debian rust cargo target overrides work overlays;
     tree = treePath;
     lock = parsedLock;
   };
   parsedLock = lib.jsonOr { sources = { }; } lockFile;
   arch = builtins.head (lib.splitOn "-" target);
+  # A system's name stands for everything its image needs, and goes before a recipe of the same name.
+  packagesOf = builtins.concatMap (name:
+    if builtins.elem name machines.names then (machines.get name).packages
+    else lib.optional (cookbook.folders ? ${(cookbook.parseName name).recipe}) name);
+  named = names:
+    let unknown = builtins.filter (name: packagesOf [ name ] == [ ]) names;
+    in if unknown == [ ] then packagesOf names
+    else throw "neither a system nor a recipe is named `${builtins.head unknown}`; systems are: ${builtins.concatStringsSep ", " machines.names}";
   moduleSystem = import ./modules.nix { inherit lib; };
   written = import ./modules/system.nix { inherit lib moduleSystem machines cookbook arch; tree = treePath; };
   machines = import ./system.nix { inherit lib derive cookbook arch; tree = treePath; lock = parsedLock; };
@@ -71,5 +81,10 @@ in
   packages = cookbook.derivations;
   hostPackages = cookbook.hostDerivations;
   package = cookbook.package;
+  # For `rednix lock`, `update` and `tree`: what is pinned, what is fetched, what a system is built from.
+  lockable = names: cookbook.lockable (named names);
+  inherit (cookbook) renewable;
+  fetches = names: cookbook.fetches (named names);
+  graph = names: cookbook.graph (named names);
   checks = import ./checks.nix { inherit lib; inherit (machines) systems; };
 }

@@ -28,7 +28,8 @@ in
     // lib.optionalAttrs (size != null) { inherit size; });
 
   # A git tree without its history. The hash is over the NAR of the tree, submodules included.
-  fetchgit = { name, url, rev, narHash, submodules ? true }: derivation (common // {
+  # `overrides` says what the lock has in place of submodules.
+  fetchgit = { name, url, rev, narHash, submodules ? true, overrides ? { } }: derivation (common // {
     inherit name;
     builder = "builtin:rednix-fetch-git";
     __structuredAttrs = true;
@@ -37,7 +38,7 @@ in
     outputHash = narHash;
     outputHashAlgo = "sha256";
     outputHashMode = "recursive";
-  });
+  } // lib.optionalAttrs (overrides != { }) { inherit overrides; });
 
   # A builder that is part of rednix. `formatVersion` rises whenever its output would differ.
   builtinBuild = builderName: { name, ... }@attributes: derivation (common // addressing // {

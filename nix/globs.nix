@@ -25,8 +25,9 @@ let
     middle = { kind = "middle"; regex = "(/|/.*/)"; };
   };
 
-  joined = tokens:
-    if map (t: t.kind) tokens == [ "first" ] then ".*" else concatStringsSep "" (map (t: t.regex) tokens);
+  joined = tokens: concatStringsSep "" (map (t: t.regex) tokens);
+  # Two stars alone cover everything.
+  whole = tokens: if map (t: t.kind) tokens == [ "first" ] then ".*" else joined tokens;
 
   # A bracket expression wants `]` first, `-` last, `^` not first and `[` not before `.`, `:` or `=`.
   set = negated: items:
@@ -59,7 +60,7 @@ rec {
       go = i: branches:
         let c = at i; in
         if c == null then
-          (if length branches > 1 then bad "opens a `{` that nothing closes" else joined (head branches).tokens)
+          (if length branches > 1 then bad "opens a `{` that nothing closes" else whole (head branches).tokens)
         else if c == "?" then go (i + 1) (push branches anything)
         else if c == "*" then stars i branches
         else if c == "[" then classAt (i + 1) branches

@@ -21,6 +21,13 @@ rec {
     in from >= 0 && substring from (stringLength suffix) text == suffix;
   removePrefix = prefix: text:
     if hasPrefix prefix text then substring (stringLength prefix) (stringLength text) text else text;
+  removeSuffix = suffix: text:
+    if hasSuffix suffix text then substring 0 (stringLength text - stringLength suffix) text else text;
+  reverse = list: genList (i: builtins.elemAt list (length list - 1 - i)) (length list);
+  # A regular expression that matches exactly this text.
+  escapeRegex = builtins.replaceStrings
+    [ "\\" "." "+" "(" ")" "[" "]" "{" "}" "^" "$" "|" "*" "?" ]
+    [ "\\\\" "\\." "\\+" "\\(" "\\)" "\\[" "]" "\\{" "}" "\\^" "\\$" "\\|" "\\*" "\\?" ];
   last = list: builtins.elemAt list (length list - 1);
   # `separator` is one character; in brackets it stands for itself.
   splitOn = separator: text: filter isString (builtins.split "[${separator}]" text);

@@ -9,7 +9,10 @@ let
   # -- sources ------------------------------------------------------------------------------------------
 
   ignored = [ ".git" "target" "source" "source.tar" "recipe.toml" ];
-  keepSource = path: type: !(elem (baseNameOf path) [ ".git" "target" ]);
+  # What git and cargo keep in a folder is no part of a source.
+  keepSource = path: type:
+    let name = baseNameOf path;
+    in name != ".git" && !(name == "target" && type == "directory" && pathExists (path + "/CACHEDIR.TAG"));
 
   # A cargo package of a folder with several, and the packages it reaches by path: relative folders.
   pathClosure = root: start:
@@ -34,7 +37,8 @@ let
     let
       root = folder + "/${recipe.source.path}";
       package = if pathExists (root + "/Cargo.toml") then "." else recipe.build.cargopath or ".";
-      wanted = pathClosure root package;
+      whole = package == "." && !(recipe ? rednix.files);
+      wanted = recipe.rednix.files or (pathClosure root package);
       prefix = toString root + "/";
       inside = path:
         let relative = lib.removePrefix prefix path;
@@ -44,7 +48,7 @@ let
     else builtins.path {
       path = root;
       name = "source";
-      filter = path: type: keepSource path type && (package == "." || inside path);
+      filter = path: type: keepSource path type && (whole || inside path);
     };
 
   lockedSource = name: kind:
@@ -52,23 +56,29 @@ let
     in if entry.type == kind then entry
     else throw "recipe `${name}` has a ${kind} source, but the lock pins a ${entry.type}; run `rednix lock`";
 
-  unpackedTar = name:
-    let
-      entry = lockedSource name "tar";
-    in
-    derive.builtinBuild "unpack" {
-      name = "${lib.storeName name}-source";
-      src = derive.fetchurl { name = lib.storeName "${name}-source.tar"; inherit (entry) url sha256; };
-      strip = 1;
-    };
+  tarFile = name:
+    let entry = lockedSource name "tar";
+    in derive.fetchurl { name = lib.storeName "${name}-source.tar"; inherit (entry) url sha256; };
+
+  unpackedTar = name: derive.builtinBuild "unpack" {
+    name = "${lib.storeName name}-source";
+    src = tarFile name;
+    strip = 1;
+  };
 
   gitTree = name:
     let entry = lockedSource name "git";
     in derive.fetchgit {
       name = "${lib.storeName name}-source";
       inherit (entry) url rev narHash;
-      submodules = true;
+      overrides = cargo.replacedSubmodules entry;
     };
+
+  # Something else is locked in place of what the recipe says.
+  isReplaced = name: (lock.sources.${name} or { }) ? override;
+
+  # What is in its place is a folder, so somebody's work as it is; a file or another revision is still upstream's.
+  isFolder = name: isReplaced name && (lock.overrides.${lock.sources.${name}.override} or { }).by or "" == "folder";
 
   # A recipe's source as upstream has it before any patch.
   pristine = owner:
@@ -78,18 +88,39 @@ let
       source = recipe.source or { };
     in
     if overrides ? ${owner} then builtins.path { path = overrides.${owner}; name = "source"; filter = keepSource; }
+    else if isReplaced owner then (if lock.sources.${owner}.type == "tar" then unpackedTar owner else gitTree owner)
     else if source ? path then pathSource folder recipe
     else if source ? git then gitTree owner
     else if source ? tar then unpackedTar owner
     else if pathExists (folder + "/source") then builtins.path { path = folder + "/source"; name = "source"; filter = keepSource; }
     else null;
 
+  # The derivations, by path, of everything that is fetched for these packages and what they are built from: sources,
+  # crates, git dependencies. Nothing of the build root.
+  fetches = names:
+    let
+      recipeNames = lib.unique (map (part: part.recipe) (attrValues
+        (if names == [ ] then builtins.mapAttrs (name: _: { recipe = name; }) (lib.filterAttrs (name: _: recipeSet.folders ? ${name}) lock.sources)
+        else recipeSet.recipeClosure names)));
+      owners = lib.unique (map sourceOwner recipeNames);
+      sourceFetch = name:
+        let source = recipes.${name}.source or { };
+        in if overrides ? ${name} then [ ]
+        else if isReplaced name then [ (if lock.sources.${name}.type == "tar" then tarFile name else gitTree name) ]
+        else if source ? path then [ ]
+        else if source ? git then [ (gitTree name) ]
+        else lib.optional (source ? tar) (tarFile name);
+      derivations = concatMap sourceFetch owners
+        ++ cargo.fetches { locks = concatMap cargoLocks recipeNames; gitSources = lock.cargoGit or { }; };
+    in
+    lib.unique (map (drv: builtins.unsafeDiscardStringContext drv.drvPath) derivations);
+
   # Patches and the source script belong to the recipe that owns the source. A folder put in its place has them
   # already, or does without.
   preparation = owner:
     let source = recipes.${owner}.source or { };
     in
-    if overrides ? ${owner} then { patches = [ ]; script = null; }
+    if overrides ? ${owner} || isFolder owner then { patches = [ ]; script = null; }
     else {
       patches = map
         (patch:
@@ -159,18 +190,20 @@ let
       recipe = recipes.${owner};
       local =
         if overrides ? ${owner} then overrides.${owner}
-        else if recipe ? source.path then folderOf owner + "/${recipe.source.path}"
+        else if recipe ? source.path && !(isReplaced owner) then folderOf owner + "/${recipe.source.path}"
         else null;
       package = recipes.${name}.build.cargopath or ".";
       file = p: local + "/${p}/Cargo.lock";
       # A folder in a source's place may be a whole tree of packages, as the lock would find them.
       found = filter (p: pathExists (file p))
         (if overrides ? ${owner} then foldersBelow 3 local "." else lib.unique [ package "." ]);
-      entries = builtins.mapAttrs (_: entry: { crates = map expand entry.crates; git = entry.git or [ ]; })
-        ((lock.sources.${owner} or { }).cargo or { });
+      locked = (lock.sources.${owner} or { }).cargo or { };
+      # A folder's own files are as they are now, unless an override changed what they ask for.
+      isChanged = builtins.any (entry: entry ? patch) (attrValues locked) && !(overrides ? ${owner});
+      entries = builtins.mapAttrs (_: entry: { crates = map expand entry.crates; git = entry.git or [ ]; }) locked;
       expand = triple: { name = elemAt triple 0; version = elemAt triple 1; checksum = elemAt triple 2; };
     in
-    if local == null then attrValues entries
+    if local == null || isChanged then attrValues entries
     else if overrides ? ${owner} then map (p: cargo.readLock (file p)) found
     else lib.optionals (found != [ ]) [ (cargo.readLock (file (head found))) ];
 
@@ -182,6 +215,15 @@ let
     in
     [ folder ] ++ lib.optionals (depth > 0) (concatMap (n: foldersBelow (depth - 1) root "${folder}/${n}") children);
 
+  # What changes the source's Cargo.lock files to those the lock was made with; null where nothing does.
+  cargoPatchOf = name:
+    let
+      owner = sourceOwner name;
+      patches = concatMap (entry: lib.optional (entry ? patch) entry.patch) (attrValues ((lock.sources.${owner} or { }).cargo or { }));
+    in
+    if overrides ? ${owner} || patches == [ ] then null
+    else builtins.toFile "cargo-lock.patch" (builtins.concatStringsSep "" patches);
+
   # Targets that the source's own rust-toolchain.toml asks for.
   wantedTargets = name:
     let
@@ -190,7 +232,7 @@ let
       package = recipes.${name}.build.cargopath or ".";
       local = folderOf owner + "/${recipe.source.path}/${package}/rust-toolchain.toml";
     in
-    if recipe ? source.path then (lib.tomlOr { } local).toolchain.targets or [ ]
+    if recipe ? source.path && !(isReplaced owner) then (lib.tomlOr { } local).toolchain.targets or [ ]
     else (lock.sources.${owner} or { }).rustTargets or [ ];
 
   # The files beside a recipe.toml, which scripts may use; null where there are none. Patches are none of them:
@@ -202,7 +244,7 @@ let
       wanted = path: !(elem (baseNameOf path) ignored) && !(elem (toString path) patches);
       others = filter (entry: wanted (folder + "/${entry}")) (attrNames (readDir folder));
     in
-    if others == [ ] then null else builtins.path {
+    if others == [ ] || recipes.${name} ? rednix.files then null else builtins.path {
       path = folder;
       name = "recipe";
       filter = path: type: wanted path;
@@ -210,5 +252,5 @@ let
 
 in
 {
-  inherit sourceOf patchedFiles cargoLocks wantedTargets recipeFolder;
+  inherit sourceOf prepared patchedFiles cargoLocks cargoPatchOf wantedTargets recipeFolder fetches;
 }

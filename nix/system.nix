@@ -132,8 +132,8 @@ let
   # -- repositories -----------------------------------------------------------------------------------------
 
   # What `rednix repo NAMES` publishes: a system stands for what it lists, and a recipe is published whole.
-  # `packages` is data without paths. The packages with files are `outputs`, in the order of `names`; sources that
-  # have to be looked into for a version are `sources`, in the order of `sourceNames`.
+  # `data` has no paths. The packages with files are `outputs`, in the order of `names`; sources that have to be
+  # looked into for a version are `sources`, in the order of `sourceNames`.
   repository = wanted:
     let
       expand = name: if builtins.elem name names then (system name).listed else [ name ];
@@ -164,14 +164,16 @@ let
       looked = filter (entry: builtins.isAttrs (entry.sourceTree or null)) described;
     in
     {
-      inherit listed;
-      packages = map
-        (entry: removeAttrs entry [ "sourceTree" ]
-          // lib.optionalAttrs (builtins.isString (entry.sourceTree or null)) { sourcePath = builtins.unsafeDiscardStringContext entry.sourceTree; })
-        described;
-      names = map (entry: entry.name) files;
+      data = {
+        inherit listed;
+        packages = map
+          (entry: removeAttrs entry [ "sourceTree" ]
+            // lib.optionalAttrs (builtins.isString (entry.sourceTree or null)) { sourcePath = builtins.unsafeDiscardStringContext entry.sourceTree; })
+          described;
+        names = map (entry: entry.name) files;
+        sourceNames = map (entry: entry.name) looked;
+      };
       outputs = map (entry: entry.path) files;
-      sourceNames = map (entry: entry.name) looked;
       sources = map (entry: entry.sourceTree) looked;
     };
 in

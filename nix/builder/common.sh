@@ -25,7 +25,7 @@ hide_build() {
         # An output may be called what is no name for a variable.
         [[ ! $hidden =~ ^[A-Za-z_][A-Za-z_0-9]*$ ]] || export -n "$hidden"
     done
-    export -n builder name system outputs outputHashAlgo outputHashMode rednixRoot requiredSystemFeatures
+    export -n builder name system outputs outputHashAlgo outputHashMode rednixRoot rednixWork rednixWorkContent requiredSystemFeatures
 }
 
 # The sandbox has no network. GNU's config.sub is what recipes fetch most; the build root has one that knows Redox.

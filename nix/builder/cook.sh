@@ -5,7 +5,7 @@ set -eu
 
 export COOKBOOK_ROOT=/build/cookbook COOKBOOK_RECIPE=/build/cookbook/recipes/$cookbookName COOKBOOK_NAME=$cookbookName
 export COOKBOOK_SOURCE=/build/source COOKBOOK_BUILD=/build/build COOKBOOK_STAGE=/build/stage
-export COOKBOOK_SYSROOT=/build/sysroot COOKBOOK_TOOLCHAIN=/build/toolchain
+export COOKBOOK_SYSROOT=/build/sysroot
 export COOKBOOK_HOST_SYSROOT=/usr COOKBOOK_MAKE=make COOKBOOK_MAKE_JOBS=${NIX_BUILD_CORES:-1}
 export COOKBOOK_CARGO=cookbook-cargo COOKBOOK_REDOXER=cookbook-redoxer COOKBOOK_OFFLINE=true COOKBOOK_VERBOSE=1
 export COOKBOOK_SOURCE_IDENT=rednix COOKBOOK_COMMIT_IDENT=rednix FIND=find
@@ -15,13 +15,23 @@ export SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-1}
 mkdir -p "$COOKBOOK_ROOT/bin" "$COOKBOOK_RECIPE" "$COOKBOOK_SOURCE" "$COOKBOOK_BUILD" "$COOKBOOK_STAGE" "$HOME" "$CARGO_HOME"
 . "$cookbookCommon"
 
+# For whoever watches: where the time goes.
+phase() { printf '@nix {"action":"setPhase","phase":"%s"}\n' "$1"; }
+
+phase unpack
 if [ -n "${cookbookSource-}" ]; then copy_tree "$cookbookSource" "$COOKBOOK_SOURCE"; fi
 if [ -n "${cookbookRecipeFolder-}" ]; then copy_tree "$cookbookRecipeFolder" "$COOKBOOK_RECIPE"; fi
-# A patched file is newer than what was made from it, as it would be after patching here.
-if [ -n "${cookbookPatched-}" ]; then
+# A patched file is newer than what was made from it, as it would be after patching here. In folders that stay
+# (`rednix work`) that is so from the first build on.
+inputs=$COOKBOOK_BUILD/.rednix-inputs
+if [ -n "${cookbookPatched-}" ] && [ ! -e "$inputs" ]; then
     mapfile -t patched <<<"$cookbookPatched"
-    (cd "$COOKBOOK_SOURCE" && touch --no-create --date=@2 -- "${patched[@]}")
+    date=@2
+    [ -z "${rednixWork-}" ] || date=now
+    (cd "$COOKBOOK_SOURCE" && touch --no-create --date=$date -- "${patched[@]}")
 fi
+
+phase sysroot
 
 # A folder as upstream's sysroot: usr/…, links to it at the top, a tag for each package in it.
 #   $1 folder, $2 names of the packages, the rest their paths in the same order
@@ -38,16 +48,32 @@ compose() {
     done
 }
 compose "$COOKBOOK_SYSROOT" "${cookbookSysrootNames-}" ${cookbookSysroot-}
+# Without dependencies that run here there is no such folder, and recipes look whether there is.
+unset COOKBOOK_TOOLCHAIN
 if [ -n "${cookbookToolchain-}" ]; then
+    export COOKBOOK_TOOLCHAIN=/build/toolchain
     compose "$COOKBOOK_TOOLCHAIN" "$cookbookToolchainNames" $cookbookToolchain
 elif [ "$TARGET" = "$COOKBOOK_HOST_TARGET" ]; then
     # What a host recipe is built from runs here too.
-    COOKBOOK_TOOLCHAIN=$COOKBOOK_SYSROOT
+    export COOKBOOK_TOOLCHAIN=$COOKBOOK_SYSROOT
+fi
+
+# In a build folder that stays make must see inputs as old as they are: their files are as old as the list of them.
+if [ -n "${rednixWork-}" ]; then
+    list="${cookbookSysroot-}:${cookbookToolchain-}:${cookbookRecipeFolder-}"
+    if [ ! -e "$inputs" ] || [ "$(cat "$inputs")" != "$list" ]; then printf '%s' "$list" >"$inputs"; fi
+    for folder in "$COOKBOOK_SYSROOT" "$COOKBOOK_TOOLCHAIN" "$COOKBOOK_RECIPE"; do
+        [ ! -e "$folder" ] || find "$folder" -exec touch --no-dereference --reference="$inputs" {} +
+    done
 fi
 
 if [ -n "${cookbookVendor-}" ]; then
     ln -s "$cookbookVendor" /build/vendor
     printf '%s\n' "$cookbookCargoConfig" >"$CARGO_HOME/config.toml"
+fi
+# Overrides of git dependencies may have other versions than the source's own Cargo.lock names.
+if [ -n "${cookbookCargoLockPatch-}" ]; then
+    patch --directory="$COOKBOOK_SOURCE" --strip=1 --batch <"$cookbookCargoLockPatch"
 fi
 # Targets described in JSON became an unstable feature after older trees were written; they cannot ask for it.
 printf '[build]\nincremental = false\n\n[unstable]\njson-target-spec = true\n' >>"$CARGO_HOME/config.toml"
@@ -55,8 +81,11 @@ printf '[build]\nincremental = false\n\n[unstable]\njson-target-spec = true\n' >
 . "$cookbookTools"
 write_fetch_fronts "$tools"
 hide_build
+phase build
 cd "$COOKBOOK_BUILD"
 run_script script.sh ". $cookbookPrelude; . $cookbookShared" "$cookbookScript" ". $cookbookPostlude"
+
+phase install
 
 # -- outputs ------------------------------------------------------------------------------------------------
 

@@ -22,10 +22,22 @@ pub struct BuildRequest {
     pub inputs: BTreeMap<StorePath, PathBuf>,
     /// Files the builder finds in `/build`, by name.
     pub files: BTreeMap<String, Vec<u8>>,
+    /// Folders that stay from build to build, each writable at `/build/<name>`. A backend elsewhere cannot have them.
+    pub kept: Vec<KeptFolder>,
     /// Where the builder puts each output, by output name.
     pub outputs: BTreeMap<String, StorePath>,
     /// An empty folder of the caller, on the file system where the outputs are wanted.
     pub work_folder: PathBuf,
+}
+
+/// A folder that outlives the build.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeptFolder {
+    /// Below `/build`; one component.
+    pub name: String,
+    pub host: PathBuf,
+    /// Whether the caller put things into it since the last build, which the builder must be able to change.
+    pub is_supplied: bool,
 }
 
 /// A finished run. Nothing of it runs any more.

@@ -24,6 +24,8 @@ pub struct BuildConfig {
     pub systems: Vec<String>,
     /// Features a derivation may require.
     pub features: Vec<String>,
+    /// Working copies that derivations may name.
+    pub work: crate::work::WorkFolders,
     /// Of each builder's processes.
     pub limits: ResourceLimits,
 }
@@ -41,6 +43,7 @@ impl BuildConfig {
             offline: false,
             systems: vec![system.to_owned()],
             features: vec!["rednix".to_owned(), "big-parallel".to_owned()],
+            work: Default::default(),
             limits: ResourceLimits::default(),
         }
     }

@@ -49,6 +49,13 @@ pub enum Reason {
     OtherSystem { wanted: String, available: String },
     #[error("it requires the feature `{0}`, which this rednix does not have")]
     MissingFeature(String),
+    #[error(
+        "it is built from the working copy `{0}`, which is not known here\n\nhint: `rednix work` lists the copies there are"
+    )]
+    NoWork(String),
+    /// What was evaluated is not there any more; building something else under its name would be wrong.
+    #[error("the working copy `{}` changed while it was looked at\n\nhint: run the command again", .0.display())]
+    WorkChanged(PathBuf),
     /// The dispatcher must hear of it, or it would wait for ever.
     #[error("rednix itself failed while working on it; this is a bug, its message is above")]
     Panicked,

@@ -20,6 +20,7 @@ use crate::error::{BuildError, Reason};
 use crate::log::BuildLog;
 use crate::outputs::Built;
 use crate::sandbox::{Control, Ending, Program};
+use crate::work;
 
 /// Output name to path.
 pub type Outputs = BTreeMap<String, StorePath>;
@@ -66,8 +67,12 @@ impl Context {
         self.run(job, &resolved)
     }
 
+    fn phase(&self, id: Activity, phase: &str) {
+        self.events.emit(Event::BuildPhase { id, phase: phase.to_owned() });
+    }
+
     /// Puts the real paths of its inputs into the derivation.
-    fn resolve(&self, job: &Job) -> Result<Resolved, Reason> {
+    pub(crate) fn resolve(&self, job: &Job) -> Result<Resolved, Reason> {
         let derivation = if job.derivation.input_derivations.is_empty() {
             Derivation::clone(&job.derivation)
         } else {
@@ -99,7 +104,7 @@ impl Context {
         Ok(Resolved { derivation, path, hash, scratch })
     }
 
-    fn check_machine(&self, derivation: &Derivation) -> Result<(), Reason> {
+    pub(crate) fn check_machine(&self, derivation: &Derivation) -> Result<(), Reason> {
         let system = String::from_utf8_lossy(&derivation.system).into_owned();
         if system != "builtin" && !self.config.systems.contains(&system) {
             let available = self.config.systems.join(", ");
@@ -114,7 +119,7 @@ impl Context {
     }
 
     /// The outputs, if all of them are valid: this is where a change that changed nothing ends.
-    fn known(&self, resolved: &Resolved) -> Result<Option<Outputs>, Reason> {
+    pub(crate) fn known(&self, resolved: &Resolved) -> Result<Option<Outputs>, Reason> {
         let mut outputs = Outputs::new();
         for (name, output) in &resolved.derivation.outputs {
             let path = match (output.path(), &resolved.hash) {
@@ -188,7 +193,7 @@ impl Context {
         let mut log = BuildLog::new(id, self.events.clone(), self.store.log_path(&job.path));
         let mut trouble = Trouble::default();
         let result = self
-            .run_in_scratch(job, resolved, &mut log, &mut trouble)
+            .run_in_scratch(job, resolved, &mut log, &mut trouble, &mut |built| built.collect())
             .and_then(|outputs| self.record(job, resolved, outputs));
         let (log_tail, log_file) = log.finish();
         match result {
@@ -218,21 +223,36 @@ impl Context {
         }
     }
 
-    fn run_in_scratch(
+    /// Runs the builder, and `finish` on what it left, before the folder it was left in goes.
+    pub(crate) fn run_in_scratch<T>(
         &self,
         job: &Job,
         resolved: &Resolved,
         log: &mut BuildLog,
         trouble: &mut Trouble,
-    ) -> Result<Outputs, Reason> {
+        finish: &mut dyn FnMut(&Built<'_>) -> Result<T, Reason>,
+    ) -> Result<T, Reason> {
+        self.phase(log.id(), PHASE_PREPARE);
         let closure = self.input_closure(&resolved.derivation)?;
         let scratch = self.store.scratch_dir("build")?;
-        let request = self.request(resolved, &closure, &scratch)?;
+        let mut request = self.request(resolved, &closure, &scratch)?;
+        let work = work::open(&resolved.derivation, &self.config.work)?;
+        if let Some(opened) = &work {
+            request.kept = opened.folders.clone();
+            if opened.is_fresh {
+                let message = format!(
+                    "`{}` is built from nothing; from now on incrementally",
+                    resolved.derivation.name
+                );
+                self.events.emit(Event::Notice { message });
+            }
+        }
         let control = Control {
             timeout_total: self.config.timeout_total,
             timeout_silence: self.config.timeout_silence,
             cancel: self.cancel.clone(),
         };
+        self.phase(log.id(), PHASE_RUN);
         let outcome = self.backend.run(&request, &control, &mut |piece| log.push(piece))?;
         let result = check_ending(outcome.ending).and_then(|()| {
             let built = Built {
@@ -242,10 +262,12 @@ impl Context {
                 scratch: &resolved.scratch,
                 folder: &outcome.output_folder,
                 by_builtin: matches!(request.program, Program::Builtin { .. }),
+                is_impure: work.is_some(),
                 closure: &closure,
                 cancel: &self.cancel,
             };
-            built.collect()
+            self.phase(log.id(), PHASE_KEEP);
+            finish(&built)
         });
         // Looked at before the scratch folder goes, and gives back what it took.
         trouble.disk_full = result.is_err() && self.is_disk_full();
@@ -296,6 +318,7 @@ impl Context {
             root_layers,
             inputs: closure.iter().map(|path| (path.clone(), self.store.real_path(path))).collect(),
             files: prepared.files,
+            kept: Vec::new(),
             outputs: resolved.scratch.clone(),
             work_folder: scratch.path().to_owned(),
         })
@@ -310,20 +333,25 @@ impl Context {
 
 /// What is known about a failed run besides its reason.
 #[derive(Default)]
-struct Trouble {
-    kept: Option<std::path::PathBuf>,
-    disk_full: bool,
+pub(crate) struct Trouble {
+    pub kept: Option<std::path::PathBuf>,
+    pub disk_full: bool,
 }
 
 /// A derivation as it is really built.
-struct Resolved {
-    derivation: Derivation,
+pub(crate) struct Resolved {
+    pub derivation: Derivation,
     /// What its `.drv` file would be called.
     path: StorePath,
     hash: Option<Hash>,
     /// Where the builder puts its outputs.
-    scratch: Outputs,
+    pub scratch: Outputs,
 }
+
+/// rednix's own phases of a build; a builder may announce more between the second and the third.
+const PHASE_PREPARE: &str = "prepare";
+const PHASE_RUN: &str = "run";
+const PHASE_KEEP: &str = "keep outputs";
 
 fn check_ending(ending: Ending) -> Result<(), Reason> {
     match ending {

@@ -25,3 +25,9 @@ pub const PROCESSES_MAX_DEFAULT: u64 = 8_192;
 pub const OPEN_FILES_MAX_DEFAULT: u64 = 65_536;
 /// Folders between a chroot's root and the real one.
 pub const CHROOT_DEPTH_MAX: usize = 256;
+/// Differences between two builds of one output that are told one by one; the rest is counted.
+pub const DIFFERENCES_TOLD_MAX: usize = 100;
+/// Files larger than this are compared byte by byte, but not looked into for sections and members.
+pub const LOCATED_BYTES_MAX: u64 = 1 << 30;
+/// Archives within archives that are looked into.
+pub const LOCATED_DEPTH_MAX: usize = 4;

@@ -7,12 +7,13 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use rednix_store::handle::{Dir, Walk};
 use rednix_store::hash::Hash;
 use rustix::fs::FlockOperation;
 
-use crate::backend::{Backend, BackendError, BuildOutcome, BuildRequest};
+use crate::backend::{Backend, BackendError, BuildOutcome, BuildRequest, KeptFolder};
 use crate::sandbox::{
-    self, Bytes, Capabilities, Confinement, Control, Input, ResourceLimits, Root, SandboxSpec,
+    self, Bytes, Capabilities, Confinement, Control, Input, Kept, ResourceLimits, Root, SandboxSpec,
 };
 
 /// Builds in namespaces on this machine.
@@ -120,12 +121,20 @@ impl Backend for Local {
                 name: Bytes::from(path.basename()),
             })
             .collect();
+        let mut kept = Vec::with_capacity(request.kept.len());
+        for folder in &request.kept {
+            let point = build_folder.join(&folder.name);
+            at("create the folder", &point, fs::create_dir(&point))?;
+            at("hand over", &folder.host, hand_over(folder, capabilities.confinement))?;
+            kept.push(Kept { host: Bytes::from(folder.host.as_path()), name: folder.name.clone() });
+        }
         let (user, group) = inside_ids(capabilities.confinement);
         let spec = SandboxSpec {
             confinement: capabilities.confinement,
             root,
             inputs,
             build_folder: Bytes::from(build_folder.as_path()),
+            kept,
             store_folder: Bytes::from(store_folder.as_path()),
             aside_folder: aside_folder.into(),
             temporary_folder: temporary_folder.into(),
@@ -147,6 +156,31 @@ fn inside_ids(confinement: Confinement) -> (u32, u32) {
         Confinement::Privileged { host_id, nested_user: false } => (host_id, host_id),
         _ => (SandboxSpec::USER_DEFAULT, SandboxSpec::GROUP_DEFAULT),
     }
+}
+
+/// Gives a kept folder and what rednix put into it to the build user; only where rednix is root that is another one.
+fn hand_over(folder: &KeptFolder, confinement: Confinement) -> io::Result<()> {
+    let Confinement::Privileged { host_id, .. } = confinement else { return Ok(()) };
+    let (user, group) = (rustix::fs::Uid::from_raw(host_id), rustix::fs::Gid::from_raw(host_id));
+    let failed = |error: rednix_store::Error| io::Error::other(error.to_string());
+    let top = Dir::open(&folder.host).map_err(failed)?;
+    let give = |parent: &Dir, name: &Path| {
+        let flags = rustix::fs::AtFlags::SYMLINK_NOFOLLOW;
+        rustix::fs::chownat(parent, name, Some(user), Some(group), flags)
+    };
+    rustix::fs::fchown(&top, Some(user), Some(group))?;
+    if !folder.is_supplied {
+        return Ok(());
+    }
+    // By handle: earlier builds wrote here, and links of theirs may lead anywhere.
+    top.walk(&mut |visit| {
+        if visit.parent.metadata(&visit.entry.name)?.st_uid != host_id {
+            let given = give(visit.parent, Path::new(&visit.entry.name));
+            given.map_err(|errno| visit.parent.error("change the owner of", &visit.entry.name, errno))?;
+        }
+        Ok(Walk::Continue)
+    })
+    .map_err(failed)
 }
 
 fn set_mode(path: &Path, mode: u32) -> io::Result<()> {

@@ -13,6 +13,15 @@ use crate::limits;
 /// Compression that costs next to nothing beside a compiler.
 const LEVEL: i32 = 3;
 
+/// How C++ Nix's builders begin a line that is for the program and not for people.
+const MESSAGE_PREFIX: &str = "@nix ";
+
+/// The phase a line announces (`@nix {"action":"setPhase","phase":"build"}`), if it does.
+fn announced_phase(line: &str) -> Option<String> {
+    let message: serde_json::Value = serde_json::from_str(line.strip_prefix(MESSAGE_PREFIX)?).ok()?;
+    (message["action"] == "setPhase").then(|| message["phase"].as_str().map(str::to_owned))?
+}
+
 /// Collects one builder's output.
 pub struct BuildLog {
     id: Activity,
@@ -60,6 +69,11 @@ impl BuildLog {
         }
     }
 
+    /// The build this is the log of.
+    pub fn id(&self) -> Activity {
+        self.id
+    }
+
     fn keep(&mut self, bytes: &[u8]) {
         if self.trouble.is_some() || self.written >= limits::LOG_BYTES_MAX {
             return;
@@ -86,6 +100,10 @@ impl BuildLog {
         }
         let line = String::from_utf8_lossy(&self.line).into_owned();
         self.line.clear();
+        if let Some(phase) = announced_phase(&line) {
+            self.events.emit(Event::BuildPhase { id: self.id, phase });
+            return;
+        }
         if self.tail.len() == limits::LOG_TAIL_LINES {
             self.tail.pop_front();
         }

@@ -31,6 +31,8 @@ pub struct Built<'a> {
     pub folder: &'a Path,
     /// True for rednix's own builders, whose outputs need no copy: nothing foreign ran beside them.
     pub by_builtin: bool,
+    /// True for builds of working copies: what they leave depends on what was built before.
+    pub is_impure: bool,
     /// The input closure: what outputs may refer to.
     pub closure: &'a BTreeSet<StorePath>,
     pub cancel: &'a CancelToken,
@@ -52,7 +54,7 @@ impl Built<'_> {
         let safe = self.store.scratch_dir("outputs")?;
         let mut scanned = BTreeMap::new();
         for (output, path) in self.scratch {
-            self.copy_out(output, path, &safe)?;
+            self.copy_out(output, path, &safe, &Rewrites::new())?;
             let candidates = self.closure.iter().chain(self.scratch.values());
             let found = scan_path(safe.path().join(path.basename()), candidates)
                 .map_err(|error| bad_output(output, error))?;
@@ -71,24 +73,30 @@ impl Built<'_> {
     }
 
     /// Brings one output into a folder the builder never had a handle of, in the store's own shape.
-    fn copy_out(&self, output: &str, path: &StorePath, safe: &ScratchDir) -> Result<(), Reason> {
+    pub fn copy_out(
+        &self,
+        output: &str,
+        path: &StorePath,
+        safe: &ScratchDir,
+        rewrites: &Rewrites,
+    ) -> Result<(), Reason> {
         let folder = Dir::open(self.folder)?;
         let name = OsStr::new(path.basename());
         if !folder.exists(name)? {
             return Err(Reason::MissingOutput { output: output.to_owned(), path: path.to_string() });
         }
-        if self.by_builtin {
+        if self.by_builtin && rewrites.is_empty() {
             let moved =
                 canonical::canonicalise(&folder, name).and_then(|()| folder.rename(name, safe.dir(), name));
             return moved.map_err(|error| bad_output(output, error));
         }
-        let copied = canonical::copy_tree(&folder, name, safe.dir(), name, &Rewrites::new());
+        let copied = canonical::copy_tree(&folder, name, safe.dir(), name, rewrites);
         let copied = match copied {
             // Something its own builder made unreadable.
             Err(error) if error.os_error() == Some(libc::EACCES) => {
                 safe.dir().remove_tree(name)?;
                 canonical::canonicalise(&folder, name)
-                    .and_then(|()| canonical::copy_tree(&folder, name, safe.dir(), name, &Rewrites::new()))
+                    .and_then(|()| canonical::copy_tree(&folder, name, safe.dir(), name, rewrites))
             }
             other => other,
         };
@@ -239,7 +247,8 @@ impl Built<'_> {
             one.info.nar_hash = imported.nar_hash;
             one.info.nar_size = imported.nar_size;
             one.info.deriver = Some(self.deriver.clone());
-            one.info.ultimate = true;
+            // Nobody else would get the same: such a path is never this store's own word.
+            one.info.ultimate = !self.is_impure;
             infos.push(one.info);
         }
         Ok(self.store.register_valid_paths(&infos)?)

@@ -278,3 +278,24 @@ pub fn input_outputs(plan: &Plan, node: &Node) -> BTreeMap<(StorePath, String), 
     }
     inputs
 }
+
+/// What one output of a derivation turned out to be, if it is known and still valid.
+pub fn realised_output(
+    store: &Store,
+    derivation: &Derivation,
+    output: &str,
+    hashes: &mut DerivationHashes,
+    load: &mut dyn FnMut(&StorePath) -> Result<Derivation, rednix_store::Error>,
+) -> Result<Option<StorePath>, rednix_store::Error> {
+    let path = match derivation.output_path(output) {
+        Some(path) => Some(path.clone()),
+        None => {
+            let hash = *hashes.masked(derivation, load)?.hash();
+            store.query_realisation(&realisation_id(&hash, output))?.map(|found| found.path)
+        }
+    };
+    Ok(match path {
+        Some(path) if store.is_valid(&path)? => Some(path),
+        _ => None,
+    })
+}

@@ -25,8 +25,8 @@ use crate::plan::{NodeId, Plan, Task, Wanted, input_outputs};
 
 /// Builds what is asked for, in one store, by one configuration.
 pub struct Builder {
-    context: Context,
-    fetcher: Arc<dyn Fetch>,
+    pub(crate) context: Context,
+    pub(crate) fetcher: Arc<dyn Fetch>,
 }
 
 /// A derivation and its output's name, with the path it has.

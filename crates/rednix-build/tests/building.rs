@@ -78,6 +78,10 @@ const TESTS: &[(&str, Test)] = &[
     ("killed in the middle, the next one goes on", killed),
     ("a farm serves where overlays are denied", farm),
     ("any graph is built in order and once", any_graph),
+    ("a second build is compared, and replaces nothing", second_build),
+    ("what was fetched is hashed again", hashed_again),
+    ("phases are told", phases),
+    ("a working copy is built incrementally", working_copy),
     ("a bug ends the build it is in, and nothing waits for ever", bugs),
     ("many builds at a time", wide_graph),
     ("nothing to do takes no time", no_op),
@@ -785,4 +789,142 @@ fn no_op() -> Result<(), Failed> {
     expect(taken < Duration::from_millis(500), format!("it took {taken:?}"))?;
     expect(exists(&world.store.real_path(&first["out"])), "it is not there")?;
     clean(&world)
+}
+
+/// What the second build of a recipe gave, by output.
+fn again(world: &World, recipe: &Recipe) -> Result<BTreeMap<String, rednix_build::RebuiltOutput>, Failed> {
+    let path = world.write(recipe);
+    let mut rebuilt = world.builder().rebuild(&[path], true)?;
+    let outputs = rebuilt.remove(0).outputs;
+    Ok(outputs.into_iter().map(|one| (one.output.clone(), one)).collect())
+}
+
+fn second_build() -> Result<(), Failed> {
+    let world = World::new();
+    let steady = world.script("steady", "mkdir -p $out/bin; echo $out >$out/self; echo x >$out/bin/x");
+    let outputs = again(&world, &steady)?;
+    assert!(outputs["out"].verdict.is_identical(), "{outputs:?}");
+    world.check_clean()?;
+
+    let random =
+        "mkdir $out $dev; head -c 64 /dev/urandom >$out/noise; echo same >$out/same; echo $out >$dev/link";
+    let random = world.script("random", random).floating(&["out", "dev"]);
+    let first = world.build(&random)?;
+    let outputs = again(&world, &random)?;
+    let rednix_build::Verdict::Differs { comparison, kept } = &outputs["out"].verdict else {
+        return Err(format!("noise is not told: {outputs:?}").into());
+    };
+    assert_eq!(comparison.count, 1);
+    assert_eq!(comparison.told[0].path, std::path::Path::new("noise"));
+    let kept = kept.as_ref().expect("it was to be kept");
+    assert_eq!(std::fs::read_to_string(kept.join("same"))?, "same\n");
+    assert!(outputs["dev"].verdict.is_identical(), "its only difference is the other output's own");
+    // The first result stays in force: whoever was built with it is still right.
+    assert_eq!(world.build(&random)?, first);
+    assert_eq!(outputs["out"].first, first["out"]);
+
+    let builtin = world.builtin("b", "write", serde_json::json!({ "text": "t" }));
+    assert!(again(&world, &builtin)?["out"].verdict.is_identical());
+    let needs = world.build(&builtin)?;
+    let user = world.script("user", "cat $b >$out").needs("b", &world.write(&builtin), "out");
+    assert!(again(&world, &user)?["out"].verdict.is_identical());
+    assert!(exists(&world.store.real_path(&needs["out"])));
+
+    let once = world
+        .script("addressed", "head -c 4 /dev/urandom >$out")
+        .input_addressed(&["out"])
+        .variable("out", "");
+    assert!(!again(&world, &once)?["out"].verdict.is_identical());
+    Ok(())
+}
+
+fn hashed_again() -> Result<(), Failed> {
+    let mut world = World::new();
+    let url = "https://example.org/file".to_owned();
+    world.fetch = Arc::new(FakeFetch(BTreeMap::from([(url.clone(), b"bytes".to_vec())])));
+    let recipe = fetchurl("file", &url, b"bytes");
+    let outputs = again(&world, &recipe)?;
+    assert!(matches!(outputs["out"].verdict, rednix_build::Verdict::HashHolds), "{outputs:?}");
+    let real = world.store.real_path(&outputs["out"].first);
+    let mut permissions = std::fs::metadata(&real)?.permissions();
+    std::os::unix::fs::PermissionsExt::set_mode(&mut permissions, 0o644);
+    std::fs::set_permissions(&real, permissions)?;
+    std::fs::write(&real, b"rotten")?;
+    let outputs = again(&world, &recipe)?;
+    assert!(matches!(outputs["out"].verdict, rednix_build::Verdict::HashBroken), "{outputs:?}");
+    Ok(())
+}
+
+fn phases() -> Result<(), Failed> {
+    let world = World::new();
+    let announce =
+        r#"echo '@nix {"action":"setPhase","phase":"compile"}'; echo '@nix {"action":"other"}'; echo >$out"#;
+    world.build(&world.script("phased", announce))?;
+    let events = world.recorder.events();
+    let phases: Vec<&str> = events
+        .iter()
+        .filter_map(|event| match event {
+            Event::BuildPhase { phase, .. } => Some(phase.as_str()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(phases, ["prepare", "run", "compile", "keep outputs"]);
+    let lines = events.iter().filter(|event| matches!(event, Event::BuildLog { .. })).count();
+    assert_eq!(lines, 1, "what is not understood is shown");
+    Ok(())
+}
+
+/// A build like make's: a file is compiled when it is newer than what was made of it, and it is counted how often.
+const LIKE_MAKE: &str = "cd /build/build; for f in /build/source/*.c; do n=${f##*/}; o=$n.o; \
+    if [ ! -e $o ] || [ $f -nt $o ]; then cat $f >$o; echo $n >>/build/build/compiled; fi; done; \
+    mkdir $out; cat *.o >$out/all; cat compiled >$out/compiled";
+
+fn working_copy() -> Result<(), Failed> {
+    let mut world = World::new();
+    let copy = world.folder.path().join("copy");
+    let kept = world.folder.path().join("kept");
+    let write = |name: &str, text: &str| std::fs::write(copy.join(name), text);
+    std::fs::create_dir_all(&copy)?;
+    std::fs::create_dir_all(&kept)?;
+    write("a.c", "a")?;
+    write("b.c", "b")?;
+    let recipe = |world: &World| {
+        let content = rednix_build::work::scan(&copy, &kept).unwrap().content.to_sri();
+        world
+            .script("worked", LIKE_MAKE)
+            .variable("rednixWork", "worked#1")
+            .variable("rednixWorkContent", &content)
+    };
+    let reason = world.build(&recipe(&world)).unwrap_err();
+    assert!(matches!(reason.failed[0].reason, Reason::NoWork(_)), "{reason}");
+    let folder = rednix_build::WorkFolder { folder: copy.clone(), kept: kept.clone() };
+    world.config.work.insert("worked#1".to_owned(), folder);
+
+    let first = world.build(&recipe(&world))?;
+    assert_eq!(world.read(&first["out"], "compiled"), "a.c\nb.c\n");
+    let runs = world.started().len();
+    world.build(&recipe(&world))?;
+    assert_eq!(world.started().len(), runs, "an unchanged copy is not built again");
+
+    write("b.c", "changed")?;
+    let stale = recipe(&world);
+    write("b.c", "changed again")?;
+    let reason = world.build(&stale).unwrap_err();
+    assert!(matches!(reason.failed[0].reason, Reason::WorkChanged(_)), "{reason}");
+    let second = world.build(&recipe(&world))?;
+    assert_eq!(world.read(&second["out"], "compiled"), "a.c\nb.c\nb.c\n");
+    assert_eq!(world.read(&second["out"], "all"), "achanged again");
+    let info = world.store.path_info(&second["out"])?.expect("it was built");
+    assert!(!info.ultimate && info.content_address.is_some());
+
+    // A failed build keeps what it got done.
+    write("a.c", "third")?;
+    let failing = recipe(&world);
+    let arguments = vec![b"-ec".to_vec(), format!("{LIKE_MAKE}; exit 3").into_bytes()];
+    let mut failing = failing.clone();
+    failing.derivation.arguments = arguments;
+    world.build(&failing).unwrap_err();
+    assert_eq!(std::fs::read_to_string(copy.join("a.c"))?, "third", "the copy itself is only read");
+    world.check_clean()?;
+    Ok(())
 }

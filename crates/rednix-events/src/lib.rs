@@ -64,6 +64,11 @@ pub enum Event {
         name: String,
         derivation: String,
     },
+    /// The build enters a phase, and leaves the one it was in.
+    BuildPhase {
+        id: Activity,
+        phase: String,
+    },
     /// One line of a builder's output, without its newline; invalid UTF-8 already replaced.
     BuildLog {
         id: Activity,

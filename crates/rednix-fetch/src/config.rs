@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crate::apt::AptSource;
 use crate::error::FetchError;
+use crate::overrides::Overrides;
 
 /// Configuration of all fetching. Start from [`FetchConfig::new`] and overwrite what is known better.
 #[derive(Clone, Debug)]
@@ -16,6 +17,8 @@ pub struct FetchConfig {
     /// (prefix, replacement): urls that begin with the prefix are looked for at the replacement first. A
     /// replacement is an url prefix or an absolute folder; prefixes may be canonical (`debian:trixie/`, `crate:`).
     pub mirrors: Vec<(String, String)>,
+    /// What is used in place of recipes' sources, submodules, Cargo git dependencies and files.
+    pub overrides: Overrides,
     /// (suite or `*`, base): where a suite's `dists` and `pool` are, before apt's own sources.
     pub debian_mirrors: Vec<(String, String)>,
     /// What the machine's apt uses, from [`crate::apt`].
@@ -54,6 +57,7 @@ impl FetchConfig {
     pub fn new(cache_dir: impl Into<PathBuf>) -> Self {
         FetchConfig {
             mirrors: Vec::new(),
+            overrides: Overrides::default(),
             debian_mirrors: Vec::new(),
             apt_sources: Vec::new(),
             keyrings: Vec::new(),

@@ -98,6 +98,21 @@ pub enum FetchError {
     )]
     Git { url: String, operation: &'static str, reason: String },
 
+    #[error(
+        "the override of {url} cannot be used: {reason}\n\nhint: check `[overrides]` in the configuration and `--override`"
+    )]
+    Override { url: String, reason: String },
+
+    #[error(
+        "the lock says that {url} is replaced by a folder or file, but no override names one\n\nhint: pass the one it was locked with (`--override`), or lock again without it"
+    )]
+    NoOverride { url: String },
+
+    #[error(
+        "`{lock}` cannot be resolved with what replaces its git dependencies: {reason}\n\nhint: choose a version nearer to the one the lock names"
+    )]
+    Resolution { lock: String, reason: String },
+
     #[error("interrupted\n\nhint: run the command again, it goes on where it stopped")]
     Cancelled,
 

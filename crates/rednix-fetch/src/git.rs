@@ -17,6 +17,7 @@ use crate::config::FetchConfig;
 use crate::error::FetchError;
 use crate::fetcher::{Fetcher, make_folder};
 use crate::limits;
+use crate::overrides::{self, Replacement};
 use crate::process::{self, Finished};
 use crate::source;
 
@@ -24,10 +25,13 @@ use crate::source;
 #[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize)]
 pub struct GitRequest {
     pub url: String,
-    /// A whole commit id.
+    /// A whole commit id; or what is there in place of one, as [`Replacement::pinned`] writes it.
     pub rev: String,
     #[serde(default)]
     pub submodules: bool,
+    /// What the lock puts in place of submodules, by normalised address, as [`Replacement::pinned`] writes it.
+    #[serde(default)]
+    pub overrides: BTreeMap<String, String>,
 }
 
 /// A tree that was fetched.
@@ -35,8 +39,10 @@ pub struct GitRequest {
 pub struct GitTree {
     /// SHA-256 of the tree's NAR, as fixed outputs have it.
     pub hash: Hash,
-    /// Committer's time, seconds since 1970.
+    /// Committer's time, seconds since 1970; 0 where it is no commit.
     pub commit_time_s: i64,
+    /// Submodules by normalised address: the commit, or what replaced it as [`Replacement::pinned`] writes it.
+    pub submodules: BTreeMap<String, String>,
 }
 
 impl GitRequest {
@@ -72,11 +78,10 @@ impl Fetcher {
         let started = Instant::now();
         let url = format!("{}?rev={}", request.url, request.rev);
         events.emit(Event::FetchStarted { id, url, size_bytes: None });
-        let result = Checkout::new(&self.config, &request.url).and_then(|checkout| {
-            let commit_time_s = checkout.tree(request, output, 0, &mut 0)?;
+        let result = self.write_tree(request, output, events).and_then(|(commit_time_s, submodules)| {
             let (hash, size_bytes) = rednix_store::nar::hash_path(output, HashAlgorithm::Sha256)
                 .map_err(|error| git_error(&request.url, "checkout", &error.to_string()))?;
-            Ok((GitTree { hash, commit_time_s }, size_bytes))
+            Ok((GitTree { hash, commit_time_s, submodules }, size_bytes))
         });
         match result {
             Ok((tree, size_bytes)) => {
@@ -92,7 +97,39 @@ impl Fetcher {
         }
     }
 
-    /// The commit a branch, tag, full reference name or `HEAD` stands for now; a commit id stands for itself.
+    /// The commit's tree, or that of what is there in its place.
+    fn write_tree(
+        &self,
+        request: &GitRequest,
+        output: &Path,
+        events: &Events,
+    ) -> Result<(i64, BTreeMap<String, String>), FetchError> {
+        let replacement = if is_rev(&request.rev) {
+            None
+        } else if request.rev == overrides::LOCAL {
+            let overrides = &self.config.overrides;
+            let named = match request.url.strip_prefix("recipe:") {
+                Some(recipe) => overrides.of_recipe(recipe),
+                None => overrides.of_url(&request.url),
+            };
+            Some(named.cloned().ok_or_else(|| FetchError::NoOverride { url: request.url.clone() })?)
+        } else {
+            let wrong =
+                || git_error(&request.url, "fetch", &format!("`{}` is no whole commit id", request.rev));
+            Some(Replacement::parse_pinned(&request.rev).ok_or_else(wrong)?)
+        };
+        if let Some(replacement) = replacement {
+            self.fetch_replacement(&request.url, &replacement, output, events)?;
+            return Ok((0, BTreeMap::new()));
+        }
+        let mut walked =
+            Walked { overrides: &request.overrides, count: 0, submodules: BTreeMap::new(), events };
+        let time = Checkout::new(self, &request.url)?.tree(request, output, 0, &mut walked)?;
+        Ok((time, walked.submodules))
+    }
+
+    /// The commit a branch, tag, full reference name or `HEAD` stands for now; a commit id stands for itself, and a
+    /// part of one for the commit that begins so.
     /// With `before` (a date git understands) the newest commit of its first-parent history that is not newer.
     pub fn resolve_ref(
         &self,
@@ -103,9 +140,11 @@ impl Fetcher {
         if is_rev(reference) {
             return Ok(reference.to_owned());
         }
-        let checkout = Checkout::new(&self.config, url)?;
+        let checkout = Checkout::new(self, url)?;
         match before {
-            None => checkout.resolve(reference),
+            None => {
+                checkout.resolve(reference).or_else(|error| checkout.resolve_short(reference).ok_or(error))
+            }
             Some(date) => checkout.resolve_before(reference, date),
         }
     }
@@ -123,8 +162,17 @@ fn git_error(url: &str, operation: &'static str, reason: &str) -> FetchError {
     FetchError::Git { url: url.to_owned(), operation, reason: reason.to_owned() }
 }
 
+/// What one fetch shares between a tree and its submodules.
+struct Walked<'w> {
+    overrides: &'w BTreeMap<String, String>,
+    count: usize,
+    submodules: BTreeMap<String, String>,
+    events: &'w Events,
+}
+
 /// One repository's objects in a folder of our own.
 struct Checkout<'c> {
+    fetcher: &'c Fetcher,
     config: &'c FetchConfig,
     url: String,
     /// Addresses to try in order, mirrors first.
@@ -133,17 +181,48 @@ struct Checkout<'c> {
 }
 
 impl<'c> Checkout<'c> {
-    fn new(config: &'c FetchConfig, url: &str) -> Result<Self, FetchError> {
+    fn new(fetcher: &'c Fetcher, url: &str) -> Result<Self, FetchError> {
+        let config = &fetcher.config;
         let places = places(config, url)?;
         make_folder(&config.cache_dir)?;
         let folder = tempfile::Builder::new().prefix("git-").tempdir_in(&config.cache_dir);
         let folder =
             folder.map_err(|error| FetchError::io("create a folder in", &config.cache_dir, error))?;
-        let checkout = Checkout { config, url: url.to_owned(), places, folder };
+        let checkout = Checkout { fetcher, config, url: url.to_owned(), places, folder };
         let mut command = checkout.git();
         command.args(["init", "--quiet", "--bare", "--template="]).arg(checkout.folder.path());
         checkout.expect("init", command)?;
+        checkout.borrow_objects()?;
         Ok(checkout)
+    }
+
+    /// Reads the objects of repositories on this machine where they lie: copying a whole history only to look at one
+    /// tree of it takes minutes.
+    fn borrow_objects(&self) -> Result<(), FetchError> {
+        let mut lines = String::new();
+        for place in &self.places {
+            let Some(folder) =
+                place.strip_prefix("file://").or_else(|| place.starts_with('/').then_some(place))
+            else {
+                continue;
+            };
+            for git in [PathBuf::from(folder), Path::new(folder).join(".git")] {
+                let objects = git.join("objects");
+                let is_plain = objects.to_str().is_some_and(|path| !path.contains(['\n', '"', '#']));
+                // A shallow repository lacks parents, which only its own `shallow` file says.
+                if is_plain && objects.is_dir() && git.join("HEAD").is_file() && !git.join("shallow").exists()
+                {
+                    lines.push_str(&format!("{}\n", objects.display()));
+                }
+            }
+        }
+        if lines.is_empty() {
+            return Ok(());
+        }
+        let info = self.folder.path().join("objects/info");
+        make_folder(&info)?;
+        let file = info.join("alternates");
+        fs::write(&file, lines).map_err(|error| FetchError::io("write", &file, error))
     }
 
     /// Git with everything off that asks, runs or rewrites.
@@ -234,6 +313,9 @@ impl<'c> Checkout<'c> {
     /// Makes a commit's objects present: alone when the server gives single commits, else by way of branches and
     /// tags, else with everything the server has.
     fn fetch_commit(&self, rev: &str) -> Result<(), FetchError> {
+        if self.has_commit(rev) {
+            return Ok(());
+        }
         let first = self.fetch(&["--depth=1"], &[rev]);
         if first.is_ok() && self.has_commit(rev) {
             return Ok(());
@@ -258,7 +340,7 @@ impl<'c> Checkout<'c> {
         request: &GitRequest,
         output: &Path,
         depth: usize,
-        count: &mut usize,
+        walked: &mut Walked<'_>,
     ) -> Result<i64, FetchError> {
         let rev = request.rev.as_str();
         if !is_rev(rev) {
@@ -281,7 +363,7 @@ impl<'c> Checkout<'c> {
         let time = self.stdout("log", &["log", "-1", "--format=%ct", rev])?;
         let commit_time_s = String::from_utf8_lossy(&time).trim().parse().unwrap_or(0);
         if request.submodules {
-            self.submodules(rev, output, depth, count)?;
+            self.submodules(rev, output, depth, walked)?;
         }
         Ok(commit_time_s)
     }
@@ -291,7 +373,7 @@ impl<'c> Checkout<'c> {
         rev: &str,
         output: &Path,
         depth: usize,
-        count: &mut usize,
+        walked: &mut Walked<'_>,
     ) -> Result<(), FetchError> {
         let listing = self.stdout("ls-tree", &["ls-tree", "-r", "-z", "--full-tree", rev])?;
         let links = git_links(&listing);
@@ -307,8 +389,8 @@ impl<'c> Checkout<'c> {
         );
         let urls = module_urls(&modules.unwrap_or_default());
         for (path, rev) in links {
-            *count += 1;
-            if *count > limits::SUBMODULES_MAX {
+            walked.count += 1;
+            if walked.count > limits::SUBMODULES_MAX {
                 return Err(git_error(&self.url, "submodules", "there are too many"));
             }
             let wrong = |reason: &str| git_error(&self.url, "submodules", &format!("`{path}`: {reason}"));
@@ -316,10 +398,40 @@ impl<'c> Checkout<'c> {
             let Some(url) = urls.get(&path) else { continue };
             let url = join(&self.url, url).ok_or_else(|| wrong("its address leads above its parent's"))?;
             let target = self.empty_folder(output, &path).map_err(|error| wrong(&error))?;
-            let request = GitRequest { url: url.clone(), rev, submodules: true };
-            Checkout::new(self.config, &url)?.tree(&request, &target, depth + 1, count)?;
+            if self.replaced_submodule(&url, &target, walked)? {
+                continue;
+            }
+            walked.submodules.insert(overrides::normalise(&url), rev.clone());
+            let request = GitRequest { url: url.clone(), rev, submodules: true, overrides: BTreeMap::new() };
+            Checkout::new(self.fetcher, &url)?.tree(&request, &target, depth + 1, walked)?;
         }
         Ok(())
+    }
+
+    /// Puts an override in a submodule's place: the lock's, else the configuration's. False where there is none.
+    fn replaced_submodule(
+        &self,
+        url: &str,
+        target: &Path,
+        walked: &mut Walked<'_>,
+    ) -> Result<bool, FetchError> {
+        let key = overrides::normalise(url);
+        let configured = self.config.overrides.of_url(url).cloned();
+        let replacement = match walked.overrides.get(&key).map(String::as_str) {
+            Some(overrides::LOCAL) => {
+                Some(configured.ok_or_else(|| FetchError::NoOverride { url: url.to_owned() })?)
+            }
+            Some(pinned) => {
+                let reason = format!("the lock's `{pinned}` is nothing rednix knows");
+                let wrong = FetchError::Override { url: url.to_owned(), reason };
+                Some(Replacement::parse_pinned(pinned).ok_or(wrong)?)
+            }
+            None => configured,
+        };
+        let Some(replacement) = replacement else { return Ok(false) };
+        self.fetcher.fetch_replacement(url, &replacement, target, walked.events)?;
+        walked.submodules.insert(key, replacement.pinned());
+        Ok(true)
     }
 
     /// Removes the empty folder git leaves for a submodule; no link may be on the way to it.
@@ -361,10 +473,31 @@ impl<'c> Checkout<'c> {
         Err(last)
     }
 
+    /// The commit whose id begins so, where that is what the text could be.
+    fn resolve_short(&self, reference: &str) -> Option<String> {
+        let is_hex = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+        if !(4..40).contains(&reference.len()) || !reference.bytes().all(is_hex) {
+            return None;
+        }
+        let find = || {
+            let name = format!("{reference}^{{commit}}");
+            let found = self.stdout("rev-parse", &["rev-parse", "--quiet", "--verify", &name]).ok()?;
+            let rev = String::from_utf8_lossy(&found).trim().to_owned();
+            is_rev(&rev).then_some(rev)
+        };
+        find().or_else(|| {
+            let all = ["refs/heads/*:refs/heads/*", "refs/tags/*:refs/tags/*"];
+            self.fetch(&["--filter=tree:0"], &all).ok()?;
+            find()
+        })
+    }
+
     fn resolve_before(&self, reference: &str, date: &str) -> Result<String, FetchError> {
         let tip = self.resolve(reference)?;
-        // History alone, without trees and files, where the server can leave them out.
-        self.fetch(&["--filter=tree:0"], &[&tip])?;
+        if !self.has_commit(&tip) {
+            // History alone, without trees and files, where the server can leave them out.
+            self.fetch(&["--filter=tree:0"], &[&tip])?;
+        }
         let before = format!("--before={date}");
         let found = self.stdout("rev-list", &["rev-list", "-1", "--first-parent", &before, &tip, "--"])?;
         let rev = String::from_utf8_lossy(&found).trim().to_owned();

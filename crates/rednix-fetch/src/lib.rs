@@ -5,6 +5,7 @@
 
 pub mod apt;
 pub mod archive;
+pub mod cargo_lock;
 pub mod config;
 pub mod crates;
 pub mod debian;
@@ -14,6 +15,7 @@ mod forward_proxy;
 pub mod git;
 pub mod http;
 pub mod limits;
+pub mod overrides;
 mod process;
 pub mod source;
 mod transfer;
@@ -28,3 +30,4 @@ pub use debian::{DebianLock, LockSpec, SuiteSpec, lock_debian};
 pub use error::FetchError;
 pub use fetcher::{FetchRequest, Fetched, Fetcher};
 pub use git::{GitRequest, GitTree};
+pub use overrides::{Overrides, Replacement};

@@ -8,6 +8,7 @@ use crate::apt;
 use crate::config::FetchConfig;
 use crate::debian::index::is_plain_path;
 use crate::error::FetchError;
+use crate::overrides::Replacement;
 
 /// A source as derivations name it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -155,8 +156,18 @@ fn crate_at(mirror: &str, name: &str, version: &str) -> String {
 
 /// Everywhere the bytes of `url` may be, mirrors first. Offline, only local places.
 pub fn places(config: &FetchConfig, url: &str) -> Result<Vec<Place>, FetchError> {
+    if let Some(recipe) = url.strip_prefix("recipe:") {
+        return match config.overrides.of_recipe(recipe) {
+            Some(Replacement::Path(file)) => Ok(vec![Place::File(file.clone())]),
+            _ => Err(FetchError::NoOverride { url: url.to_owned() }),
+        };
+    }
     let source = Source::parse(url)?;
     let mut places = Vec::new();
+    if let Some(Replacement::Path(file)) = config.overrides.of_url(url) {
+        // Nothing else may answer: the lock has the hash of this one.
+        return Ok(vec![Place::File(file.clone())]);
+    }
     for (prefix, replacement) in &config.mirrors {
         let address = match &source {
             Source::Crate { name, version } if prefix == "crate:" => {

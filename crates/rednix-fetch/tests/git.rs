@@ -64,7 +64,12 @@ impl Bench {
     fn fetch(&self, url: &str, rev: &str, submodules: bool, to: &str) -> Result<PathBuf, FetchError> {
         let output = self.folder.path().join(to);
         let events: Events = Arc::new(Recorder::default());
-        let request = GitRequest { url: url.to_owned(), rev: rev.to_owned(), submodules };
+        let request = GitRequest {
+            url: url.to_owned(),
+            rev: rev.to_owned(),
+            submodules,
+            overrides: Default::default(),
+        };
         let tree = Fetcher::new(self.config.clone()).fetch_git(&request, &output, &events)?;
         let (hash, _) =
             rednix_store::nar::hash_path(&output, rednix_store::hash::HashAlgorithm::Sha256).unwrap();

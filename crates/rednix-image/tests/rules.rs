@@ -110,7 +110,8 @@ fn configured_files_packages_configured_files_users() {
 
 #[test]
 fn appending_a_diamond_and_new_files() {
-    let made = Scene::new().make(
+    let scene = Scene::new();
+    let made = scene.make(
         r#"
         files = [
             { path = "/a", data = "1" },

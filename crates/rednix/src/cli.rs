@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use rednix_fetch::Replacement;
 
 #[derive(Debug, Parser)]
 #[command(
@@ -56,6 +57,9 @@ pub struct Global {
     /// Take fixed outputs (sources) from the store in this folder where it has them
     #[arg(long, global = true, value_name = "DIR")]
     pub borrow_from: Vec<PathBuf>,
+    /// Write a timeline of evaluation, fetches and builds to this file, for Perfetto or a browser's tracing page
+    #[arg(long, global = true, value_name = "FILE")]
+    pub trace: Option<PathBuf>,
     /// Print the whole trace of an evaluation error
     #[arg(long, global = true)]
     pub show_trace: bool,
@@ -71,15 +75,17 @@ pub enum LogFormat {
 /// Which recipe tree and pins to work with.
 #[derive(Debug, Clone, Default, Args)]
 pub struct TreeArgs {
-    /// Recipe tree: a checkout of redox-os/redox or a folder like it [default: the embedded tree]
-    #[arg(long, value_name = "DIR")]
-    pub tree: Option<PathBuf>,
+    /// Recipe tree: a checkout of redox-os/redox or a folder like it, or a git URL that `rednix lock` has pinned
+    /// [default: the embedded tree]
+    #[arg(long, value_name = "DIR|URL[#REV]")]
+    pub tree: Option<String>,
     /// Lock of the tree's sources [default: rednix.lock beside the tree, or in this folder]
     #[arg(long, value_name = "FILE")]
     pub lock: Option<PathBuf>,
-    /// Use the given folder in place of a recipe's source
-    #[arg(long = "override", value_name = "RECIPE=DIR", value_parser = parse_override)]
-    pub overrides: Vec<(String, PathBuf)>,
+    /// Use something else in place of a recipe's source or of anything fetched from a URL: a folder or file,
+    /// crate:NAME/VERSION, rev:REV or git+URL#REV
+    #[arg(long = "override", value_name = "RECIPE|URL=WHAT", value_parser = parse_override)]
+    pub overrides: Vec<(String, Replacement)>,
     /// Redox target of packages that are not `host:`
     #[arg(long, value_name = "TRIPLE", default_value = "x86_64-unknown-redox")]
     pub target: String,
@@ -88,12 +94,12 @@ pub struct TreeArgs {
     pub locked: bool,
 }
 
-fn parse_override(text: &str) -> Result<(String, PathBuf), String> {
+fn parse_override(text: &str) -> Result<(String, Replacement), String> {
     match text.split_once('=') {
-        Some((recipe, folder)) if !recipe.is_empty() && !folder.is_empty() => {
-            Ok((recipe.to_owned(), PathBuf::from(folder)))
+        Some((key, value)) if !key.is_empty() && !value.is_empty() => {
+            Ok((key.to_owned(), Replacement::parse(value)?))
         }
-        _ => Err("write it as RECIPE=DIR".to_owned()),
+        _ => Err("write it as RECIPE=WHAT or URL=WHAT".to_owned()),
     }
 }
 
@@ -102,17 +108,52 @@ pub enum Command {
     /// Build a system's image and boot it in QEMU; the serial console is this terminal
     Run(RunArgs),
     /// Build packages or attributes and print their store paths
+    #[command(after_help = "Examples:\n  \
+        rednix build host:redoxfs\n  \
+        rednix build --rebuild host:redoxfs   build it once more and name the first differing byte, if any")]
     Build(BuildArgs),
     /// Run machine tests
     Test(TestArgs),
     /// Build a system's disk image
     Image(ImageArgs),
+    /// Publish packages as a signed repository for the guest's `pkg`, or serve one
+    Repo(RepoArgs),
     /// Pin what floats: a tree's sources, or the build root's Debian packages
     Lock(LockArgs),
+    /// Renew pins and print old and new
+    Update(UpdateArgs),
+    /// Look at a recipe tree
+    Tree(TreeCommandArgs),
     /// Evaluate a Nix expression or file
     Eval(EvalArgs),
     /// Print the log of a build
     Log(LogArgs),
+    /// Put a recipe's source into a folder to work in; builds then use it, incrementally, until `--done`
+    #[command(after_help = "Examples:\n  \
+        rednix work kernel --tree ~/redox         makes ./work/kernel, a git repository, and ./work/kernel.build\n  \
+        rednix run minimal --tree ~/redox         builds what changed in it, and boots\n  \
+        rednix work --diff kernel > fix.patch     the changes, as a patch for the recipe\n  \
+        rednix work --done kernel                 back to the pinned source; the folder stays\n  \
+        rednix work                               lists working copies")]
+    Work(WorkArgs),
+    /// Say why one thing needs another, or how large a thing is with all it needs
+    #[command(after_help = "Examples:\n  \
+        rednix why minimal relibc            shortest chain by which relibc is built for the system `minimal`\n  \
+        rednix why --all ion deb-clang-22    all such chains; inputs go by the names of their derivations too\n  \
+        rednix why --runtime ./result bash   by what the built files refer to, and in which file\n  \
+        rednix why --size system:probe       sizes of what the system is made of (`probe` alone is the recipe)")]
+    Why(WhyArgs),
+    /// Say what changed since a thing was built last: files, patches, scripts, pins, tools
+    #[command(after_help = "Examples:\n  \
+        rednix why-rebuild kernel            what a build of it would now be built anew for\n  \
+        rednix why-rebuild host:redoxfs --tree ~/redox")]
+    WhyRebuild(WhyRebuildArgs),
+    /// Compare two systems, packages, store paths or derivations
+    #[command(after_help = "Examples:\n  \
+        rednix diff minimal server           packages and files of two systems\n  \
+        rednix diff ./result-old ./result    two results of `rednix build`\n  \
+        rednix diff last:minimal minimal     a system as it was built last, and as it is now")]
+    Diff(DiffArgs),
     /// Delete from the store what nothing needs
     Gc(GcArgs),
     /// Say what this machine has, what it lacks and how to get it
@@ -125,6 +166,31 @@ pub enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<std::ffi::OsString>,
     },
+}
+
+impl Command {
+    /// The tree's arguments, where the command has them.
+    pub fn tree(&self) -> Option<&TreeArgs> {
+        match self {
+            Command::Run(a) => Some(&a.tree),
+            Command::Build(a) => Some(&a.tree),
+            Command::Test(a) => Some(&a.tree),
+            Command::Image(a) => Some(&a.tree),
+            Command::Lock(a) => Some(&a.tree),
+            Command::Update(a) => Some(&a.tree),
+            Command::Tree(TreeCommandArgs {
+                command: TreeCommand::Check { tree, .. } | TreeCommand::Graph { tree, .. },
+            }) => Some(tree),
+            Command::Eval(a) => Some(&a.tree),
+            Command::Log(a) => Some(&a.tree),
+            Command::Repo(a) => Some(&a.tree),
+            Command::Work(a) => Some(&a.tree),
+            Command::Why(a) => Some(&a.tree),
+            Command::WhyRebuild(a) => Some(&a.tree),
+            Command::Diff(a) => Some(&a.tree),
+            Command::Gc(_) | Command::Doctor | Command::Verify(_) | Command::NixInstantiate { .. } => None,
+        }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -179,8 +245,14 @@ pub struct BuildArgs {
     #[arg(long)]
     pub no_link: bool,
     /// Only say what would be fetched and built
-    #[arg(long)]
+    #[arg(long, conflicts_with = "rebuild")]
     pub dry_run: bool,
+    /// Build once more what is built already and compare; differences end with status 1
+    #[arg(long)]
+    pub rebuild: bool,
+    /// With --rebuild: leave a second tree that differs in place and say where it is
+    #[arg(long, requires = "rebuild")]
+    pub keep: bool,
 }
 
 #[derive(Debug, Args)]
@@ -207,13 +279,44 @@ pub struct ImageArgs {
     /// Copy the image to this file; without it the image's store path is printed
     #[arg(long, short, value_name = "FILE")]
     pub output: Option<PathBuf>,
+    /// Build once more the image and its packages and compare; differences end with status 1
+    #[arg(long)]
+    pub rebuild: bool,
+    /// With --rebuild: leave a second tree that differs in place and say where it is
+    #[arg(long, requires = "rebuild")]
+    pub keep: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    long_about = "Publishes packages as a signed repository.\n\nBuilds the named packages, or what the named systems list, \
+        and everything they need at run time, and writes archives and descriptions that Redox's `pkg` installs from. \
+        A repository that is there keeps its other packages. With `--serve` it is then served over HTTP, on this \
+        machine alone unless another address is given."
+)]
+pub struct RepoArgs {
+    /// Systems or packages; a name that is both is the system
+    #[arg(value_name = "SYSTEM|PACKAGE")]
+    pub names: Vec<String>,
+    #[command(flatten)]
+    pub tree: TreeArgs,
+    /// Folder of the repository
+    #[arg(long, value_name = "DIR", default_value = "repo")]
+    pub target_dir: PathBuf,
+    /// Secret key to sign with, as pkgar writes it [default: the store's own, made when first needed]
+    #[arg(long, value_name = "FILE")]
+    pub key: Option<PathBuf>,
+    /// Serve the repository until interrupted
+    #[arg(long, value_name = "ADDRESS:PORT", num_args = 0..=1, default_missing_value = "127.0.0.1:8630")]
+    pub serve: Option<std::net::SocketAddr>,
 }
 
 #[derive(Debug, Args)]
 #[command(
     long_about = "Pins what floats.\n\n`rednix lock debian` resolves the build root's package lists (nix/debian.json) into \
         nix/debian.lock.json. `rednix lock NAME…` pins the sources of recipes, or of a system's recipes: git revisions \
-        with the hash of their trees, the hashes of tarballs, and every crate of their Cargo.lock files."
+        with the hash of their trees, the hashes of tarballs, and every crate of their Cargo.lock files; what is pinned \
+        already stays. Everything pinned is fetched, so that building works offline afterwards."
 )]
 pub struct LockArgs {
     /// `debian`, or recipes and systems whose sources to pin [default: every recipe with a source]
@@ -223,9 +326,57 @@ pub struct LockArgs {
     /// The lock to write [default: where it is read from]
     #[arg(long, short, value_name = "FILE")]
     pub output: Option<PathBuf>,
+    /// Take git branches as they were at the end of this day (UTC); the lock keeps the day for later pins
+    #[arg(long, value_name = "YYYY-MM-DD")]
+    pub date: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct UpdateArgs {
+    /// Recipes whose pins to renew; `tree` is the tree itself [default: everything in the lock that floats]
+    pub names: Vec<String>,
+    #[command(flatten)]
+    pub tree: TreeArgs,
+    /// The lock to write [default: where it is read from]
+    #[arg(long, short, value_name = "FILE")]
+    pub output: Option<PathBuf>,
     /// Take git branches as they were at the end of this day (UTC)
     #[arg(long, value_name = "YYYY-MM-DD")]
     pub date: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct TreeCommandArgs {
+    #[command(subcommand)]
+    pub command: TreeCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum TreeCommand {
+    /// Read every recipe and say which cannot be built as they are written
+    Check {
+        #[command(flatten)]
+        tree: TreeArgs,
+        /// Exit with status 1 where a recipe is wrong
+        #[arg(long)]
+        strict: bool,
+    },
+    /// Print what a system (or package) is built from
+    Graph {
+        /// A configuration's name, or a package's
+        name: String,
+        #[command(flatten)]
+        tree: TreeArgs,
+        #[arg(long, value_enum, default_value = "text")]
+        format: GraphFormat,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum GraphFormat {
+    Text,
+    Dot,
+    Json,
 }
 
 #[derive(Debug, Args)]
@@ -252,6 +403,69 @@ pub struct EvalArgs {
 pub struct LogArgs {
     /// A derivation, a store path, or a package as `rednix build` takes it
     pub of: String,
+    #[command(flatten)]
+    pub tree: TreeArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct WorkArgs {
+    /// The recipe whose source to work on [default: list working copies]
+    pub recipe: Option<String>,
+    /// The working folder; builds are kept in a folder of that name with `.build` after it [default: work/RECIPE]
+    #[arg(long, value_name = "DIR", requires = "recipe")]
+    pub dir: Option<PathBuf>,
+    /// Work in the folder as it is, and put nothing into it
+    #[arg(long, requires = "recipe")]
+    pub existing: bool,
+    /// Print the changes as a patch for the recipe
+    #[arg(long, requires = "recipe", group = "instead")]
+    pub diff: bool,
+    /// Throw away what is kept of builds; the next one begins with nothing
+    #[arg(long, requires = "recipe", group = "instead")]
+    pub clean: bool,
+    /// Use the recipe's own source again, and throw away what is kept of builds; the working folder stays
+    #[arg(long, requires = "recipe", group = "instead")]
+    pub done: bool,
+    #[command(flatten)]
+    pub tree: TreeArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct WhyArgs {
+    /// A package, system (`system:NAME` where a recipe has that name too), attribute (`.#…`), store path or derivation
+    pub of: String,
+    /// What it needs: as above, or the name of any derivation below it
+    #[arg(required_unless_present = "size", conflicts_with = "size")]
+    pub needs: Option<String>,
+    /// Look at what the built files refer to, not at what they are built from
+    #[arg(long)]
+    pub runtime: bool,
+    /// Print every shortest chain
+    #[arg(long)]
+    pub all: bool,
+    /// Print sizes: each part of a system, or everything a package's files refer to
+    #[arg(long, conflicts_with_all = ["runtime", "all"])]
+    pub size: bool,
+    #[command(flatten)]
+    pub tree: TreeArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct WhyRebuildArgs {
+    /// A package, system (`system:NAME` where a recipe has that name too) or attribute (`.#…`)
+    pub of: String,
+    #[command(flatten)]
+    pub tree: TreeArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct DiffArgs {
+    /// A package, system, attribute (`.#…`), store path or derivation; `last:NAME` is NAME as it was built last
+    pub old: String,
+    pub new: String,
+    /// List every change, and inputs that are not packages too
+    #[arg(long)]
+    pub all: bool,
     #[command(flatten)]
     pub tree: TreeArgs,
 }

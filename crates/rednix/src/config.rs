@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use rednix_fetch::{FetchConfig, apt};
+use rednix_fetch::{FetchConfig, Overrides, Replacement, apt};
 use serde::Deserialize;
 
 use crate::cli::Global;
@@ -18,6 +18,8 @@ pub struct File {
     pub store: Option<PathBuf>,
     /// URL prefix → prefix to use in its place (another server, or a folder).
     pub mirrors: BTreeMap<String, String>,
+    /// Recipe or URL → what to use in its place.
+    pub overrides: BTreeMap<String, OverrideValue>,
     /// Debian suite → base URLs or folders that have its `pool/`, in order.
     pub debian: BTreeMap<String, Vec<String>>,
     pub proxy: Option<String>,
@@ -27,12 +29,61 @@ pub struct File {
     pub cores: Option<usize>,
 }
 
+/// An override as the file may say it.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub enum OverrideValue {
+    /// A path, or any form of the command line.
+    Text(String),
+    Crates(Vec<CrateValue>),
+    Crate(CrateValue),
+    Git(GitValue),
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CrateValue {
+    #[serde(rename = "crate")]
+    name: String,
+    version: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GitValue {
+    git: Option<String>,
+    #[serde(alias = "branch", alias = "tag")]
+    rev: String,
+}
+
+impl OverrideValue {
+    /// Relative paths are relative to the file's folder.
+    fn replacement(self, folder: &Path) -> Result<Replacement, String> {
+        let pair = |c: CrateValue| (c.name, c.version);
+        match self {
+            OverrideValue::Text(text) => Ok(match Replacement::parse(&text)? {
+                Replacement::Path(path) => Replacement::Path(folder.join(path)),
+                other => other,
+            }),
+            OverrideValue::Crates(list) => Replacement::crates(list.into_iter().map(pair).collect()),
+            OverrideValue::Crate(one) => Replacement::crates(vec![pair(one)]),
+            OverrideValue::Git(GitValue { git, rev }) => Replacement::git(git, &rev),
+        }
+    }
+}
+
 /// Everything a command needs to know about the machine and the user's wishes.
 #[derive(Debug)]
 pub struct Config {
     pub store: PathBuf,
     pub cache: PathBuf,
+    /// For what a user would miss: which working copies there are.
+    pub state: PathBuf,
     pub mirrors: Vec<(String, String)>,
+    /// The file's; the command line's are put over them.
+    pub overrides: Overrides,
+    /// The checkout of a tree that was named by its address.
+    pub tree_checkout: Option<PathBuf>,
     pub debian: BTreeMap<String, Vec<String>>,
     pub http_proxy: Option<String>,
     pub https_proxy: Option<String>,
@@ -60,10 +111,15 @@ impl Config {
                 .hint("set HOME, or pass `--store DIR` and set XDG_CACHE_HOME")
         };
 
-        let file = match xdg("XDG_CONFIG_HOME", ".config") {
-            Some(folder) => read_file(&folder.join("rednix/config.toml"))?,
+        let settings = xdg("XDG_CONFIG_HOME", ".config").map(|folder| folder.join("rednix"));
+        let mut file = match &settings {
+            Some(folder) => read_file(&folder.join("config.toml"))?,
             None => File::default(),
         };
+        let overrides = read_overrides(
+            std::mem::take(&mut file.overrides),
+            settings.as_deref().unwrap_or(Path::new("/")),
+        )?;
         let data = xdg("XDG_DATA_HOME", ".local/share");
         let store = global
             .store
@@ -76,13 +132,19 @@ impl Config {
             .map_err(|e| Failure::usage(format!("the store's folder `{}`: {e}", store.display())))?;
         let cache =
             xdg("XDG_CACHE_HOME", ".cache").map(|c| c.join("rednix")).unwrap_or_else(|| store.join("cache"));
+        let state = xdg("XDG_STATE_HOME", ".local/state")
+            .map(|s| s.join("rednix"))
+            .unwrap_or_else(|| store.join("state"));
         let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
         let variable =
             |names: [&str; 3]| names.iter().find_map(|n| std::env::var(n).ok()).filter(|v| !v.is_empty());
         Ok(Config {
             store,
             cache,
+            state,
             mirrors: file.mirrors.into_iter().collect(),
+            overrides,
+            tree_checkout: None,
             debian: file.debian,
             http_proxy: file.proxy.clone().or_else(|| variable(["http_proxy", "all_proxy", "ALL_PROXY"])),
             https_proxy: file.proxy.or_else(|| variable(["https_proxy", "HTTPS_PROXY", "all_proxy"])),
@@ -99,10 +161,34 @@ impl Config {
         })
     }
 
+    /// Puts overrides of the command line over those of the file; their paths are relative to the current folder.
+    pub fn override_more(&mut self, more: &[(String, Replacement)]) -> Result<(), Failure> {
+        for (key, replacement) in more {
+            let replacement = match replacement {
+                Replacement::Path(path) => Replacement::Path(std::path::absolute(path).map_err(|e| {
+                    Failure::usage(format!("the override of `{key}`, `{}`: {e}", path.display()))
+                })?),
+                other => other.clone(),
+            };
+            if let Replacement::Path(path) = &replacement
+                && !path.exists()
+            {
+                return Err(Failure::usage(format!(
+                    "the override of `{key}`, `{}`, does not exist",
+                    path.display()
+                ))
+                .hint("name a folder or an archive"));
+            }
+            self.overrides.insert(key, replacement);
+        }
+        Ok(())
+    }
+
     /// What fetching needs to know, apt's and cargo's own settings included.
     pub fn fetch(&self, offline: bool) -> FetchConfig {
         let mut fetch = FetchConfig::new(self.cache.join("fetch"));
         fetch.mirrors = self.mirrors.clone();
+        fetch.overrides = self.overrides.clone();
         fetch.debian_mirrors = self
             .debian
             .iter()
@@ -134,6 +220,19 @@ impl Config {
     }
 }
 
+fn read_overrides(values: BTreeMap<String, OverrideValue>, folder: &Path) -> Result<Overrides, Failure> {
+    let mut overrides = Overrides::default();
+    for (key, value) in values {
+        let replacement = value.replacement(folder).map_err(|reason| {
+            Failure::usage(format!("the override of `{key}` in the configuration is wrong: {reason}")).hint(
+                "a value is a path, { crate = \"NAME\", version = \"1.2.3\" }, a list of such, or { git = \"URL\", rev = \"REV\" }",
+            )
+        })?;
+        overrides.insert(&key, replacement);
+    }
+    Ok(overrides)
+}
+
 fn is_executable(file: &Path) -> bool {
     use std::os::unix::fs::PermissionsExt;
     file.metadata().is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0)
@@ -149,7 +248,9 @@ fn read_file(path: &Path) -> Result<File, Failure> {
         status: EXIT_USAGE,
         message: format!("the configuration `{}` is wrong", path.display()),
         details: Some(error.to_string()),
-        hint: Some("keys are: store, mirrors, debian, proxy, firmware, max-jobs, cores".to_owned()),
+        hint: Some(
+            "keys are: store, mirrors, overrides, debian, proxy, firmware, max-jobs, cores".to_owned(),
+        ),
         rotten_pin: false,
     })
 }

@@ -51,6 +51,28 @@ impl Target {
         Target { label: format!("system {system}"), what: What::Expression(text), own: false }
     }
 
+    /// What a report is asked about: a recipe's package, or else a system's image (`system:NAME` is always one).
+    pub fn reported(project: &Project, name: &str) -> Target {
+        if name.starts_with(".#") {
+            return Target::installable(project, name);
+        }
+        if let Some(system) = name.strip_prefix("system:") {
+            return Target::image(project, system);
+        }
+        let (library, quoted) = (project.expression(), project::quote(name));
+        let text = format!(
+            "let l = {library}; n = {quoted}; in if !(l.cookbook.folders ? ${{n}}) && l.systems ? ${{n}} then l.systems.${{n}}.image else l.package n"
+        );
+        Target { label: name.to_owned(), what: What::Expression(text), own: false }
+    }
+
+    /// A part of what a repository of these systems or packages is made of.
+    pub fn repository(project: &Project, names: &[String], part: &str) -> Target {
+        let list: Vec<String> = names.iter().map(|name| project::quote(name)).collect();
+        let text = format!("(({}).repository [ {} ]).{part}", project.expression(), list.join(" "));
+        Target { label: format!("repository {}", names.join(" ")), what: What::Expression(text), own: false }
+    }
+
     /// The machine that a system asks for, as JSON; null where it asks for none.
     pub fn machine(project: &Project, system: &str) -> Target {
         let text = format!("({}).machine or null", system_expression(project, system));

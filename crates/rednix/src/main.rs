@@ -9,10 +9,14 @@ mod failure;
 mod fetching;
 mod interrupt;
 mod machines;
+mod overriding;
 mod project;
 mod relock;
+mod report;
+mod serve;
 mod session;
 mod view;
+mod working;
 mod world;
 
 use std::process::ExitCode;
@@ -41,8 +45,11 @@ fn main() -> ExitCode {
         Ok(session) => session,
         Err(failure) => return tell(&failure),
     };
-    let result = run(&mut session, cli.command);
+    let mut result = run(&mut session, cli.command);
     session.view.finish();
+    if let Err(error) = session.view.finish_trace() {
+        result = result.and(Err(Failure::failed(format!("cannot write the trace: {error}"))));
+    }
     match result {
         Ok(status) => ExitCode::from(status),
         Err(failure) => tell(&failure),
@@ -64,14 +71,27 @@ fn arguments() -> Vec<std::ffi::OsString> {
 }
 
 fn run(session: &mut Session, command: Command) -> Result<u8, Failure> {
+    if let Some(tree) = command.tree() {
+        session.config.override_more(&tree.overrides)?;
+        if !matches!(command, Command::Lock(_) | Command::Update(_)) {
+            commands::lock::tree::prepare(session, tree)?;
+        }
+    }
     match command {
         Command::Run(arguments) => return commands::run::run(session, &arguments),
         Command::Build(arguments) => commands::build::run(session, &arguments),
         Command::Test(arguments) => commands::test::run(session, &arguments),
         Command::Image(arguments) => commands::image::run(session, &arguments),
+        Command::Repo(arguments) => commands::repo::run(session, &arguments),
         Command::Lock(arguments) => commands::lock::run(session, &arguments),
+        Command::Update(arguments) => commands::update::run(session, &arguments),
+        Command::Tree(arguments) => return commands::tree::run(session, &arguments.command),
         Command::Eval(arguments) => commands::eval::run(session, &arguments),
         Command::Log(arguments) => commands::log::run(session, &arguments),
+        Command::Work(arguments) => commands::work::run(session, &arguments),
+        Command::Why(arguments) => commands::why::run(session, &arguments),
+        Command::WhyRebuild(arguments) => commands::why_rebuild::run(session, &arguments),
+        Command::Diff(arguments) => commands::diff::run(session, &arguments),
         Command::Gc(arguments) => commands::gc::run(session, &arguments),
         Command::Doctor => commands::doctor::run(session),
         Command::Verify(arguments) => commands::verify::run(session, &arguments),

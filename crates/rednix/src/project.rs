@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use crate::cli::TreeArgs;
 use crate::config::Config;
 use crate::failure::Failure;
+use crate::overriding;
+use crate::working::{self, Copy};
 
 include!(concat!(env!("OUT_DIR"), "/embedded.rs"));
 
@@ -17,7 +19,10 @@ pub struct Project {
     /// The tree's lock, where it is not `rednix.lock` beside the tree.
     pub lock: Option<PathBuf>,
     pub debian_lock: PathBuf,
+    /// Recipes whose source is a folder for now, without any lock.
     pub overrides: Vec<(String, PathBuf)>,
+    /// Working copies of this tree's recipes, as they are now.
+    pub work: Vec<Copy>,
     pub target: String,
 }
 
@@ -26,22 +31,29 @@ pub const LOCAL_DEBIAN_LOCK: &str = "debian.lock.local.json";
 
 impl Project {
     pub fn find(config: &Config, arguments: &TreeArgs) -> Result<Project, Failure> {
+        let mut project = Project::find_without_work(config, arguments)?;
+        project.work = working::copies(config, &project)?;
+        // What the command line says goes before what was said some time ago.
+        project.work.retain(|copy| !project.overrides.iter().any(|(recipe, _)| *recipe == copy.recipe));
+        Ok(project)
+    }
+
+    /// The project as it is without working copies.
+    pub fn find_without_work(config: &Config, arguments: &TreeArgs) -> Result<Project, Failure> {
         let here = std::env::current_dir()
             .map_err(|e| Failure::usage(format!("the current folder cannot be used: {e}")))?;
         let root = match checkout_around(&here) {
             Some(root) => root,
             None => unpack_embedded(&config.cache)?,
         };
-        let tree = match &arguments.tree {
-            None => root.join("tree"),
-            Some(folder) => {
+        let tree = match (&arguments.tree, &config.tree_checkout) {
+            (None, _) => root.join("tree"),
+            (_, Some(checkout)) => checkout.clone(),
+            (Some(folder), None) => {
                 let tree = here.join(folder);
                 if !tree.join("recipes").is_dir() {
-                    return Err(Failure::usage(format!(
-                        "`{}` is no recipe tree: it has no recipes/",
-                        folder.display()
-                    ))
-                    .hint("pass the folder of a checkout of redox-os/redox"));
+                    return Err(Failure::usage(format!("`{folder}` is no recipe tree: it has no recipes/"))
+                        .hint("pass the folder of a checkout of redox-os/redox"));
                 }
                 tree
             }
@@ -56,9 +68,15 @@ impl Project {
             .into_iter()
             .find(|file| !arguments.locked && file.exists())
             .unwrap_or_else(|| root.join("nix/debian.lock.json"));
-        let overrides =
-            arguments.overrides.iter().map(|(name, folder)| (name.clone(), here.join(folder))).collect();
-        Ok(Project { root, tree, lock, debian_lock, overrides, target: arguments.target.clone() })
+        let locked = lock.clone().unwrap_or_else(|| tree.join("rednix.lock"));
+        let overrides = overriding::momentary(&config.overrides, &locked)?;
+        let target = arguments.target.clone();
+        Ok(Project { root, tree, lock, debian_lock, overrides, work: Vec::new(), target })
+    }
+
+    /// The tree's folder by its one real name, for what is remembered per tree.
+    pub fn tree_key(&self) -> PathBuf {
+        std::fs::canonicalize(&self.tree).unwrap_or_else(|_| self.tree.clone())
     }
 
     /// The library applied to this project, as a Nix expression.
@@ -74,6 +92,19 @@ impl Project {
             text.push_str("  overrides = {\n");
             for (name, folder) in &self.overrides {
                 text.push_str(&format!("    {} = /. + {};\n", quote(name), nix_string(folder)));
+            }
+            text.push_str("  };\n");
+        }
+        if !self.work.is_empty() {
+            text.push_str("  work = {\n");
+            for copy in &self.work {
+                text.push_str(&format!(
+                    "    {} = {{ folder = {}; key = {}; content = {}; }};\n",
+                    quote(&copy.recipe),
+                    nix_string(&copy.folder),
+                    quote(&copy.key()),
+                    quote(&copy.content)
+                ));
             }
             text.push_str("  };\n");
         }

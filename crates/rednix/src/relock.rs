@@ -15,6 +15,7 @@ pub fn building<T>(
     locked: bool,
     mut work: impl FnMut(&Project) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
+    session.use_work(&project);
     let failure = match work(&project) {
         Err(failure) if failure.rotten_pin => failure,
         other => return other,

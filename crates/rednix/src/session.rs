@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rednix_build::{BuildConfig, Builder, CancelToken};
-use rednix_events::Events;
+use rednix_build::{BuildConfig, Builder, CancelToken, WorkFolder, WorkFolders};
+use rednix_events::{Event, Events};
 use rednix_fetch::Fetcher;
 use rednix_store::path::StorePath;
 use rednix_store::store::{OpenOptions, Store};
@@ -13,6 +13,8 @@ use crate::cli::Global;
 use crate::config::Config;
 use crate::failure::Failure;
 use crate::fetching::Sources;
+use crate::project::Project;
+use crate::report::last;
 use crate::view::View;
 use crate::{builtins, interrupt};
 
@@ -21,6 +23,7 @@ pub struct Session {
     pub config: Config,
     pub view: View,
     store: std::cell::OnceCell<Arc<Store>>,
+    work: std::cell::RefCell<WorkFolders>,
 }
 
 /// A derivation and one of its outputs, as evaluation gives them.
@@ -32,12 +35,15 @@ pub struct Wanted {
 
 impl Session {
     pub fn new(global: &Global) -> Result<Session, Failure> {
-        Ok(Session {
-            config: Config::load(global)?,
-            view: View::new(global.log_format),
-            global: global.clone(),
-            store: std::cell::OnceCell::new(),
-        })
+        let config = Config::load(global)?;
+        let mut view = View::new(global.log_format);
+        if let Some(file) = &global.trace {
+            view = view.with_trace(file).map_err(|e| {
+                Failure::usage(format!("cannot write the trace to `{}`: {e}", file.display()))
+            })?;
+        }
+        let (global, work) = (global.clone(), std::cell::RefCell::default());
+        Ok(Session { config, view, global, store: std::cell::OnceCell::new(), work })
     }
 
     pub fn events(&self) -> &Events {
@@ -51,6 +57,20 @@ impl Session {
         }
         let store = Arc::new(self.open_store(&self.config.store)?);
         Ok(self.store.get_or_init(|| store).clone())
+    }
+
+    /// Lets builds use a project's working copies, and says which there are: their results are not pure.
+    pub fn use_work(&self, project: &Project) {
+        for copy in &project.work {
+            let folder = WorkFolder { folder: copy.folder.clone(), kept: copy.kept.clone() };
+            if self.work.borrow_mut().insert(copy.key(), folder).is_none() {
+                let (recipe, folder) = (&copy.recipe, copy.folder.display());
+                let message = format!(
+                    "`{recipe}` comes from the working copy {folder}; what is built of it is not pure"
+                );
+                self.events().emit(Event::Notice { message });
+            }
+        }
     }
 
     /// Works with the store below another folder from now on.
@@ -77,6 +97,7 @@ impl Session {
         config.keep_failed = self.global.keep_failed;
         config.keep_going = self.global.keep_going;
         config.offline = self.global.offline;
+        config.work = self.work.borrow().clone();
         let sources = Arc::new(Sources::new(self.fetcher(), &self.global.borrow_from));
         let cancel = interrupt::token()?;
         let builder = Builder::new(
@@ -105,6 +126,22 @@ impl Session {
                 })
             })
             .collect()
+    }
+
+    /// Notes what was built, for `rednix why-rebuild`.
+    pub fn remember(&self, project: &Project, wanted: &[Wanted]) -> Result<(), Failure> {
+        let derivations: Vec<StorePath> = wanted.iter().map(|w| w.derivation.clone()).collect();
+        last::remember(&*self.store()?, project, &derivations)
+    }
+
+    /// Builds derivations once more and compares; what was not built yet is built first.
+    pub fn rebuild(
+        &self,
+        derivations: &[StorePath],
+        keep: bool,
+    ) -> Result<Vec<rednix_build::Rebuilt>, Failure> {
+        let (builder, sources, cancel) = self.builder()?;
+        builder.rebuild(derivations, keep).map_err(|errors| build_failure(&errors, &sources, &cancel))
     }
 
     /// A folder below the cache for what may be lost.

@@ -15,4 +15,4 @@ pub use child::{CHILD_ARGUMENT, child_main};
 pub use farm::compose_farm;
 pub use probe::{Capabilities, probe, remedy, try_one};
 pub use run::{Control, Ending, SandboxError, run};
-pub use spec::{Bytes, Confinement, Input, Program, ResourceLimits, Root, SandboxSpec};
+pub use spec::{Bytes, Confinement, Input, Kept, Program, ResourceLimits, Root, SandboxSpec};

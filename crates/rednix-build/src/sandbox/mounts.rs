@@ -56,7 +56,11 @@ pub fn enter_root(spec: &SandboxSpec) -> Setup<()> {
     }
     mount_root(spec, work, &root)?;
     mount_store(spec, work, &root.join("nix/store"))?;
-    bind(spec.build_folder.as_path(), &root.join("build"), HARMLESS)?;
+    let build = root.join("build");
+    bind(spec.build_folder.as_path(), &build, HARMLESS)?;
+    for kept in &spec.kept {
+        bind(kept.host.as_path(), &build.join(&kept.name), HARMLESS)?;
+    }
     bind(spec.temporary_folder.as_path(), &root.join("tmp"), HARMLESS)?;
     mount_devices(&root.join("dev"))?;
     mount_proc(&root.join("proc"), spec.confinement)?;

@@ -80,6 +80,7 @@ pub fn try_one(folder: &Path, confinement: Confinement, overlay: bool) -> Result
         root: if overlay { Root::Overlay(vec![layer]) } else { Root::Empty },
         inputs: Vec::new(),
         build_folder: scratch.path("build").into(),
+        kept: Vec::new(),
         store_folder: scratch.path("store").into(),
         aside_folder: scratch.path("aside").into(),
         temporary_folder: scratch.path("tmp").into(),

@@ -92,6 +92,14 @@ pub struct Input {
     pub name: Bytes,
 }
 
+/// A host folder that the builder may write to beyond its own life.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Kept {
+    pub host: Bytes,
+    /// Below `/build`; one component.
+    pub name: String,
+}
+
 /// What runs inside.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Program {
@@ -150,6 +158,8 @@ pub struct SandboxSpec {
     pub inputs: Vec<Input>,
     /// Becomes `/build`, writable, the working folder.
     pub build_folder: Bytes,
+    /// Mounted on folders of that name in the build folder, writable: what stays from build to build.
+    pub kept: Vec<Kept>,
     /// Becomes `/nix/store`; the builder creates its outputs in it.
     pub store_folder: Bytes,
     /// An empty folder on the same file system for the kernel's own use.

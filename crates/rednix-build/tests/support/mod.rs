@@ -107,6 +107,7 @@ impl Scratch {
             root: Root::Overlay(vec![layer().into()]),
             inputs: Vec::new(),
             build_folder: at("build"),
+            kept: Vec::new(),
             store_folder: at("store"),
             aside_folder: at("aside"),
             temporary_folder: at("tmp"),

@@ -17,7 +17,7 @@ mod read;
 mod write;
 
 pub use keys::{KeyFile, PublicKey, SecretKey};
-pub use read::{Archive, parse_head};
+pub use read::{Archive, parse_entries, parse_head};
 pub use write::{Contents, write_archive};
 
 use crate::error::{Error, Result};

@@ -43,6 +43,11 @@ fn parse_table(table: &[u8], hash: [u8; 32]) -> Result<Head> {
     if blake3::hash(table) != blake3::Hash::from_bytes(hash) {
         return Err(malformed("its table of entries is not the signed one"));
     }
+    Ok(Head { entries: parse_entries(table)?, hash })
+}
+
+/// Parses a table of entries. Whoever calls this has checked where it comes from.
+pub fn parse_entries(table: &[u8]) -> Result<Vec<Entry>> {
     let mut entries = Vec::with_capacity(table.len() / ENTRY_SIZE);
     for bytes in table.chunks_exact(ENTRY_SIZE) {
         let number = |from: usize| u64::from_le_bytes(std::array::from_fn(|n| bytes[from + n]));
@@ -68,7 +73,7 @@ fn parse_table(table: &[u8], hash: [u8; 32]) -> Result<Head> {
             path: path.to_owned(),
         });
     }
-    Ok(Head { entries, hash })
+    Ok(entries)
 }
 
 /// Parses a head, or the beginning of an archive.

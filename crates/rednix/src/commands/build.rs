@@ -9,7 +9,7 @@ use crate::project::Project;
 use crate::relock;
 use crate::session::{Session, Wanted};
 
-use super::print;
+use super::{print, rebuild};
 
 pub fn run(session: &Session, arguments: &BuildArgs) -> Result<(), Failure> {
     let targets = |project: &Project| -> Vec<Target> {
@@ -30,9 +30,18 @@ pub fn run(session: &Session, arguments: &BuildArgs) -> Result<(), Failure> {
         }
         return Ok(());
     }
+    if arguments.rebuild {
+        return relock::building(session, project, arguments.tree.locked, |project| {
+            rebuild::run(session, &evaluation::wanted(session, &targets(project))?, false, arguments.keep)
+        });
+    }
     let paths = relock::building(session, project, arguments.tree.locked, |project| {
         let wanted: Vec<Wanted> = evaluation::wanted(session, &targets(project))?;
-        session.build(&wanted)
+        let paths = session.build(&wanted)?;
+        if arguments.expr.is_none() {
+            session.remember(project, &wanted)?;
+        }
+        Ok(paths)
     })?;
     let store = session.store()?;
     session.view.finish();

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use rednix_events::Event;
+
 use crate::cli::ImageArgs;
 use crate::evaluation::{self, Target};
 use crate::failure::Failure;
@@ -9,10 +11,16 @@ use crate::project::Project;
 use crate::relock;
 use crate::session::Session;
 
-use super::print;
+use super::{print, rebuild};
 
 pub fn run(session: &Session, arguments: &ImageArgs) -> Result<(), Failure> {
     let project = Project::find(&session.config, &arguments.tree)?;
+    if arguments.rebuild {
+        return relock::building(session, project, arguments.tree.locked, |project| {
+            let wanted = evaluation::wanted(session, &[Target::image(project, &arguments.system)])?;
+            rebuild::run(session, &wanted, true, arguments.keep)
+        });
+    }
     let folder = build(session, project, &arguments.system, arguments.tree.locked)?;
     session.view.finish();
     match &arguments.output {
@@ -30,11 +38,29 @@ pub fn run(session: &Session, arguments: &ImageArgs) -> Result<(), Failure> {
 pub fn build(session: &Session, project: Project, system: &str, locked: bool) -> Result<PathBuf, Failure> {
     let paths = relock::building(session, project, locked, |project| {
         let wanted = evaluation::wanted(session, &[Target::image(project, system)])?;
-        session.build(&wanted)
+        let paths = session.build(&wanted)?;
+        session.remember(project, &wanted)?;
+        Ok(paths)
     })?;
     let store = session.store()?;
     store.add_root(&format!("system-{}", system.replace('/', "-")), &paths[0])?;
-    Ok(store.real_path(&paths[0]))
+    let folder = store.real_path(&paths[0]);
+    tell_warnings(session, &folder)?;
+    Ok(folder)
+}
+
+/// What the image's builder had to say, also when the image was there already: it is about the image, not the build.
+fn tell_warnings(session: &Session, folder: &Path) -> Result<(), Failure> {
+    #[derive(serde::Deserialize)]
+    struct Manifest {
+        #[serde(default)]
+        warnings: Vec<String>,
+    }
+    let manifest: Manifest = serde_json::from_slice(&std::fs::read(folder.join("manifest.json"))?)?;
+    for message in manifest.warnings {
+        session.events().emit(Event::Warning { message });
+    }
+    Ok(())
 }
 
 /// Copies without writing the holes: an image is mostly empty.

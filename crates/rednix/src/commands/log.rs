@@ -29,12 +29,17 @@ pub fn run(session: &Session, arguments: &LogArgs) -> Result<(), Failure> {
     }
     session.view.finish();
     match derivations.iter().map(|d| store.log_path(d)).find(|file| file.exists()) {
-        Some(file) => print(&read(&file)?),
+        Some(file) => print(&for_people(&read(&file)?)),
         None => {
             Err(Failure::failed(format!("there is no log of `{}`{}", arguments.of, because(&derivations)))
                 .hint("it was built elsewhere, or not yet; `rednix build` makes one"))
         }
     }
+}
+
+/// The log without the lines by which builders talk to the program.
+fn for_people(log: &str) -> String {
+    log.split_inclusive('\n').filter(|line| !line.starts_with("@nix {")).collect()
 }
 
 fn because(derivations: &[StorePath]) -> String {
@@ -49,4 +54,13 @@ fn read(file: &std::path::Path) -> Result<String, Failure> {
         .and_then(|mut decoder| decoder.read_to_end(&mut bytes))
         .map_err(failed)?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn messages_for_the_program_are_left_out() {
+        let log = "one\n@nix {\"action\":\"setPhase\",\"phase\":\"build\"}\n@nix is a word\nlast";
+        assert_eq!(super::for_people(log), "one\n@nix is a word\nlast");
+    }
 }

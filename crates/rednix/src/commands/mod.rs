@@ -1,6 +1,7 @@
 //! One file per command. Each takes its arguments and a session, and prints only its results.
 
 pub mod build;
+pub mod diff;
 pub mod doctor;
 pub mod eval;
 pub mod gc;
@@ -8,9 +9,17 @@ pub mod image;
 pub mod lock;
 pub mod log;
 pub mod nix_instantiate;
+pub mod rebuild;
+pub mod repo;
 pub mod run;
+mod subject;
 pub mod test;
+pub mod tree;
+pub mod update;
 pub mod verify;
+pub mod why;
+pub mod why_rebuild;
+pub mod work;
 
 use std::io::Write;
 

@@ -4,8 +4,9 @@
 mod live;
 mod plain;
 mod text;
+mod trace;
 
-pub use text::count;
+pub use text::{count, size};
 
 use std::io::{IsTerminal, Write};
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use crate::cli::LogFormat;
 pub struct View {
     pub events: Events,
     live: Option<Arc<live::Live>>,
+    trace: Option<Arc<trace::Trace>>,
 }
 
 impl View {
@@ -26,13 +28,26 @@ impl View {
         let terminal =
             std::io::stderr().is_terminal() && std::env::var_os("TERM").is_some_and(|t| t != "dumb");
         match format.unwrap_or(if terminal { LogFormat::Live } else { LogFormat::Plain }) {
-            LogFormat::Plain => View { events: Arc::new(plain::Plain::default()), live: None },
-            LogFormat::Json => View { events: Arc::new(Json), live: None },
+            LogFormat::Plain => View { events: Arc::new(plain::Plain::default()), live: None, trace: None },
+            LogFormat::Json => View { events: Arc::new(Json), live: None, trace: None },
             LogFormat::Live => {
                 let live = live::Live::start();
-                View { events: live.clone(), live: Some(live) }
+                View { events: live.clone(), live: Some(live), trace: None }
             }
         }
+    }
+
+    /// Writes a trace to `file` too, from now on.
+    pub fn with_trace(mut self, file: &std::path::Path) -> std::io::Result<View> {
+        let trace = Arc::new(trace::Trace::create(file, self.events.clone())?);
+        self.events = trace.clone();
+        self.trace = Some(trace);
+        Ok(self)
+    }
+
+    /// Completes the trace, if one is written.
+    pub fn finish_trace(&self) -> std::io::Result<()> {
+        self.trace.as_ref().map_or(Ok(()), |trace| trace.finish())
     }
 
     /// Clears the live picture; what was lasting stays.

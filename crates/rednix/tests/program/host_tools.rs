@@ -38,7 +38,7 @@ fn host_tools() -> Outcome {
 }
 
 /// Whether an ELF file names an interpreter (a program header of type 3).
-fn is_dynamic(file: &Path) -> Result<bool, String> {
+pub fn is_dynamic(file: &Path) -> Result<bool, String> {
     let bytes = std::fs::read(file).map_err(|e| format!("{}: {e}", file.display()))?;
     let number = |at: usize, size: usize| -> Option<u64> {
         let mut value = [0u8; 8];

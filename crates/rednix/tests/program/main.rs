@@ -6,12 +6,19 @@
 mod bad_input;
 mod endings;
 mod host_tools;
+mod images;
 mod machine;
 mod modules;
 mod peer;
 mod recipes;
+mod recipes_changes;
+mod recipes_dependencies;
+mod recipes_globs;
+mod recipes_templates;
+mod reports;
 mod reproducible;
 mod support;
+mod work;
 
 use libtest_mimic::{Arguments, Trial};
 
@@ -24,10 +31,17 @@ fn main() {
     tests.extend(bad_input::TESTS);
     tests.extend(recipes::TESTS);
     tests.extend(modules::TESTS);
+    tests.extend(recipes_dependencies::TESTS);
+    tests.extend(recipes_globs::TESTS);
+    tests.extend(recipes_changes::TESTS);
+    tests.extend(recipes_templates::TESTS);
     tests.extend(endings::TESTS);
     tests.extend(peer::TESTS);
+    tests.extend(reports::TESTS);
+    tests.extend(work::TESTS);
     tests.extend(reproducible::TESTS);
     tests.extend(host_tools::TESTS);
+    tests.extend(images::TESTS);
     tests.extend(machine::TESTS);
     let trials = tests.into_iter().map(trial).collect();
     libtest_mimic::run(&arguments, trials).exit();

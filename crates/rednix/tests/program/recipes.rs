@@ -1,4 +1,4 @@
-//! Small trees written for the purpose: what recipes may say, and what is rebuilt when something changes.
+//! Small trees written for the purpose: what recipes may say about their source and their packages.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -12,14 +12,14 @@ pub const TESTS: [(&str, fn() -> Outcome); 7] = [
     ("recipe_with_optional_packages", recipe_with_optional_packages),
     ("recipe_shares_a_source", recipe_shares_a_source),
     ("recipe_from_git_is_locked_and_built", recipe_from_git_is_locked_and_built),
-    ("change_without_effect_stops_the_rebuild", change_without_effect_stops_the_rebuild),
     ("cargo_recipe_of_a_folder_with_several_packages", cargo_recipe_of_several),
+    ("recipe_nobody_wrote_builds_the_tree_s_own_crate", own_crate),
 ];
 
 const BASE: &str = "\n[rednix]\nroot = \"base\"\n";
 
 /// A tree from `(file below it, contents)`; recipes get the smallest root.
-fn tree(files: &[(&str, &str)]) -> tempfile::TempDir {
+pub fn tree(files: &[(&str, &str)]) -> tempfile::TempDir {
     let tree = scratch();
     for (path, text) in files {
         let text = if path.ends_with("recipe.toml") { format!("{text}{BASE}") } else { (*text).to_owned() };
@@ -28,18 +28,18 @@ fn tree(files: &[(&str, &str)]) -> tempfile::TempDir {
     tree
 }
 
-fn build(tree: &Path, names: &[&str]) -> Result<(Run, Vec<PathBuf>), String> {
+pub fn build(tree: &Path, names: &[&str]) -> Result<(Run, Vec<PathBuf>), String> {
     let result = run(call(&["build", "--no-link"]).args(names).arg("--tree").arg(tree));
     result.expect(0, &[])?;
     let paths = result.stdout.lines().map(PathBuf::from).collect();
     Ok((result, paths))
 }
 
-fn contents(file: &Path) -> Result<String, String> {
+pub fn contents(file: &Path) -> Result<String, String> {
     std::fs::read_to_string(file).map_err(|e| format!("{}: {e}", file.display()))
 }
 
-fn equal(got: &str, wanted: &str) -> Result<(), String> {
+pub fn equal(got: &str, wanted: &str) -> Result<(), String> {
     if got == wanted { Ok(()) } else { Err(format!("got {got:?}, wanted {wanted:?}")) }
 }
 
@@ -109,7 +109,7 @@ fn recipe_shares_a_source() -> Outcome {
     Ok(None)
 }
 
-fn git(folder: &Path, arguments: &[&str]) -> Result<(), String> {
+pub fn git(folder: &Path, arguments: &[&str]) -> Result<(), String> {
     let output = Command::new("git")
         .args([
             "-c",
@@ -126,7 +126,7 @@ fn git(folder: &Path, arguments: &[&str]) -> Result<(), String> {
     if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
 }
 
-/// A floating source is refused until it is locked; a later commit changes nothing until it is locked again.
+/// A floating source is refused until it is locked; a later commit changes nothing until the pin is renewed.
 fn recipe_from_git_is_locked_and_built() -> Outcome {
     let repository = scratch();
     write(&repository.path().join("text"), "first\n");
@@ -146,42 +146,12 @@ fn recipe_from_git_is_locked_and_built() -> Outcome {
     equal(&contents(&paths[0].join("text"))?, "first\n")?;
     write(&repository.path().join("text"), "second\n");
     git(repository.path(), &["commit", "--quiet", "-am", "second"])?;
-    let (_, paths) = build(tree.path(), &["g"])?;
-    equal(&contents(&paths[0].join("text"))?, "first\n")?;
     run(call(&["lock", "g", "--tree"]).arg(tree.path()).arg("--output").arg(&lock)).expect(0, &[])?;
     let (_, paths) = build(tree.path(), &["g"])?;
+    equal(&contents(&paths[0].join("text"))?, "first\n")?;
+    run(call(&["update", "g", "--tree"]).arg(tree.path()).arg("--output").arg(&lock)).expect(0, &[])?;
+    let (_, paths) = build(tree.path(), &["g"])?;
     equal(&contents(&paths[0].join("text"))?, "second\n")?;
-    Ok(None)
-}
-
-/// A comment in a library's source gives the same library, so what uses it is not built again.
-fn change_without_effect_stops_the_rebuild() -> Outcome {
-    let unique = std::process::id();
-    let library = |comment: &str| {
-        format!(
-            "[source]\npath = \"files\"\n[build]\ntemplate = \"custom\"\nscript = \"\"\"\ngrep -v '^#' ${{COOKBOOK_SOURCE}}/text > ${{COOKBOOK_STAGE}}/text || true\n# {comment}\n\"\"\"\n"
-        )
-    };
-    let text = format!("# a comment\ntext {unique}\n");
-    let tree = tree(&[
-        ("recipes/lib/files/text", text.as_str()),
-        ("recipes/lib/recipe.toml", library("same").as_str()),
-        (
-            "recipes/user/recipe.toml",
-            "[build]\ntemplate = \"custom\"\ndependencies = [\"lib\"]\nscript = \"echo used > ${COOKBOOK_STAGE}/used\"\n",
-        ),
-    ]);
-    let (first, _) = build(tree.path(), &["user"])?;
-    for name in ["built lib", "built user"] {
-        if !first.stderr.contains(name) {
-            return Err(format!("the first time lacks `{name}`:\n{}", first.stderr));
-        }
-    }
-    write(&tree.path().join("recipes/lib/files/text"), &format!("# another comment\ntext {unique}\n"));
-    let (second, _) = build(tree.path(), &["user"])?;
-    if !second.stderr.contains("built lib") || second.stderr.contains("built user") {
-        return Err(format!("after a comment only the library is built again:\n{}", second.stderr));
-    }
     Ok(None)
 }
 
@@ -204,5 +174,33 @@ fn cargo_recipe_of_several() -> Outcome {
     ]);
     let (_, paths) = build(tree.path(), &["c"])?;
     equal(&contents(&paths[0].join("list"))?, "app\nshared\n")?;
+    Ok(None)
+}
+
+/// A crate at the tree's root is a host tool of its own name, its unit tests run and counted; the recipes below it are no
+/// part of its source.
+fn own_crate() -> Outcome {
+    let tree = tree(&[
+        ("Cargo.toml", "[package]\nname = \"own\"\nversion = \"0.1.0\"\nedition = \"2021\"\n"),
+        ("Cargo.lock", "version = 4\n\n[[package]]\nname = \"own\"\nversion = \"0.1.0\"\n"),
+        (
+            "src/main.rs",
+            "fn main() {\n    println!(\"own\");\n}\n\n#[test]\nfn adds() {\n    assert_eq!(1 + 1, 2);\n}\n",
+        ),
+        ("recipes/x/recipe.toml", "[build]\ntemplate = \"custom\"\nscript = \"\"\n"),
+    ]);
+    let (_, paths) = build(tree.path(), &["host:own"])?;
+    equal(
+        &contents(&paths[0].join("usr/share/rednix/tests/own"))?,
+        "test result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out\n",
+    )?;
+    if !paths[0].join("usr/bin/own").exists() {
+        return Err("the crate's program is not there".to_owned());
+    }
+    write(&tree.path().join("recipes/x/notes"), "new\n");
+    let (again, after) = build(tree.path(), &["host:own"])?;
+    if again.stderr.contains("built host-own") || paths != after {
+        return Err(format!("a recipe's folder is part of the crate's source:\n{}", again.stderr));
+    }
     Ok(None)
 }

@@ -1,6 +1,12 @@
-//! `rednix lock`: pins what floats.
+//! `rednix lock`: pins what floats. Renewing pins is `update`, which shares everything here.
 
-mod sources;
+mod cargo;
+pub mod format;
+mod import;
+pub mod run;
+mod source;
+mod tools;
+pub mod tree;
 
 use std::path::Path;
 
@@ -12,19 +18,35 @@ use crate::failure::Failure;
 use crate::project::Project;
 use crate::session::Session;
 
-pub fn run(session: &Session, arguments: &LockArgs) -> Result<(), Failure> {
-    if session.global.offline {
-        return Err(Failure::usage("locking asks servers what they have, so it cannot work offline"));
-    }
-    let project = Project::find(&session.config, &arguments.tree)?;
+pub use run::{Outcome, Renew, Request};
+
+pub fn run(session: &mut Session, arguments: &LockArgs) -> Result<(), Failure> {
+    refuse_offline(session)?;
     if arguments.names == ["debian"] {
+        let project = Project::find(&session.config, &arguments.tree)?;
         let input = project.root.join("nix/debian.json");
         let output = arguments.output.clone().unwrap_or_else(|| project.root.join("nix/debian.lock.json"));
         debian_into(session, &input, &output)?;
         session.view.finish();
         return super::print(&format!("{}\n", output.display()));
     }
-    sources::run(session, &project, arguments)
+    let request = Request {
+        names: &arguments.names,
+        tree: &arguments.tree,
+        output: arguments.output.as_deref(),
+        date: arguments.date.as_deref(),
+        renew: Renew::Nothing,
+    };
+    let outcome = run::run(session, &request)?;
+    session.view.finish();
+    super::print(&format!("{}\n", outcome.file.display()))
+}
+
+pub fn refuse_offline(session: &Session) -> Result<(), Failure> {
+    if session.global.offline {
+        return Err(Failure::usage("locking asks servers what they have, so it cannot work offline"));
+    }
+    Ok(())
 }
 
 /// Resolves the roots of `input` and writes the lock to `output`.
