@@ -163,6 +163,36 @@ fn symlinks_directories_modes_and_owners() {
     assert!(refused.err().unwrap().contains("cannot replace the file"));
 }
 
+/// What only systems written in Nix can say: a file's bytes from elsewhere, and a password as its hash.
+#[test]
+fn sources_and_hashes() {
+    let scene = Scene::new();
+    let source = scene.folder.path().join("source");
+    fs::write(&source, b"\0\xff not text").unwrap();
+    let config = format!(
+        r#"
+        files = [{{ path = "/usr/bin/x", source = "{}", mode = 0o755, uid = 3 }}]
+        users.root = {{ hashed_password = "$argon2id$v=19$m=8$c2FsdA$aGFzaA", password = "no", uid = 0 }}
+    "#,
+        source.display()
+    );
+    let made = scene.make(&config, json!([]));
+    assert_eq!(made.bytes("usr/bin/x"), b"\0\xff not text");
+    assert_eq!(made.shape("usr/bin/x"), "100755 3 0");
+    assert_eq!(made.text("etc/shadow"), "root;$argon2id$v=19$m=8$c2FsdA$aGFzaA\n");
+    let written = made.text("filesystem.toml");
+    assert!(
+        !written.contains("argon2") && !written.contains("source") && written.contains("prompt = true"),
+        "{written}"
+    );
+    let refused = |config: &str| scene.attempt(config, json!([])).err().unwrap();
+    let folder = scene.folder.path().display();
+    assert!(refused(&format!("files = [{{ path = '/a', source = '{folder}' }}]")).contains("is no file"));
+    let append = format!("files = [{{ path = '/a', source = '{}', append = true }}]", source.display());
+    assert!(refused(&append).contains("only text can"));
+    assert!(refused("users.root = { hashed_password = 'a;b' }").contains("line break"));
+}
+
 #[test]
 fn the_installed_system_knows_its_configuration_but_no_password() {
     let scene = Scene::new();

@@ -15,6 +15,8 @@ pub fn without_secrets(config: &Config) -> String {
         }
         secrets |= user.hashed_password.take().is_some();
     }
+    // An installation from this file would find no source, and write an empty file.
+    config.files.retain(|file| file.source.is_none());
     if secrets {
         config.general.prompt = Some(true);
     }

@@ -206,6 +206,6 @@ fn system_file_that_gives_none() -> Outcome {
     write(&file, "{ rednix, ... }: { imag = 1; }\n");
     run(call(&["run", "--dry-run"]).arg(&file)).expect(2, &["gives no system", "hint: let it be"])?;
     write(&file, "{ config = \"probe\"; modules = [ { packages = [ \"porbe\" ]; } ]; }\n");
-    run(call(&["image"]).arg(&file)).expect(2, &["system.nix:1:36 sets it", "did you mean `probe`?"])?;
+    run(call(&["image"]).arg(&file)).expect(2, &["system.nix:1:35 sets it", "did you mean `probe`?"])?;
     Ok(None)
 }
