@@ -27,13 +27,14 @@ let
   paragraph = text: concatStringsSep " " (filter (l: l != "") (map trim (lib.lines text)));
   trim = text: let parts = builtins.match "[[:space:]]*(.*[^[:space:]])?[[:space:]]*" text; in if head parts == null then "" else head parts;
 
-  document = path: option:
+  document = option:
     let
+      inherit (option) path;
       default =
         if option ? defaultText then option.defaultText
         else if option ? default then "`${literal option.default}`"
         else "none";
-      inside = if option.type ? subOptions then walk (option.type.subOptions path) path else [ ];
+      inside = if option.type ? subOptions then walk (option.type.subOptions path) else [ ];
       text = "### `${showOption path}`\n\n${paragraph (if option.description or null == null then "" else option.description)}\n\n"
         + "Takes ${option.type.description}. Default: ${default}."
         + lib.optionalString (option ? example) " Example: `${literal option.example}`."
@@ -41,17 +42,10 @@ let
     in
     if option.internal or false then [ ] else [ text ] ++ inside;
 
-  walk = options: path: concatMap
-    (name:
-      let here = path ++ [ name ];
-      in if isOption options.${name} then document here options.${name} else walk options.${name} here)
-    (attrNames options);
-  section = options: name:
-    "## ${name}\n\n" + concatStringsSep "\n"
-      (if isOption options.${name} then document [ name ] options.${name} else walk options.${name} [ name ]);
+  walk = options: concatMap (documented options) (attrNames options);
+  documented = options: name: if isOption options.${name} then document options.${name} else walk options.${name};
+  section = options: name: "## ${name}\n\n" + concatStringsSep "\n" (documented options name);
   # A group of nothing but internal options has no section.
-  shown = options: filter
-    (name: (if isOption options.${name} then document [ name ] options.${name} else walk options.${name} [ name ]) != [ ])
-    (attrNames options);
+  shown = options: filter (name: documented options name != [ ]) (attrNames options);
 in
 options: concatStringsSep "\n" (map (section options) (shown options))

@@ -138,7 +138,7 @@ rec {
           lib.optional merged.isDefined merged.value;
       in
       concatMap (d: concatLists (genList (item d) (length d.value))) definitions;
-  } // lib.optionalAttrs (inner ? subOptions) { subOptions = path: inner.subOptions (path ++ [ "*" ]); };
+  } // lib.optionalAttrs (inner ? subOptions) { subOptions = path: inner.subOptions (path ++ [ "[*]" ]); };
 
   attrsOf = inner: attrsWith { inherit inner; };
   # `name.check` says which names may be, `name.expected` what they are in words, `name.near` what may have been

@@ -36,7 +36,10 @@ pub fn apply(tree: &mut Tree, config: &Config, system: &str) -> Result<()> {
     let mut accounts = Vec::new();
     for (user, wanted) in &config.users {
         let account = account(user, wanted, &mut next_uid, &mut next_gid)?;
-        if wanted.password.is_none() && wanted.hashed_password.is_none() && config.general.prompt != Some(false) {
+        if wanted.password.is_none()
+            && wanted.hashed_password.is_none()
+            && config.general.prompt != Some(false)
+        {
             return Err(Error::Config(format!(
                 "user `{user}` has no password, and `general.prompt` wants somebody to be asked for it\n\nhint: set `users.{user}.password` (\"\" for none), or `general.prompt = false`"
             )));

@@ -32,11 +32,7 @@ pub fn wanted(session: &Session, project: &Project, system: &str) -> Result<Valu
 }
 
 /// What is wanted, over the defaults, with the image: the monitor's name and the machine.
-pub fn specification(
-    system: &str,
-    wanted: Value,
-    image: PathBuf,
-) -> Result<(String, MachineSpec), Failure> {
+pub fn specification(system: &str, wanted: Value, image: PathBuf) -> Result<(String, MachineSpec), Failure> {
     let wrong = |reason: &str| Failure::usage(format!("the machine of `{system}` is wrong: {reason}"));
     let mut fields = match wanted {
         Value::Null => serde_json::Map::new(),

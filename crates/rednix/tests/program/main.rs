@@ -8,6 +8,7 @@ mod endings;
 mod host_tools;
 mod images;
 mod machine;
+mod modules;
 mod peer;
 mod recipes;
 mod recipes_changes;
@@ -29,6 +30,7 @@ fn main() {
     let mut tests: Vec<(&'static str, fn() -> Outcome)> = Vec::new();
     tests.extend(bad_input::TESTS);
     tests.extend(recipes::TESTS);
+    tests.extend(modules::TESTS);
     tests.extend(recipes_dependencies::TESTS);
     tests.extend(recipes_globs::TESTS);
     tests.extend(recipes_changes::TESTS);

@@ -7,9 +7,10 @@ use std::process::Command;
 use crate::Outcome;
 use crate::support::{call, checkout, run, scratch};
 
-pub const TESTS: [(&str, fn() -> Outcome); 2] = [
+pub const TESTS: [(&str, fn() -> Outcome); 3] = [
     ("golden_derivations", golden_derivations),
     ("library_as_the_peer_evaluates_it", library_as_the_peer_evaluates_it),
+    ("modules_as_the_peer_evaluates_them", modules_as_the_peer_evaluates_them),
 ];
 
 /// The peer's program of that name, configured to touch nothing of the system.
@@ -33,7 +34,7 @@ pub fn absent(test: &str) -> Option<String> {
         "golden_derivations" if conformance().is_none() => {
             Some("the golden derivations are not beside the checkout (REDNIX_CONFORMANCE)".to_owned())
         }
-        "library_as_the_peer_evaluates_it" => instantiate().err(),
+        "library_as_the_peer_evaluates_it" | "modules_as_the_peer_evaluates_them" => instantiate().err(),
         _ => None,
     }
 }
@@ -118,6 +119,38 @@ fn library_as_the_peer_evaluates_it() -> Outcome {
     }
     // The names are hashes of the contents and of everything below; still, look at the files once.
     same_derivations(our_store.path(), their_store.path())
+}
+
+/// The documented system's derivations, and every case of the module system.
+fn modules_as_the_peer_evaluates_them() -> Outcome {
+    let (our_store, their_store) = (scratch(), scratch());
+    let expression = "((import ./nix { }).systemOf ./docs/examples/system.nix).image";
+    let written = |command: &mut Command, store: &Path| -> Result<String, String> {
+        command.current_dir(checkout()).arg("--store").arg(format!("local?root={}", store.display()));
+        let output = command.args(["-E", expression]).output().map_err(|e| e.to_string())?;
+        if !output.status.success() {
+            return Err(String::from_utf8_lossy(&output.stderr).into_owned());
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    let ours = written(&mut call(&["nix-instantiate"]), our_store.path())?;
+    let theirs = written(&mut instantiate()?, their_store.path())?;
+    if ours != theirs {
+        return Err(format!("ours   {ours}theirs {theirs}"));
+    }
+    same_derivations(our_store.path(), their_store.path())?;
+
+    let values = |command: &mut Command, store: &Path| -> Result<serde_json::Value, String> {
+        command.args(["--eval", "--strict", "--json", "--read-write-mode", "-A", "values", "--store"]);
+        command.arg(format!("local?root={}", store.display()));
+        command.arg(checkout().join("crates/rednix/tests/program/modules/cases.nix"));
+        let output = command.output().map_err(|e| e.to_string())?;
+        serde_json::from_slice(&output.stdout)
+            .map_err(|e| format!("{e}: {}", String::from_utf8_lossy(&output.stderr)))
+    };
+    let ours = values(&mut call(&["nix-instantiate"]), our_store.path())?;
+    let theirs = values(&mut instantiate()?, their_store.path())?;
+    if ours == theirs { Ok(None) } else { Err(format!("ours   {ours}\ntheirs {theirs}")) }
 }
 
 fn same_derivations(ours: &Path, theirs: &Path) -> Outcome {
