@@ -3,24 +3,65 @@
 { lib, derive, debian, rust, cargo, tree, lock, target, overrides ? { } }:
 
 let
-  inherit (builtins) concatMap concatStringsSep filter map;
+  inherit (builtins) concatStringsSep filter map;
 
   recipeSet = import ./recipes.nix { inherit lib tree; };
-  sources = import ./sources.nix { inherit lib derive cargo recipeSet lock overrides; };
+  sources = import ./sources.nix { inherit lib derive debian cargo recipeSet lock overrides; };
   templates = import ./templates.nix { inherit lib; };
+  globs = import ./globs.nix { inherit lib; };
   inherit (recipeSet) folders recipes parseName folderOf outputsOf buildClosure;
 
   hostTarget = "x86_64-unknown-linux-gnu";
+
+  # The packages of a sysroot or toolchain folder, in the order of their names, and the names for its tags.
+  composed = variable: parts: lib.optionalAttrs (parts != [ ]) {
+    ${variable} = map stageOf parts;
+    "${variable}Names" = map (part: part.recipe + lib.optionalString (part.suffix != null) ".${part.suffix}") parts;
+  };
+
+  # The cookbook of early 2026 and before put the recipe's name before every package of a workspace.
+  packagesPrefixed =
+    let own = tree + "/src/cook/script.rs";
+    in builtins.pathExists own && builtins.length (builtins.split "cookbook_cargo_packages_prefixed" (builtins.readFile own)) == 1;
 
   stageOf = part: cook { name = part.recipe; host = part.host; } part.suffix;
 
   # The build root. A recipe may ask for a smaller one than the cookbook's own (`[rednix] root = "rust"`).
   rootNameOf = recipe: recipe.rednix.root or "redox";
 
+  # LLVM's tools write no UEFI program for riscv64; GNU's do.
+  debianRootOf = recipe: host:
+    let name = rootNameOf recipe;
+    in if name == "redox" && !host && lib.hasPrefix "riscv64gc-" target then "redox-riscv64" else name;
+
+  # What is below the C library, or stands without one: it is built with the bare compiler, so that a changed
+  # relibc does not touch it.
+  freestanding = [ "relibc" "kernel" "profiling-kernel" "bootloader" ];
+  toolchain = import ./toolchain.nix { inherit lib derive debian target; };
+  # One relibc serves all: the package in the image is the library programs are linked with.
+  libraryLayer = toolchain.libraryLayer derivations.relibc.out;
+  hasLibrary = folders ? relibc && lib.hasPrefix "x86_64-" target;
+
+  # The layers a target recipe's root has above Debian's packages.
+  targetLayers = name:
+    if rootNameOf recipes.${name} != "redox" || !hasLibrary || (builtins.elem name freestanding && name != "relibc") then [ ]
+    else if name == "relibc" then [ toolchain.compilerRuntime ]
+    else lib.optional (usesRust name) (rust.stdLayer target) ++ [ libraryLayer toolchain.compilerRuntime ];
+
+  # Packages of C alone are not built again for another Rust, nor wait for its library.
+  usesRust = name:
+    let build = recipes.${name}.build or { };
+    in sources.cargoLocks name != [ ] || (build.template or "none") == "cargo"
+      || builtins.length (builtins.split "[Cc]argo|CARGO|RUST|rustc" (build.script or "")) > 1;
+
+  # Packages that only carry the shared libraries of upstream's own gcc. Nothing here is linked with those.
+  gccCarriers = [ "libgcc" "libstdcxx" ];
+  gccNotice = name: "echo 'notice: `${name}` carries a shared library of gcc; everything is linked statically, so it is empty'\n";
+
   derivationOf = { name, host }:
     let
       recipe = builtins.seq (folderOf name) recipes.${name};
-      text = templates.script name recipe;
+      text = if !host && builtins.elem name gccCarriers then gccNotice name else templates.script name recipe;
       source = sources.sourceOf name;
       locks = sources.cargoLocks name;
       # Kernels and loaders build the standard library themselves, from the toolchain's source.
@@ -33,33 +74,40 @@ let
       closure = buildClosure host name;
       folder = sources.recipeFolder name;
       std = filter (layer: layer != null) (map rust.stdLayer (sources.wantedTargets name));
-      # The globs that decide which optional package takes a file, one `name glob` a line, in order.
-      claims = concatMap (optional: map (glob: "${optional.name} ${glob}") (optional.files or [ ])) (recipe.optional-packages or [ ]);
+      host' = filter (part: part.host) closure;
+      target' = filter (part: !part.host) closure;
+      claims = globs.claims (recipe.optional-packages or [ ]);
+      patched = sources.patchedFiles name;
     in
     derive.bashBuild {
       name = "${if host then "host-" else ""}${lib.storeName name}";
-      root = std ++ debian.root (rootNameOf recipe);
+      root = std ++ lib.optionals (!host) (targetLayers name) ++ debian.root (debianRootOf recipe host);
       script = "${./builder/cook.sh}";
       outputs = outputsOf recipe;
       environment = {
+        cookbookCommon = "${./builder/common.sh}";
         cookbookPrelude = "${./builder/prelude.sh}";
+        cookbookShared = "${./builder/shared.sh}";
+        cookbookPostlude = "${./builder/postlude.sh}";
         cookbookTools = "${./builder/tools.sh}";
-        recipeName = name;
-        recipeScript = text;
+        cookbookName = name;
+        cookbookScript = text;
         TARGET = if host then hostTarget else target;
         COOKBOOK_HOST_TARGET = hostTarget;
         RUSTC_BOOTSTRAP = "1";
-        sysroot = map stageOf (filter (part: part.host == host) closure);
       }
-      // lib.optionalAttrs (!host && builtins.any (part: part.host) closure) { toolchain = map stageOf (filter (part: part.host) closure); }
-      // lib.optionalAttrs (source != null) { source = "${source}"; }
-      // sources.preparationOf name
-      // lib.optionalAttrs (folder != null) { recipeFolder = "${folder}"; }
-      // lib.optionalAttrs (claims != [ ]) { optionalFiles = concatStringsSep "\n" claims; }
+      // composed "cookbookSysroot" (if host then host' else target')
+      // composed "cookbookToolchain" (lib.optionals (!host) host')
+      // lib.optionalAttrs packagesPrefixed { REDNIX_PACKAGES_PREFIXED = "1"; }
+      // lib.optionalAttrs (source != null) { cookbookSource = "${source}"; }
+      // lib.optionalAttrs (patched != [ ]) { cookbookPatched = concatStringsSep "\n" patched; }
+      // lib.optionalAttrs (folder != null) { cookbookRecipeFolder = "${folder}"; }
+      // lib.optionalAttrs (claims != "") { cookbookClaims = claims; }
+      // lib.optionalAttrs (!host && rootNameOf recipe == "redox") { cookbookCompiler = "${./builder/cc.sh}"; }
       // lib.optionalAttrs (locks != [ ]) {
-        cargoVendor = vendor;
-        cargoConfig = cargo.config { inherit locks; directory = "/build/vendor"; };
-      } // lib.optionalAttrs (sources.cargoPatchOf name != null) { cargoLockPatch = sources.cargoPatchOf name; };
+        cookbookVendor = vendor;
+        cookbookCargoConfig = cargo.config { inherit locks; directory = "/build/vendor"; };
+      } // lib.optionalAttrs (sources.cargoPatchOf name != null) { cookbookLockPatch = sources.cargoPatchOf name; };
     };
 
   derivations = builtins.mapAttrs (name: _: derivationOf { inherit name; host = false; }) folders;
@@ -79,5 +127,5 @@ in
 {
   inherit (recipeSet) folders recipes parseName runtimeClosure packageClosure lockable renewable templates summary graph isMeta;
   inherit (sources) fetches;
-  inherit derivations hostDerivations package;
+  inherit derivations hostDerivations package recipeSet sources;
 }

@@ -33,7 +33,10 @@ let
         (link "usr/bin/pkg-config" "pkgconf")
         (link "usr/bin/automake" "automake-1.17")
         (link "usr/bin/aclocal" "aclocal-1.17")
+        (link "usr/bin/which" "which.debianutils")
         (link "usr/bin/yacc" "bison.yacc")
+        # Python's pip wants some certificate before it does anything; there is no network to use it with.
+        (link "etc/ssl/certs/ca-certificates.crt" "/usr/share/ca-certificates/mozilla/ISRG_Root_X1.crt")
         # Directories in place of links would hide every package's files below them.
         (link "bin" "usr/bin")
         (link "sbin" "usr/sbin")

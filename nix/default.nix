@@ -28,8 +28,9 @@ let
   cookbook = import ./cookbook.nix {
     inherit lib derive debian rust cargo target overrides;
     tree = treePath;
-    lock = lib.jsonOr { sources = { }; } lockFile;
+    lock = parsedLock;
   };
+  parsedLock = lib.jsonOr { sources = { }; } lockFile;
   arch = builtins.head (lib.splitOn "-" target);
   # A system's name stands for everything its image needs, and goes before a recipe of the same name.
   packagesOf = builtins.concatMap (name:
@@ -39,13 +40,15 @@ let
     let unknown = builtins.filter (name: packagesOf [ name ] == [ ]) names;
     in if unknown == [ ] then packagesOf names
     else throw "neither a system nor a recipe is named `${builtins.head unknown}`; systems are: ${builtins.concatStringsSep ", " machines.names}";
-  machines = import ./system.nix { inherit lib derive cookbook arch; tree = treePath; };
+  machines = import ./system.nix { inherit lib derive cookbook arch; tree = treePath; lock = parsedLock; };
 in
 {
   inherit lib derive debian rust cargo cookbook;
   inherit (machines) systems;
   # A system by name, with an error that names the ones there are.
   system = machines.get;
+  # What a repository of packages, or of systems' packages, is made of.
+  inherit (machines) repository;
   packages = cookbook.derivations;
   hostPackages = cookbook.hostDerivations;
   package = cookbook.package;

@@ -89,15 +89,19 @@ let
     folders;
 
   # The recipe whose source this one uses: itself, or what `same_as` leads to.
-  sourceOwner = name: ownerFrom [ name ] name;
-  ownerFrom = chain: name:
+  sourceOwner = name:
     let
-      recipe = builtins.seq (folderOf name) recipes.${name};
-      next = baseNameOf recipe.source.same_as;
+      follow = chain:
+        let
+          last = lib.last chain;
+          recipe = builtins.seq (folderOf last) recipes.${last};
+          next = baseNameOf recipe.source.same_as;
+        in
+        if !(recipe ? source.same_as) then last
+        else if elem next chain then throw "the source of recipe `${name}` is its own: ${concatStringsSep " → " (chain ++ [ next ])}"
+        else follow (chain ++ [ next ]);
     in
-    if !(recipe ? source.same_as) then name
-    else if elem next chain then throw "`same_as` goes round in a circle: ${concatStringsSep " → " (chain ++ [ next ])}"
-    else ownerFrom (chain ++ [ next ]) next;
+    follow [ name ];
 
   # -- dependencies -------------------------------------------------------------------------------------
 
@@ -118,6 +122,7 @@ let
 
   keyOf = part: "${if part.host then "host:" else ""}${part.recipe}${if part.suffix == null then "" else ".${part.suffix}"}";
 
+  # Upstream gives up where dependencies go deeper than this.
   depthMax = 16;
 
   # Everything that `next` leads to from the parts in `start`: key → part. Goes level by level, so that a chain
@@ -134,8 +139,27 @@ let
     in
     mapAttrs (_: item: item.part) (go 0 (level [ ] start) { });
 
-  buildClosure = isHost: name: attrValues (builtins.addErrorContext "while following what recipe `${name}` is built from"
-    (closureOf (part: buildNames part.host part.recipe false) (buildNames isHost name true)));
+  # What building `name` needs, each with the chain that leads to it. `dev` also follows dev-dependencies below the
+  # first level: not what a sysroot holds, but what has to be built before.
+  reached = dev: isHost: name:
+    let
+      items = chain: parts: map (part: rec { key = keyOf part; inherit part; chain' = chain ++ [ key ]; }) parts;
+    in
+    builtins.genericClosure {
+      startSet = items [ (keyOf { host = isHost; recipe = name; suffix = null; }) ] (buildNames isHost name true);
+      operator = item: items item.chain' (buildNames item.part.host item.part.recipe dev);
+    };
+
+  buildClosure = isHost: name:
+    let
+      circle = filter (item: item.part.host == isHost && item.part.recipe == name) (reached true isHost name);
+      closure = reached false isHost name;
+      deep = filter (item: builtins.length item.chain' > depthMax + 1) closure;
+      arrows = item: concatStringsSep " → " item.chain';
+    in
+    if circle != [ ] then throw "recipe `${name}` is built from itself: ${arrows (builtins.head circle)}; take one of these dependencies out"
+    else if deep != [ ] then throw "recipe `${name}` has build dependencies more than ${toString depthMax} deep: ${arrows (builtins.head deep)}"
+    else map (item: item.part) (builtins.sort (a: b: a.key < b.key) closure);
 
   # -- runtime closure ----------------------------------------------------------------------------------
 
@@ -236,7 +260,7 @@ let
     };
 in
 {
-  inherit folders recipes parseName folderOf sourceOwner buildNames buildClosure runtimeClosure packageClosure recipeClosure;
+  inherit folders recipes parseName folderOf sourceOwner buildNames buildClosure runtimeDependencies runtimeClosure packageClosure recipeClosure;
   inherit lockable renewable templates summary graph;
   # Meta packages have no template and no archive.
   isMeta = name: (recipes.${(parseName name).recipe}.build.template or "none") == "none";

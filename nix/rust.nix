@@ -3,15 +3,21 @@
 { lib, derive, debian }:
 
 let
-  # Which crates a bare-metal target gets. Targets not named here have no prebuilt library.
+  # Which crates a target gets. Targets not named here have no prebuilt library. Programs for Redox share one
+  # whole library: where each built its own, its `core` would meet the other one inside the C library.
   bare = { crates = "core,alloc"; features = "compiler-builtins-mem"; };
+  hosted = { crates = "std,panic_abort,panic_unwind"; features = ""; };
   libraries = {
     "aarch64-unknown-none" = bare;
     "aarch64-unknown-none-softfloat" = bare;
+    "aarch64-unknown-redox" = hosted;
     "aarch64-unknown-uefi" = bare;
+    "i586-unknown-redox" = hosted;
     "i686-unknown-uefi" = bare;
     "riscv64gc-unknown-none-elf" = bare;
+    "riscv64gc-unknown-redox" = hosted;
     "x86_64-unknown-none" = bare;
+    "x86_64-unknown-redox" = hosted;
     "x86_64-unknown-uefi" = bare;
   };
 

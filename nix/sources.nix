@@ -1,6 +1,6 @@
 # Where a recipe's source comes from: a folder, a git tree, a tar, another recipe's; and what Cargo needs with
 # it. What upstream leaves floating comes from the lock. `overrides` maps a recipe to a folder used in its place.
-{ lib, derive, cargo, recipeSet, lock, overrides }:
+{ lib, derive, debian, cargo, recipeSet, lock, overrides }:
 
 let
   inherit (builtins) attrNames attrValues concatMap elem elemAt filter head map pathExists readDir;
@@ -32,11 +32,11 @@ let
     });
 
   # A `path` source. Where the recipe names a package of it (`cargopath`), only that package and what it
-  # reaches by path, so that an edit next door rebuilds nothing here.
+  # reaches by path, so that an edit next door rebuilds nothing here. Members of a workspace need all of it.
   pathSource = folder: recipe:
     let
       root = folder + "/${recipe.source.path}";
-      package = recipe.build.cargopath or ".";
+      package = if pathExists (root + "/Cargo.toml") then "." else recipe.build.cargopath or ".";
       wanted = pathClosure root package;
       prefix = toString root + "/";
       inside = path:
@@ -75,10 +75,12 @@ let
 
   # Something else is locked in place of what the recipe says.
   isReplaced = name: (lock.sources.${name} or { }) ? override;
+  # A folder in a source's place is as its owner wants it; anything else is still to be patched.
+  isFolder = name: overrides ? ${name} || (isReplaced name && lock.sources.${name}.rev or "" == "override");
 
-  sourceOf = name:
+  # A recipe's source as upstream has it before any patch.
+  pristine = owner:
     let
-      owner = sourceOwner name;
       folder = folderOf owner;
       recipe = recipes.${owner};
       source = recipe.source or { };
@@ -113,21 +115,66 @@ let
 
   # Patches and the source script belong to the recipe that owns the source. A folder put in its place has them
   # already, or does without.
-  preparationOf = name:
+  preparation = owner:
+    let source = recipes.${owner}.source or { };
+    in
+    if isFolder owner then { patches = [ ]; script = null; }
+    else {
+      patches = map
+        (patch:
+          if pathExists (folderOf owner + "/${patch}") then patch
+          else throw "recipe `${owner}`: its patch `${patch}` does not exist")
+        (source.patches or [ ]);
+      script = source.script or null;
+    };
+
+  # Each patch alone, so that another file beside it changes nothing here.
+  patchFile = owner: patch: builtins.path {
+    path = folderOf owner + "/${patch}";
+    name = lib.storeName (baseNameOf patch);
+  };
+
+  # Patching and the source script happen once for all who use the source, whatever they are built for: a patch
+  # that changes nothing stops there.
+  prepared = owner:
+    let
+      inherit (preparation owner) patches script;
+      source = pristine owner;
+    in
+    derive.bashBuild {
+      name = "${lib.storeName owner}-prepared";
+      root = debian.root (recipes.${owner}.rednix.root or (if script == null then "base" else "redox"));
+      script = "${./builder/prepare.sh}";
+      environment = {
+        cookbookCommon = "${./builder/common.sh}";
+        cookbookPatches = map (patch: "${patchFile owner patch}") patches;
+      }
+      // lib.optionalAttrs (source != null) { cookbookSource = "${source}"; }
+      // lib.optionalAttrs (script != null) {
+        cookbookShared = "${./builder/shared.sh}";
+        cookbookSourceScript = script;
+      };
+    };
+
+  sourceOf = name:
     let
       owner = sourceOwner name;
-      source = recipes.${owner}.source or { };
-      patches = source.patches or [ ];
-      folder = recipeFolder owner;
+      inherit (preparation owner) patches script;
     in
-    lib.optionalAttrs (!(overrides ? ${owner} || isReplaced owner))
-      (lib.optionalAttrs (patches != [ ]) {
-        sourcePatches = map
-          (patch:
-            if pathExists (folderOf owner + "/${patch}") then "${folder}/${patch}"
-            else throw "recipe `${owner}`: its patch `${patch}` does not exist")
-          patches;
-      } // lib.optionalAttrs (source ? script) { sourceScript = source.script; });
+    if patches == [ ] && script == null then pristine owner else prepared owner;
+
+  # Files that patches change, where no script ran after them: whatever was made from them is older now.
+  patchedFiles = name:
+    let
+      owner = sourceOwner name;
+      inherit (preparation owner) patches script;
+      headers = patch: builtins.tail (filter builtins.isString
+        (builtins.split "(^|\n)[+][+][+] " (builtins.readFile (folderOf owner + "/${patch}"))));
+      # `b/path<tab>time` without the first folder.
+      path = header: builtins.match "[^/]*/(.*)" (head (builtins.split "[\t\r\n]" header));
+    in
+    lib.optionals (script == null)
+      (lib.unique (concatMap (header: let found = path header; in lib.optionals (found != null) found) (concatMap headers patches)));
 
   # -- cargo --------------------------------------------------------------------------------------------
 
@@ -142,15 +189,27 @@ let
         else null;
       package = recipes.${name}.build.cargopath or ".";
       file = p: local + "/${p}/Cargo.lock";
-      found = filter (p: pathExists (file p)) (lib.unique [ package "." ]);
       locked = (lock.sources.${owner} or { }).cargo or { };
       # A folder's own files are as they are now, unless an override changed what they ask for.
       isChanged = builtins.any (entry: entry ? patch) (attrValues locked) && !(overrides ? ${owner});
-      entries = builtins.mapAttrs (_: entry: { crates = map expand entry.crates; git = entry.git or [ ]; }) locked;
+      # A folder in a source's place may be a whole tree of packages, as the lock would find them.
+      found = filter (p: pathExists (file p))
+        (if overrides ? ${owner} then foldersBelow 3 local "." else lib.unique [ package "." ]);
+      entries = builtins.mapAttrs (_: entry: { crates = map expand entry.crates; git = entry.git or [ ]; })
+        locked;
       expand = triple: { name = elemAt triple 0; version = elemAt triple 1; checksum = elemAt triple 2; };
     in
-    if local != null && !isChanged then lib.optionals (found != [ ]) [ (cargo.readLock (file (head found))) ]
-    else attrValues entries;
+    if local == null || isChanged then attrValues entries
+    else if overrides ? ${owner} then map (p: cargo.readLock (file p)) found
+    else lib.optionals (found != [ ]) [ (cargo.readLock (file (head found))) ];
+
+  # A folder and those below it down to a depth, as paths relative to `root`.
+  foldersBelow = depth: root: folder:
+    let
+      entries = readDir (root + "/${folder}");
+      children = filter (n: entries.${n} == "directory" && !(elem n [ ".git" "target" ])) (attrNames entries);
+    in
+    [ folder ] ++ lib.optionals (depth > 0) (concatMap (n: foldersBelow (depth - 1) root "${folder}/${n}") children);
 
   # What changes the source's Cargo.lock files to those the lock was made with; null where nothing does.
   cargoPatchOf = name:
@@ -172,19 +231,22 @@ let
     if recipe ? source.path && !(isReplaced owner) then (lib.tomlOr { } local).toolchain.targets or [ ]
     else (lock.sources.${owner} or { }).rustTargets or [ ];
 
-  # The files beside a recipe.toml, which scripts may use; null where there are none.
+  # The files beside a recipe.toml, which scripts may use; null where there are none. Patches are none of them:
+  # they reach a build through its source.
   recipeFolder = name:
     let
       folder = folderOf name;
-      others = filter (entry: !(elem entry ignored)) (attrNames (readDir folder));
+      patches = map (patch: toString (folder + "/${patch}")) (recipes.${name}.source.patches or [ ]);
+      wanted = path: !(elem (baseNameOf path) ignored) && !(elem (toString path) patches);
+      others = filter (entry: wanted (folder + "/${entry}")) (attrNames (readDir folder));
     in
     if others == [ ] then null else builtins.path {
       path = folder;
       name = "recipe";
-      filter = path: type: !(elem (baseNameOf path) ignored);
+      filter = path: type: wanted path;
     };
 
 in
 {
-  inherit sourceOf preparationOf cargoLocks cargoPatchOf wantedTargets recipeFolder fetches;
+  inherit sourceOf patchedFiles cargoLocks cargoPatchOf wantedTargets recipeFolder fetches;
 }

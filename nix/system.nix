@@ -1,8 +1,10 @@
-# A system: a configuration in upstream's format, its packages, and the image made of them.
-{ lib, derive, cookbook, tree, arch }:
+# A system: a configuration in upstream's format, its packages, and the image made of them. What needs to look into
+# built packages (the runtime closure, the loaders) is done by the image's builder; here it gets the candidates.
+{ lib, derive, cookbook, tree, lock, arch }:
 
 let
   inherit (builtins) attrNames concatMap filter foldl' fromTOML map pathExists readFile;
+  inherit (cookbook) recipeSet sources;
 
   # -- configuration: include and merge rules -------------------------------------------------------------
 
@@ -28,10 +30,11 @@ let
     else foldl' merge { } parts;
   from = chain: if chain == [ ] then "" else "; it is included by ${lib.last chain}";
 
-  # `config/<arch>/NAME.toml` goes before `config/NAME.toml`.
+  # `config/<arch>/NAME.toml` goes before `config/NAME.toml`. `BOARD/NAME` is `config/<arch>/BOARD/NAME.toml`.
   file = name:
     let
-      candidates = [ (tree + "/config/${arch}/${name}.toml") (tree + "/config/${name}.toml") ];
+      boards = builtins.match "[^/]+/[^/]+" name != null;
+      candidates = [ (tree + "/config/${arch}/${name}.toml") ] ++ lib.optional (!boards) (tree + "/config/${name}.toml");
       found = filter pathExists candidates;
     in
     if found != [ ] then builtins.head found
@@ -40,23 +43,67 @@ let
   names =
     let
       entries = folder: if pathExists folder then builtins.readDir folder else { };
-      tomls = folder: filter (n: lib.hasSuffix ".toml" n && (entries folder).${n} == "regular") (attrNames (entries folder));
-      stem = n: builtins.substring 0 (builtins.stringLength n - 5) n;
+      ofKind = kind: folder: filter (n: (entries folder).${n} == kind) (attrNames (entries folder));
+      stems = folder: map (n: builtins.substring 0 (builtins.stringLength n - 5) n) (filter (lib.hasSuffix ".toml") (ofKind "regular" folder));
+      own = tree + "/config/${arch}";
+      boards = concatMap (board: map (n: "${board}/${n}") (stems (own + "/${board}"))) (ofKind "directory" own);
     in
-    lib.unique (map stem (tomls (tree + "/config") ++ tomls (tree + "/config/${arch}")));
+    lib.unique (stems (tree + "/config") ++ stems own ++ boards);
+
+  # -- packages ---------------------------------------------------------------------------------------------
+
+  rules = [ "source" "local" "binary" "ignore" ];
+  ruleOf = name: value:
+    if !(builtins.isString value) then "source"
+    else if builtins.elem value rules then value
+    else throw "package `${name}` has the rule `${value}`; a rule is one of ${builtins.concatStringsSep ", " rules}";
+
+  # The names, without those for the build machine, that a recipe declares to be built with.
+  builtWith = recipe: key: concatMap
+    (text:
+      let part = recipeSet.parseName text;
+      in lib.optional (part.prefix != "host") "${part.recipe}${if part.suffix == null then "" else ".${part.suffix}"}")
+    (recipe.build.${key} or [ ]);
+
+  # Everything that packages of these names may need at run time: what they declare, and what they and their
+  # build dependencies are built with, as `builtin:rednix-image` takes it. `ignored` ones have no files.
+  candidates = names: ignored:
+    let
+      entry = name:
+        let
+          part = recipeSet.parseName name;
+          recipe = builtins.seq (recipeSet.folderOf part.recipe) recipeSet.recipes.${part.recipe};
+          main = part.suffix == null;
+        in
+        {
+          inherit name;
+          dependencies = recipeSet.runtimeDependencies name;
+        } // lib.optionalAttrs main {
+          buildDependencies = builtWith recipe "dependencies";
+          devDependencies = builtWith recipe "dev-dependencies";
+        } // lib.optionalAttrs (!(recipeSet.isMeta name) && !(builtins.elem name ignored)) ({
+          path = cookbook.package name;
+        } // lib.optionalAttrs (main && recipe ? optional-packages) {
+          stages = map (output: cookbook.package (if output == "out" then name else "${name}.${output}")) (recipeSet.outputsOf recipe);
+        });
+      reach = item: map (key: { inherit key; })
+        (item.entry.dependencies ++ item.entry.buildDependencies or [ ] ++ item.entry.devDependencies or [ ]
+          ++ lib.optional (!(item.entry ? buildDependencies)) (recipeSet.parseName item.key).recipe);
+      closure = builtins.genericClosure {
+        startSet = map (key: { inherit key; entry = entry key; }) names;
+        operator = item: map (next: next // { entry = entry next.key; }) (reach item);
+      };
+    in
+    builtins.sort (a: b: a.name < b.name) (map (item: item.entry) closure);
 
   system = name:
     let
       config = load [ ] (file name);
-      rule = value: if builtins.isString value then value else "source";
-      listed = filter (p: rule config.packages.${p} != "ignore") (attrNames (config.packages or { }));
-      closure = cookbook.runtimeClosure listed;
-      real = filter (p: !(cookbook.isMeta p)) closure;
+      packages = builtins.mapAttrs ruleOf (config.packages or { });
+      listed = filter (p: packages.${p} != "ignore") (attrNames packages);
+      ignored = filter (p: packages.${p} == "ignore") (attrNames packages);
       extension = config.rednix or { };
-      loaderPackage = extension.loader or "bootloader";
-      hasLoader = cookbook.folders ? ${loaderPackage};
-      loaderFile = suffix: "${cookbook.package loaderPackage}/usr/lib/boot/${suffix}";
-      live = config.general.live_disk or false;
+      loader = extension.loader or "bootloader";
       initfs = if extension ? initfs then derive.builtinBuild "initfs" {
         name = "initfs";
         format = extension.initfs.format or "current";
@@ -64,23 +111,70 @@ let
       } else null;
     in
     {
-      inherit name config;
-      packages = closure;
+      inherit name config listed ignored;
+      packages = cookbook.runtimeClosure listed;
       image = derive.builtinBuild "image" {
-        name = "${name}-image";
-        config = removeAttrs config [ "rednix" ];
+        name = "${lib.storeName name}-image";
+        formatVersion = 2;
         configName = name;
-        packages = map (p: { name = p; path = cookbook.package p; }) real;
-        loaders = {
-          uefi = if hasLoader then loaderFile (if live then "bootloader-live.efi" else "bootloader.efi") else null;
-          bios = if hasLoader && (extension.bios or true) then loaderFile (if live then "bootloader-live.bios" else "bootloader.bios") else null;
-        };
-        inherit initfs;
+        architecture = arch;
+        config = removeAttrs config [ "rednix" ];
+        packages = candidates listed ignored;
+        inherit listed initfs;
+        loader = if recipeSet.folders ? ${loader} then cookbook.package loader else null;
+        bios = extension.bios or true;
       };
+    };
+
+  # -- repositories -----------------------------------------------------------------------------------------
+
+  # What `rednix repo NAMES` publishes: a system stands for what it lists, and a recipe is published whole.
+  # `packages` is data without paths. The packages with files are `outputs`, in the order of `names`; sources that
+  # have to be looked into for a version are `sources`, in the order of `sourceNames`.
+  repository = wanted:
+    let
+      expand = name: if builtins.elem name names then (system name).listed else [ name ];
+      listed = lib.unique (concatMap expand wanted);
+      partOf = entry: recipeSet.parseName entry.name;
+      packagesOf = recipe: map (output: if output == "out" then recipe else "${recipe}.${output}") (recipeSet.outputsOf recipeSet.recipes.${recipe});
+      whole = concatMap (entry: packagesOf (partOf entry).recipe) (candidates listed [ ]);
+      entries = candidates (lib.unique (listed ++ whole)) [ ];
+      hasVersion = text: builtins.match ".*[0-9][.][0-9].*" text != null;
+      describe = entry:
+        let
+          part = partOf entry;
+          recipe = recipeSet.recipes.${part.recipe};
+          own = recipe.source or { };
+          pin = lock.sources.${recipeSet.sourceOwner part.recipe} or { };
+          texts = filter builtins.isString [ (own.tar or null) (own.rev or null) (own.branch or null) ];
+          source = sources.sourceOf part.recipe;
+        in
+        removeAttrs entry [ "path" "stages" ] // {
+          inherit texts;
+          meta = recipeSet.isMeta entry.name;
+          packages = lib.optionals (part.suffix == null) (packagesOf part.recipe);
+          source = pin.rev or (own.blake3 or (pin.sha256 or ""));
+        } // (if recipe ? package.version then { version = toString recipe.package.version; }
+          else lib.optionalAttrs (entry ? path && !(builtins.any hasVersion texts) && source != null) { sourceTree = source; });
+      described = map describe entries;
+      files = filter (entry: entry ? path) entries;
+      looked = filter (entry: builtins.isAttrs (entry.sourceTree or null)) described;
+    in
+    {
+      inherit listed;
+      packages = map
+        (entry: removeAttrs entry [ "sourceTree" ]
+          // lib.optionalAttrs (builtins.isString (entry.sourceTree or null)) { sourcePath = builtins.unsafeDiscardStringContext entry.sourceTree; })
+        described;
+      names = map (entry: entry.name) files;
+      outputs = map (entry: entry.path) files;
+      sourceNames = map (entry: entry.name) looked;
+      sources = map (entry: entry.sourceTree) looked;
     };
 in
 {
   inherit names;
   systems = lib.genAttrs names system;
   get = system;
+  inherit repository;
 }

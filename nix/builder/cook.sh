@@ -3,7 +3,7 @@
 # values here never change from day to day.
 set -eu
 
-export COOKBOOK_ROOT=/build/cookbook COOKBOOK_RECIPE=/build/recipe COOKBOOK_NAME=$recipeName
+export COOKBOOK_ROOT=/build/cookbook COOKBOOK_RECIPE=/build/cookbook/recipes/$cookbookName COOKBOOK_NAME=$cookbookName
 export COOKBOOK_SOURCE=/build/source COOKBOOK_BUILD=/build/build COOKBOOK_STAGE=/build/stage
 export COOKBOOK_SYSROOT=/build/sysroot COOKBOOK_TOOLCHAIN=/build/toolchain
 export COOKBOOK_HOST_SYSROOT=/usr COOKBOOK_MAKE=make COOKBOOK_MAKE_JOBS=${NIX_BUILD_CORES:-1}
@@ -12,87 +12,88 @@ export COOKBOOK_SOURCE_IDENT=rednix COOKBOOK_COMMIT_IDENT=rednix FIND=find
 export HOME=/build/home CARGO_HOME=/build/cargo-home CARGO_NET_OFFLINE=true CARGO_TERM_COLOR=never
 export SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-1}
 
-mkdir -p "$COOKBOOK_ROOT" "$COOKBOOK_RECIPE" "$COOKBOOK_SOURCE" "$COOKBOOK_BUILD" "$COOKBOOK_STAGE" "$HOME" "$CARGO_HOME"
+mkdir -p "$COOKBOOK_ROOT/bin" "$COOKBOOK_RECIPE" "$COOKBOOK_SOURCE" "$COOKBOOK_BUILD" "$COOKBOOK_STAGE" "$HOME" "$CARGO_HOME"
+. "$cookbookCommon"
 
-# Builds may write into their source, and a store path is read-only.
-copy_tree() {
-    cp -r --no-preserve=ownership,timestamps "$1/." "$2"
-    chmod -R u+w "$2"
-}
-if [ -n "${source-}" ]; then copy_tree "$source" "$COOKBOOK_SOURCE"; fi
-if [ -n "${recipeFolder-}" ]; then copy_tree "$recipeFolder" "$COOKBOOK_RECIPE"; fi
+if [ -n "${cookbookSource-}" ]; then copy_tree "$cookbookSource" "$COOKBOOK_SOURCE"; fi
+if [ -n "${cookbookRecipeFolder-}" ]; then copy_tree "$cookbookRecipeFolder" "$COOKBOOK_RECIPE"; fi
+# A patched file is newer than what was made from it, as it would be after patching here.
+if [ -n "${cookbookPatched-}" ]; then
+    mapfile -t patched <<<"$cookbookPatched"
+    (cd "$COOKBOOK_SOURCE" && touch --no-create --date=@2 -- "${patched[@]}")
+fi
 
-# A folder as upstream's sysroot: usr/…, with links to it at the top.
+# A folder as upstream's sysroot: usr/…, links to it at the top, a tag for each package in it.
+#   $1 folder, $2 names of the packages, the rest their paths in the same order
 compose() {
-    local into=$1 stage
-    shift
-    mkdir -p "$into"/usr/{bin,include,lib,share}
+    local into=$1 names=($2) stage folder
+    shift 2
+    mkdir -p "$into"/usr/{bin,include,lib,share} "$into/.tags"
     for folder in bin include lib share; do ln -s "usr/$folder" "$into/$folder"; done
     for stage in "$@"; do
-        [ -d "$stage/usr" ] || continue
-        copy_tree "$stage/usr" "$into/usr"
+        copy_tree "$stage" "$into"
+        stage=${stage##*/}
+        echo "${stage%%-*}" >"$into/.tags/${names[0]}"
+        names=("${names[@]:1}")
     done
 }
-compose "$COOKBOOK_SYSROOT" ${sysroot-}
-compose "$COOKBOOK_TOOLCHAIN" ${toolchain-}
+compose "$COOKBOOK_SYSROOT" "${cookbookSysrootNames-}" ${cookbookSysroot-}
+if [ -n "${cookbookToolchain-}" ]; then
+    compose "$COOKBOOK_TOOLCHAIN" "$cookbookToolchainNames" $cookbookToolchain
+elif [ "$TARGET" = "$COOKBOOK_HOST_TARGET" ]; then
+    # What a host recipe is built from runs here too.
+    COOKBOOK_TOOLCHAIN=$COOKBOOK_SYSROOT
+fi
 
-for patch in ${sourcePatches-}; do
-    patch --directory="$COOKBOOK_SOURCE" --strip=1 --batch <"$patch"
-done
-
-if [ -n "${cargoVendor-}" ]; then
-    ln -s "$cargoVendor" /build/vendor
-    printf '%s\n' "$cargoConfig" >"$CARGO_HOME/config.toml"
+if [ -n "${cookbookVendor-}" ]; then
+    ln -s "$cookbookVendor" /build/vendor
+    printf '%s\n' "$cookbookCargoConfig" >"$CARGO_HOME/config.toml"
 fi
 # Overrides of git dependencies may have other versions than the source's own Cargo.lock names.
-if [ -n "${cargoLockPatch-}" ]; then
-    patch --directory="$COOKBOOK_SOURCE" --strip=1 --batch <"$cargoLockPatch"
+if [ -n "${cookbookLockPatch-}" ]; then
+    patch --directory="$COOKBOOK_SOURCE" --strip=1 --batch <"$cookbookLockPatch"
 fi
-printf '[build]\nincremental = false\n' >>"$CARGO_HOME/config.toml"
+# Targets described in JSON became an unstable feature after older trees were written; they cannot ask for it.
+printf '[build]\nincremental = false\n\n[unstable]\njson-target-spec = true\n' >>"$CARGO_HOME/config.toml"
 
 . "$cookbookTools"
-# Each script runs in a shell of its own, so that whatever it sets ends with it.
-run_script() {
-    printf '%s\n' "$2" | cat "$cookbookPrelude" - >"/build/$1"
-    bash -ex "/build/$1"
-}
-if [ -n "${sourceScript-}" ]; then
-    cd "$COOKBOOK_SOURCE"
-    run_script source-script.sh "$sourceScript"
-fi
+write_fetch_fronts "$tools"
+hide_build
 cd "$COOKBOOK_BUILD"
-run_script script.sh "$recipeScript"
-
-# -- clean-up -----------------------------------------------------------------------------------------------
-
-strip_folder() {
-    local option=$1 folder=$COOKBOOK_STAGE/$2
-    [ -d "$folder" ] || return 0
-    # Files that are no objects are passed over by strip itself.
-    find "$folder" -type f -exec "$GNU_TARGET-strip" $option {} \; 2>/dev/null || true
-}
-if [ -z "${COOKBOOK_NOSTRIP-}" ]; then
-    for folder in bin usr/bin libexec usr/libexec; do strip_folder "" $folder; done
-    for folder in lib usr/lib; do strip_folder --strip-debug $folder; done
-fi
-find "$COOKBOOK_STAGE" -name '*.la' -type f -delete
-find "$COOKBOOK_STAGE" -maxdepth 2 -name '.crates*' -delete
+run_script script.sh ". $cookbookPrelude; . $cookbookShared" "$cookbookScript" ". $cookbookPostlude"
 
 # -- outputs ------------------------------------------------------------------------------------------------
 
-for output in $outputs; do mkdir -p "${!output}"; done
+# An output's name may be no name for a variable, so it is looked up in what this process was started with.
+output_path() {
+    local entry
+    while IFS= read -r -d '' entry; do
+        if [ "${entry%%=*}" = "$1" ]; then
+            printf '%s' "${entry#*=}"
+            return
+        fi
+    done </proc/$$/environ
+}
+for output in $outputs; do mkdir -p "$(output_path "$output")"; done
 
-# The first optional package whose pattern matches a file takes it; `*` also matches `/`.
-if [ -n "${optionalFiles-}" ]; then
-    (cd "$COOKBOOK_STAGE" && find . \( -type f -o -type l \) -printf '%P\n' | sort) | while read -r file; do
-        while read -r name glob; do
+# The first optional package whose pattern covers a file takes it.
+if [ -n "${cookbookClaims-}" ]; then
+    declare -A taken=()
+    mapfile -t claims <<<"$cookbookClaims"
+    while IFS= read -r file; do
+        for claim in "${claims[@]}"; do
             # Unquoted on purpose: the right side is the pattern.
-            if [[ $file == ${glob//\*\*/\*} ]]; then
-                mkdir -p "${!name}/$(dirname "$file")"
-                mv "$COOKBOOK_STAGE/$file" "${!name}/$file"
+            pattern=^${claim#*$'\t'}\$
+            if [[ $file =~ $pattern ]]; then
+                taken[${claim%%$'\t'*}]+=$file$'\n'
                 break
             fi
-        done <<<"$optionalFiles"
+        done
+    done < <(cd "$COOKBOOK_STAGE" && find . ! -type d -printf '%P\n' | sort)
+    for name in "${!taken[@]}"; do
+        into=$(output_path "$name")
+        printf '%s' "${taken[$name]}" | tar --create --directory="$COOKBOOK_STAGE" --remove-files --verbatim-files-from --files-from=- --file=- |
+            tar --extract --directory="$into" --no-same-owner --file=-
     done
 fi
 cp -r --preserve=mode,links "$COOKBOOK_STAGE/." "$out"

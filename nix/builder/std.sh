@@ -19,7 +19,17 @@ cd /build/empty
 printf '[package]\nname = "empty"\nversion = "0.0.0"\nedition = "2021"\n' >Cargo.toml
 printf '#![no_std]\n' >src/lib.rs
 
-export RUSTFLAGS="--remap-path-prefix=$library=/rust/library --remap-path-prefix=/build=/rust"
+# Cargo builds every crate of the library alike; the one that aborts has to be built to abort.
+cat >/build/rustc-front <<'FRONT'
+#!/usr/bin/bash
+case " $* " in *" --crate-name panic_abort "*) set -- "$@" -C panic=abort ;; esac
+exec "$@"
+FRONT
+chmod +x /build/rustc-front
+export RUSTC_WRAPPER=/build/rustc-front
+
+# A program with link-time optimisation wants the library's bitcode too.
+export RUSTFLAGS="-C embed-bitcode=yes --remap-path-prefix=$library=/rust/library --remap-path-prefix=/build=/rust"
 cargo build --release --offline --target "$target" \
     -Z build-std="$crates" ${features:+-Z build-std-features="$features"}
 

@@ -10,7 +10,10 @@ export GNU_TARGET
 
 tools=/build/tools
 mkdir -p $tools
-export PATH=$tools:$COOKBOOK_TOOLCHAIN/bin:$PATH
+export PATH=$tools:$PATH
+
+# Finds packages of the sysroot only; everything is linked statically, so their own libraries are wanted too.
+target_pkg_config="env PKG_CONFIG_SYSROOT_DIR=$COOKBOOK_SYSROOT PKG_CONFIG_LIBDIR=$COOKBOOK_SYSROOT/lib/pkgconfig:$COOKBOOK_SYSROOT/share/pkgconfig pkgconf --static"
 
 # First argument: the name; the rest: the programs that can stand in for it, the best first.
 tool() {
@@ -18,7 +21,7 @@ tool() {
     shift
     [ ! -e "$tools/$name" ] || return 0
     for candidate in "$@"; do
-        if command -v "$candidate" >/dev/null; then
+        if command -v "${candidate%% *}" >/dev/null; then
             printf '#!/usr/bin/bash\nexec %s "$@"\n' "$candidate" >"$tools/$name"
             chmod +x "$tools/$name"
             return 0
@@ -27,15 +30,63 @@ tool() {
 }
 
 if [ "$TARGET" != "$COOKBOOK_HOST_TARGET" ]; then
+    # There only where LLVM's tools are not enough, and then for all that belongs together.
+    for name in ld objcopy; do
+        case $TARGET in riscv64gc-*) tool "$GNU_TARGET-$name" "riscv64-linux-gnu-$name" ;; esac
+    done
     for name in ar nm ranlib objcopy objdump readelf strip strings; do
         tool "$GNU_TARGET-$name" "llvm-$name" "$name"
         tool "$GNU_TARGET-gcc-$name" "llvm-$name" "$name"
     done
     tool "$GNU_TARGET-ld" ld.lld ld
     tool "$GNU_TARGET-as" "clang --target=$GNU_TARGET -c -x assembler" as
-    tool "$GNU_TARGET-pkg-config" pkgconf
+    tool "$GNU_TARGET-pkg-config" "$target_pkg_config"
+    if command -v clang >/dev/null; then
+        mkdir -p $tools/empty
+        headers=$(clang -print-resource-dir)/include
+        for pair in gcc:clang cc:clang g++:clang++ c++:clang++; do
+            sed "s|^# @values@|crossTarget=$GNU_TARGET crossDriver=${pair#*:} crossHeaders=$headers|" "$cookbookCompiler" \
+                >"$tools/$GNU_TARGET-${pair%:*}"
+            chmod +x "$tools/$GNU_TARGET-${pair%:*}"
+        done
+    fi
 else
     for name in ar nm ranlib objcopy objdump readelf strip ld as gcc g++; do tool "$GNU_TARGET-$name" "$name"; done
+fi
+
+# A target that a package describes itself and finds by name through RUST_TARGET_PATH: newer compilers want a flag
+# for it, which older trees cannot pass.
+if command -v rustc >/dev/null; then
+    printf '#!/usr/bin/bash\nexec %s ${RUST_TARGET_PATH:+-Zunstable-options} "$@"\n' "$(command -v rustc)" >$tools/rustc
+    chmod +x $tools/rustc
+fi
+
+# What upstream's `redoxer env` sets for every script, so that configure scripts and crates find the target's tools.
+# Each also under the name that crates with C code look for first.
+set_tool() {
+    export "$1=$2" "${1}_${TARGET//-/_}=$2"
+}
+if [ "$TARGET" != "$COOKBOOK_HOST_TARGET" ]; then prefix=$GNU_TARGET-; else prefix=; fi
+set_tool CC "${prefix}gcc"
+set_tool CXX "${prefix}g++"
+for pair in AR:gcc-ar NM:gcc-nm RANLIB:gcc-ranlib AS:as LD:ld OBJCOPY:objcopy OBJDUMP:objdump READELF:readelf STRIP:strip; do
+    set_tool "${pair%%:*}" "$prefix${pair#*:}"
+done
+if [ "$TARGET" != "$COOKBOOK_HOST_TARGET" ]; then
+    set_tool PKG_CONFIG "$GNU_TARGET-pkg-config"
+    upper=${TARGET//-/_}
+    upper=${upper^^}
+    export "CARGO_TARGET_${upper}_LINKER=$CC"
+    # Build scripts of crates run here, so what is meant for the target must not reach them.
+    case $TARGET in i586-* | i686-*) pointers= ;; *) pointers="-C force-frame-pointers=yes" ;; esac
+    export "CARGO_TARGET_${upper}_RUSTFLAGS=${RUSTFLAGS-} $pointers"
+    unset RUSTFLAGS
+    case $TARGET in
+        aarch64-*) export CPPFLAGS=-mno-outline-atomics ;;
+        riscv64gc-*) export CPPFLAGS="-march=rv64gc -mabi=lp64d" ;;
+    esac
+else
+    set_tool PKG_CONFIG pkg-config
 fi
 
 # `cookbook-redoxer SUBCOMMAND …` is cargo for the target; `env` and the compilers run as they are.

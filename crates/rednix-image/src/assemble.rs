@@ -1,28 +1,22 @@
-//! Composes the root tree in upstream's order: configured files, packages, postinstall files, users and groups.
-//! It decides modes, owners and who wins a path; it writes nothing.
+//! Composes the root tree in upstream's order: configured files, packages and the record of them, postinstall files,
+//! users and groups. It decides who wins a path; it writes nothing.
 
+use std::collections::BTreeMap;
 use std::fs;
-use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::{Config, FileEntry};
+use crate::closure::Closure;
+use crate::config::{self, Config, FileEntry};
 use crate::error::{Error, Result};
-use crate::limits::{APPEND_SIZE_MAX, DIRECTORY_DEPTH_MAX};
-use crate::tree::{self, Content, Entry, Node, Tree, join};
+use crate::files;
+use crate::limits::{DIRECTORY_DEPTH_MAX, WARNINGS_MAX};
+use crate::loaders;
+use crate::state::State;
+use crate::tree::{Content, Entry, Node, Tree, join};
 use crate::users;
-
-const CONFIGURATION: &str = "configuration";
-
-/// A package's files as a host directory. Modes: the store keeps only whether a file is executable, so files
-/// become 0644 or 0755, directories 0755.
-#[derive(Clone, Debug, Deserialize)]
-pub struct Package {
-    pub name: String,
-    pub path: PathBuf,
-}
 
 /// Two sources wanted the same path with different contents; the later one won.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,122 +30,73 @@ pub struct Collision {
 pub struct Assembled {
     pub tree: Tree,
     pub collisions: Vec<Collision>,
+    /// What a person should know and what to do about it.
+    pub warnings: Vec<String>,
 }
 
-/// Builds the whole tree. `name` is the image's name and goes into `usr/lib/os-release`.
-pub fn assemble(
-    name: &str,
-    config: &Config,
-    packages: &[Package],
-    initfs: Option<&Path>,
-) -> Result<Assembled> {
+/// What a tree is made of.
+#[derive(Clone, Copy, Debug)]
+pub struct Sources<'a> {
+    /// The configuration's name; may be empty.
+    pub system: &'a str,
+    pub config: &'a Config,
+    /// Packages in the order they are installed: later ones win.
+    pub closure: &'a Closure<'a>,
+    pub state: &'a State,
+    pub initfs: Option<&'a Path>,
+    /// Where the loaders of the image look for kernel and initfs.
+    pub boot_folder: Option<&'a str>,
+}
+
+/// Builds the whole tree.
+pub fn assemble(sources: Sources<'_>) -> Result<Assembled> {
+    let Sources { system, config, closure, state, initfs, boot_folder } = sources;
     let mut tree = Tree::default();
     let mut collisions = Vec::new();
-    for file in config.files.iter().filter(|file| !file.postinstall) {
-        configured_file(&mut tree, file)?;
+    let own = own_files(system, config, &state.build_id());
+    for file in config.files.iter().filter(|file| !file.postinstall).chain(&own) {
+        files::apply(&mut tree, file)?;
     }
-    for package in packages {
-        merge_package(&mut tree, package, &mut collisions)?;
+    for member in &closure.members {
+        if let Some(folder) = &member.package.path {
+            merge_package(&mut tree, &member.package.name, folder, &mut collisions)?;
+        }
     }
+    state.place(&mut tree, closure)?;
     if let Some(initfs) = initfs {
         place_initfs(&mut tree, initfs)?;
     }
     for file in config.files.iter().filter(|file| file.postinstall) {
-        configured_file(&mut tree, file)?;
+        files::apply(&mut tree, file)?;
     }
-    users::apply(&mut tree, config)?;
-    name_variant(&mut tree, name)?;
-    Ok(Assembled { tree, collisions })
-}
-
-fn configured_file(tree: &mut Tree, file: &FileEntry) -> Result<()> {
-    let path = tree::normalise(&file.path)?;
-    tree.make_directories(tree::parent_of(&path), CONFIGURATION)?;
-    let place = if file.directory {
-        let place = tree.make_directories(&path, CONFIGURATION)?;
-        set_mode(tree, &place, mode_of(file, 0o755)?);
-        place
-    } else if file.symlink {
-        let place = tree.resolve_parent(&path)?;
-        if let Some(existing) = tree.get(&place)
-            && !matches!(existing.node, Node::Symlink(_))
-        {
-            let message = format!(
-                "a configured symlink cannot replace the {} of {}",
-                existing.node.kind(),
-                existing.origin
-            );
-            return Err(Error::content(&place, message));
-        }
-        tree.put(&place, Entry::symlink(file.data.clone(), CONFIGURATION))?;
-        place
-    } else {
-        // As `open` for writing does: through a symlink to the file it names.
-        let place = tree.resolve(&path)?;
-        tree.make_directories(tree::parent_of(&place), CONFIGURATION)?;
-        let mut bytes = if file.append { existing_bytes(tree, &place)? } else { Vec::new() };
-        bytes.extend_from_slice(file.data.as_bytes());
-        let (uid, gid) = tree.get(&place).map_or((0, 0), |entry| (entry.uid, entry.gid));
-        let entry = Entry::file(Content::Bytes(bytes), mode_of(file, 0o644)?, CONFIGURATION);
-        tree.put(&place, Entry { uid, gid, ..entry })?;
-        place
-    };
-    set_owner(tree, &place, file)
-}
-
-fn mode_of(file: &FileEntry, default: u16) -> Result<u16> {
-    match file.mode {
-        None => Ok(default),
-        Some(mode) if mode <= 0o7777 => Ok(mode as u16),
-        Some(mode) => Err(Error::content(&file.path, format!("the mode {mode:#o} has bits beyond 0o7777"))),
+    let mut warnings = describe(&collisions);
+    if let Some(folder) = boot_folder {
+        loaders::place_boot_files(&mut tree, folder, &mut warnings)?;
     }
+    users::apply(&mut tree, config, system)?;
+    Ok(Assembled { tree, collisions, warnings })
 }
 
-fn set_mode(tree: &mut Tree, path: &str, mode: u16) {
-    if let Some(entry) = tree.get_mut(path) {
-        entry.mode = mode;
+/// What upstream's installer adds to the configured files. Its build id is the commit of the recipe tree; here it
+/// stands for the packages' contents, so that it changes only when they do.
+fn own_files(system: &str, config: &Config, build_id: &str) -> [FileEntry; 2] {
+    let mut release = String::new();
+    if !system.is_empty() {
+        let quoted = system.replace('\\', "\\\\").replace('"', "\\\"");
+        release.push_str(&format!("VARIANT=\"{quoted}\"\n"));
     }
+    release.push_str(&format!("BUILD_ID=\"{build_id}\"\n"));
+    let file = |path: &str, data: String| FileEntry { path: path.to_owned(), data, ..FileEntry::default() };
+    [
+        file("/filesystem.toml", config::without_secrets(config)),
+        FileEntry { append: true, ..file("/usr/lib/os-release", release) },
+    ]
 }
 
-/// A negative id means "unchanged", as in chown.
-fn set_owner(tree: &mut Tree, place: &str, file: &FileEntry) -> Result<()> {
-    let id = |value: Option<i64>| match value {
-        None => Ok(None),
-        Some(value) if value < 0 => Ok(None),
-        Some(value) => u32::try_from(value)
-            .map(Some)
-            .map_err(|_| Error::content(&file.path, format!("{value} is no user or group id"))),
-    };
-    let (uid, gid) = (id(file.uid)?, id(file.gid)?);
-    let change = |entry: &mut Entry| {
-        entry.uid = uid.unwrap_or(entry.uid);
-        entry.gid = gid.unwrap_or(entry.gid);
-    };
-    if file.recursive_chown {
-        tree.below_mut(place).for_each(|(_, entry)| change(entry));
-    } else if let Some(entry) = tree.get_mut(place) {
-        change(entry);
-    }
-    Ok(())
-}
-
-/// The bytes of an existing file that is to be appended to; none when nothing is there.
-fn existing_bytes(tree: &Tree, path: &str) -> Result<Vec<u8>> {
-    let Some(Entry { node: Node::File(content), .. }) = tree.get(path) else { return Ok(Vec::new()) };
-    if content.size() > APPEND_SIZE_MAX {
-        return Err(Error::content(
-            path,
-            format!("files over {APPEND_SIZE_MAX} bytes cannot be appended to"),
-        ));
-    }
-    let mut bytes = Vec::new();
-    content.open()?.take(APPEND_SIZE_MAX).read_to_end(&mut bytes).map_err(Error::io("read", path))?;
-    Ok(bytes)
-}
-
-fn merge_package(tree: &mut Tree, package: &Package, collisions: &mut Vec<Collision>) -> Result<()> {
-    let origin = format!("package {}", package.name);
-    let mut pending = vec![(package.path.clone(), String::new(), 0)];
+/// The store keeps only whether a file is executable, so files become 0644 or 0755, directories 0755.
+fn merge_package(tree: &mut Tree, name: &str, folder: &Path, collisions: &mut Vec<Collision>) -> Result<()> {
+    let origin = format!("package {name}");
+    let mut pending = vec![(folder.to_owned(), String::new(), 0)];
     while let Some((folder, inside, depth)) = pending.pop() {
         if depth > DIRECTORY_DEPTH_MAX {
             return Err(Error::content(&inside, format!("{origin} nests directories too deeply")));
@@ -228,7 +173,7 @@ fn same(left: &Entry, right: &Entry) -> Result<bool> {
 /// An initfs built apart from the packages; one that a package brought stays.
 fn place_initfs(tree: &mut Tree, initfs: &Path) -> Result<()> {
     const PATH: &str = "usr/lib/boot/initfs";
-    let folder = tree.make_directories(tree::parent_of(PATH), "initfs")?;
+    let folder = tree.make_directories(crate::tree::parent_of(PATH), "initfs")?;
     let place = join(&folder, "initfs");
     if tree.get(&place).is_some() {
         return Ok(());
@@ -237,22 +182,28 @@ fn place_initfs(tree: &mut Tree, initfs: &Path) -> Result<()> {
     tree.put(&place, Entry::file(Content::Host { path: initfs.to_owned(), size }, 0o644, "initfs"))
 }
 
-/// Upstream's installer adds the configuration's name to os-release. Its two other additions stay out: the build
-/// id of a package server, and the whole configuration, which holds plain-text passwords.
-fn name_variant(tree: &mut Tree, name: &str) -> Result<()> {
-    let place = tree.resolve("usr/lib/os-release")?;
-    if !matches!(tree.get(&place), Some(Entry { node: Node::File(_), .. }))
-        || name.contains(['"', '\n', '\\', '$', '`'])
-    {
-        return Ok(());
+/// Collisions for people: one line per winner and loser.
+fn describe(collisions: &[Collision]) -> Vec<String> {
+    const NAMED_MAX: usize = 3;
+    let mut pairs: BTreeMap<(&str, &str), Vec<&str>> = BTreeMap::new();
+    for collision in collisions {
+        pairs.entry((&collision.loser, &collision.winner)).or_default().push(&collision.path);
     }
-    let mut bytes = existing_bytes(tree, &place)?;
-    if !bytes.is_empty() && bytes.last() != Some(&b'\n') {
-        bytes.push(b'\n');
+    let mut lines: Vec<String> = Vec::new();
+    for ((loser, winner), paths) in &pairs {
+        let named: Vec<String> = paths.iter().take(NAMED_MAX).map(|path| format!("`/{path}`")).collect();
+        let more = match paths.len().saturating_sub(NAMED_MAX) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        let advice =
+            if *loser == "configuration" { "; `postinstall = true` keeps the configuration's" } else { "" };
+        lines.push(format!("{winner} replaces {}{more} of {loser}{advice}", named.join(", ")));
     }
-    bytes.extend_from_slice(format!("VARIANT=\"{name}\"\n").as_bytes());
-    if let Some(entry) = tree.get_mut(&place) {
-        entry.node = Node::File(Content::Bytes(bytes));
+    if lines.len() > WARNINGS_MAX {
+        let more = lines.len() - WARNINGS_MAX;
+        lines.truncate(WARNINGS_MAX);
+        lines.push(format!("{more} further pairs of packages collide; manifest.json has them all"));
     }
-    Ok(())
+    lines
 }

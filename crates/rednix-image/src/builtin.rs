@@ -8,15 +8,17 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::assemble::Package;
+use crate::closure::Package;
 use crate::config::Config;
-use crate::disk::{self, Request};
+use crate::disk::{self, Request, Written};
 use crate::error::{Error, Result};
 use crate::initfs::{self, Entry, Format, Node};
 use crate::limits::{INITFS_DEPTH_MAX, INITFS_SIZE_MAX};
 use crate::tree::join;
 
-const FORMAT_VERSION: u64 = 1;
+/// Version of each builder's attributes and output.
+const INITFS_VERSION: u64 = 1;
+const IMAGE_VERSION: u64 = 2;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -50,16 +52,22 @@ struct InitfsEntry {
 }
 
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct ImageAttributes {
     name: String,
+    #[serde(default)]
+    config_name: String,
     #[serde(default = "x86_64")]
     architecture: String,
     #[serde(default)]
     config: Config,
     #[serde(default)]
     packages: Vec<Package>,
-    #[serde(default)]
-    loaders: Loaders,
+    /// Absent: all of `packages`.
+    listed: Option<Vec<String>>,
+    loader: Option<PathBuf>,
+    #[serde(default = "yes")]
+    bios: bool,
     initfs: Option<PathBuf>,
 }
 
@@ -67,15 +75,13 @@ fn x86_64() -> String {
     "x86_64".to_owned()
 }
 
-#[derive(Default, Deserialize)]
-struct Loaders {
-    uefi: Option<PathBuf>,
-    bios: Option<PathBuf>,
+fn yes() -> bool {
+    true
 }
 
 /// `builtin:rednix-initfs`: writes one file, the initfs image, at `output`.
 pub fn initfs(attributes: &Value, output: &Path) -> Result<()> {
-    let attributes: InitfsAttributes = parse("builtin:rednix-initfs", attributes)?;
+    let attributes: InitfsAttributes = parse("builtin:rednix-initfs", INITFS_VERSION, attributes)?;
     let bootstrap = match &attributes.bootstrap {
         Some(bootstrap) => Some(read_bounded(&bootstrap.source)?),
         None => None,
@@ -89,29 +95,31 @@ pub fn initfs(attributes: &Value, output: &Path) -> Result<()> {
 }
 
 /// `builtin:rednix-image`: writes `disk.img` and `manifest.json` into the directory `output`.
-pub fn image(attributes: &Value, output: &Path) -> Result<()> {
-    let attributes: ImageAttributes = parse("builtin:rednix-image", attributes)?;
+pub fn image(attributes: &Value, output: &Path) -> Result<Written> {
+    let attributes: ImageAttributes = parse("builtin:rednix-image", IMAGE_VERSION, attributes)?;
+    let all = || attributes.packages.iter().map(|package| package.name.clone()).collect();
+    let listed = attributes.listed.clone().unwrap_or_else(all);
     let request = Request {
         name: attributes.name,
+        system: attributes.config_name,
         architecture: attributes.architecture,
         config: attributes.config,
         packages: attributes.packages,
-        uefi_loader: attributes.loaders.uefi,
-        bios_loader: attributes.loaders.bios,
+        listed,
+        loader: attributes.loader,
+        bios: attributes.bios,
         initfs: attributes.initfs,
     };
-    disk::write(&request, output).map(|_| ())
+    disk::write(&request, output)
 }
 
-fn parse<T: DeserializeOwned>(builder: &'static str, attributes: &Value) -> Result<T> {
+fn parse<T: DeserializeOwned>(builder: &'static str, version: u64, attributes: &Value) -> Result<T> {
     let fail = |message: String| Error::Attributes { builder, message };
     match attributes.get("formatVersion").and_then(Value::as_u64) {
-        Some(FORMAT_VERSION) => {}
+        Some(found) if found == version => {}
         found => {
             let found = found.map_or("none".to_owned(), |version| version.to_string());
-            return Err(fail(format!(
-                "`formatVersion` is {found}, this rednix understands {FORMAT_VERSION}"
-            )));
+            return Err(fail(format!("`formatVersion` is {found}, this rednix understands {version}")));
         }
     }
     T::deserialize(attributes).map_err(|error| fail(format!("attributes: {error}")))

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use crate::assemble::{Assembled, Package, assemble};
+use crate::assemble::{Assembled, Sources, assemble};
+use crate::closure::{self, Package};
 use crate::config::{Config, General};
 use crate::error::{Error, Result};
 use crate::esp;
@@ -16,7 +17,9 @@ use crate::gpt::{self, SECTOR, Table};
 use crate::limits::{
     BIOS_LOADER_SIZE_MAX, DISK_SIZE_MAX_MIB, DISK_SIZE_MIN_MIB, EFI_SIZE_DEFAULT_MIB, EFI_SIZE_MAX_MIB,
 };
-use crate::manifest::{self, BiosLoader, FileSystemPlace, Identity, Manifest, Record, hex};
+use crate::loaders;
+use crate::manifest::{self, BiosLoader, FileSystemPlace, Identity, InstalledPackage, Manifest, Record, hex};
+use crate::state::State;
 use crate::tree::{Content, Entry, Tree, join, parent_of};
 
 const MIB: u64 = 1 << 20;
@@ -24,15 +27,30 @@ const MIB: u64 = 1 << 20;
 /// Everything an image is made of.
 #[derive(Clone, Debug)]
 pub struct Request {
+    /// Name of the image.
     pub name: String,
+    /// Name of the configuration; may be empty.
+    pub system: String,
     /// As in target triples; decides the loader's name in the EFI partition.
     pub architecture: String,
     pub config: Config,
-    /// In the order they are installed: later ones win.
+    /// Everything that may be installed.
     pub packages: Vec<Package>,
-    pub uefi_loader: Option<PathBuf>,
-    pub bios_loader: Option<PathBuf>,
+    /// What the configuration lists; the image has these and what they need.
+    pub listed: Vec<String>,
+    /// Folder of the package that brings the loaders.
+    pub loader: Option<PathBuf>,
+    /// Whether to take its BIOS loader too.
+    pub bios: bool,
     pub initfs: Option<PathBuf>,
+}
+
+/// What was written, and what a person should know about it.
+#[derive(Debug)]
+pub struct Written {
+    pub manifest: Manifest,
+    /// Lines for the log only.
+    pub notes: Vec<String>,
 }
 
 /// Where things lie on the disk, in MiB except where noted.
@@ -114,13 +132,22 @@ fn overhead(efi: Option<u64>) -> u64 {
 struct Loaders {
     uefi: Option<Vec<u8>>,
     bios: Option<Vec<u8>>,
+    folder: Option<&'static str>,
 }
 
 impl Loaders {
     fn read(request: &Request) -> Result<Self> {
+        let general = &request.config.general;
+        let found = match &request.loader {
+            Some(package) if general.skip_partitions != Some(true) => {
+                loaders::find(package, general.live_disk == Some(true), request.bios)?
+            }
+            _ => loaders::Loaders::default(),
+        };
         Ok(Loaders {
-            uefi: request.uefi_loader.as_deref().map(read_file).transpose()?,
-            bios: request.bios_loader.as_deref().map(read_bios_loader).transpose()?,
+            uefi: found.uefi.as_deref().map(read_file).transpose()?,
+            bios: found.bios.as_deref().map(read_bios_loader).transpose()?,
+            folder: found.folder,
         })
     }
 
@@ -142,52 +169,113 @@ pub(crate) fn bios_digest(bytes: &[u8]) -> String {
 }
 
 /// Writes `disk.img` and `manifest.json` into the directory `output`, which is created.
-pub fn write(request: &Request, output: &Path) -> Result<Manifest> {
-    if request.config.general.encrypt_disk.as_ref().is_some_and(|password| !password.is_empty()) {
+pub fn write(request: &Request, output: &Path) -> Result<Written> {
+    let general = &request.config.general;
+    if general.encrypt_disk.as_ref().is_some_and(|password| !password.is_empty()) {
         return Err(Error::Config("`general.encrypt_disk` is not supported: encryption needs random keys, and the image would be a new one every time".into()));
     }
     let loaders = Loaders::read(request)?;
-    let Assembled { mut tree, collisions } =
-        assemble(&request.name, &request.config, &request.packages, request.initfs.as_deref())?;
+    let closure = closure::resolve(&request.packages, &request.listed)?;
+    let state = State::read(&closure)?;
+    let sources = Sources {
+        system: &request.system,
+        config: &request.config,
+        closure: &closure,
+        state: &state,
+        initfs: request.initfs.as_deref(),
+        boot_folder: loaders.folder,
+    };
+    let Assembled { mut tree, collisions, mut warnings } = assemble(sources)?;
     let records = add_manifest(&mut tree)?;
 
     let needed = filesystem::size_needed(&tree);
-    let layout = Layout::new(&request.config.general, needed)?;
+    let layout = Layout::new(general, needed)?;
+    warnings.extend(boot_warning(&layout, &loaders));
     let boot = format!("{} {:?} {:?}", request.architecture, loaders.uefi_hash(), loaders.bios_record());
     let identity = Identity::new(&records, &[format!("{layout:?}"), boot]);
     fs::create_dir_all(output).map_err(Error::io("create", output))?;
-    let image = output.join("disk.img");
-    let file = create(&image, layout.disk_bytes())?;
     let table = layout.efi.map(|efi| layout.table(efi, &identity));
-    if let (Some(table), Some(efi)) = (&table, layout.efi) {
-        write_boot(request, &file, &image, table, efi, &identity, &loaders)?;
-    }
-    let uuid = identity.uuid("filesystem");
+    write_disk(request, output, &layout, &loaders, &identity, table.as_ref(), &tree, needed)?;
+    write_extra_loader(general, &loaders, output)?;
     let (offset, size) = layout.filesystem();
-    match filesystem::write(Window::new(file, offset, size), &image, &tree, uuid) {
-        Ok(()) => {}
-        Err(Failure::Other(error)) => return Err(error),
-        Err(Failure::NoSpace) => {
-            let needed_mib = needed.div_ceil(MIB) + overhead(layout.efi);
-            return Err(Error::DoesNotFit { size_mib: layout.disk, needed_mib });
-        }
-    }
     let manifest = Manifest {
         format_version: manifest::FORMAT_VERSION,
         name: request.name.clone(),
         disk_size: layout.disk_bytes(),
-        filesystem: FileSystemPlace { offset, size, uuid: uuid.to_string() },
+        filesystem: FileSystemPlace { offset, size, uuid: identity.uuid("filesystem").to_string() },
         partitions: table.iter().flat_map(|table| &table.partitions).map(describe).collect(),
         disk_guid: table.as_ref().map(|table| table.disk_guid.to_string()),
         uefi_loader: table.as_ref().and_then(|_| loaders.uefi_hash()),
         bios_loader: table.as_ref().and_then(|_| loaders.bios_record()),
+        packages: InstalledPackage::list(&closure, &state),
         collisions,
+        warnings,
         entries: records,
     };
     let json = serde_json::to_vec_pretty(&manifest).expect("a manifest has only strings and numbers");
     let path = output.join("manifest.json");
     fs::write(&path, json).map_err(Error::io("write", &path))?;
-    Ok(manifest)
+    let notes = closure
+        .missing
+        .iter()
+        .map(|(file, library)| format!("{file} names {library}, which nothing it was built with holds"))
+        .collect();
+    Ok(Written { manifest, notes })
+}
+
+fn boot_warning(layout: &Layout, loaders: &Loaders) -> Option<String> {
+    match layout.efi {
+        Some(efi) if efi != EFI_SIZE_DEFAULT_MIB && loaders.bios.is_some() => Some(format!(
+            "BIOS cannot boot this image: its loader looks for the file system right after an EFI partition of {EFI_SIZE_DEFAULT_MIB} MiB, and `general.efi_partition_size` is {efi}; UEFI can"
+        )),
+        Some(_) if loaders.uefi.is_none() && loaders.bios.is_none() => {
+            Some("no package brings loaders: the image cannot boot by itself".to_owned())
+        }
+        _ => None,
+    }
+}
+
+#[allow(clippy::too_many_arguments)]
+fn write_disk(
+    request: &Request,
+    output: &Path,
+    layout: &Layout,
+    loaders: &Loaders,
+    identity: &Identity,
+    table: Option<&Table>,
+    tree: &Tree,
+    needed: u64,
+) -> Result<()> {
+    let image = output.join("disk.img");
+    let file = create(&image, layout.disk_bytes())?;
+    if let (Some(table), Some(efi)) = (table, layout.efi) {
+        write_boot(request, &file, &image, table, efi, identity, loaders)?;
+    }
+    let (offset, size) = layout.filesystem();
+    match filesystem::write(Window::new(file, offset, size), &image, tree, identity.uuid("filesystem")) {
+        Ok(()) => Ok(()),
+        Err(Failure::Other(error)) => Err(error),
+        Err(Failure::NoSpace) => {
+            let needed_mib = needed.div_ceil(MIB) + overhead(layout.efi);
+            Err(Error::DoesNotFit { size_mib: layout.disk, needed_mib })
+        }
+    }
+}
+
+/// `write_bootloader` names a path of the machine that builds; a builder writes only its output, so the loader goes
+/// there under the path's last name.
+fn write_extra_loader(general: &General, loaders: &Loaders, output: &Path) -> Result<()> {
+    let Some(wanted) = general.write_bootloader.as_deref().filter(|path| !path.is_empty()) else {
+        return Ok(());
+    };
+    let name = Path::new(wanted).file_name().filter(|name| *name != "disk.img" && *name != "manifest.json");
+    let (Some(name), Some(loader)) = (name, &loaders.uefi) else {
+        return Err(Error::Config(format!(
+            "`general.write_bootloader` is `{wanted}`: it must name a file, and the image needs a UEFI loader"
+        )));
+    };
+    let path = output.join(name);
+    fs::write(&path, loader).map_err(Error::io("write", &path))
 }
 
 /// Hashes the tree, puts the manifest's text into it and answers the records of everything, the text included.

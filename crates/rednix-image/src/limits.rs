@@ -46,3 +46,23 @@ pub const INCLUDE_DEPTH_MAX: usize = 32;
 pub const CONFIG_SIZE_MAX: u64 = 4 << 20;
 /// Differences a verification lists before it stops.
 pub const DIFFERENCES_MAX: usize = 50;
+
+/// Longest path inside a pkgar archive, in bytes: its field has 256, the last of them zero.
+pub const PKGAR_PATH_LENGTH_MAX: usize = 255;
+/// Most entries of a pkgar archive; its table of them is held in memory.
+pub const PKGAR_ENTRIES_MAX: usize = 1_000_000;
+/// Largest key file, in bytes.
+pub const KEY_FILE_SIZE_MAX: u64 = 64 << 10;
+
+/// Most `DT_NEEDED` entries taken from one ELF file.
+pub const ELF_NEEDED_MAX: usize = 4096;
+/// Longest name of a shared library, in bytes.
+pub const ELF_NAME_LENGTH_MAX: usize = 255;
+/// Largest dynamic section that is read, in bytes.
+pub const ELF_DYNAMIC_SIZE_MAX: u64 = 1 << 20;
+/// Most packages a closure is searched in.
+pub const CLOSURE_PACKAGES_MAX: usize = 100_000;
+/// Warnings of one image; further ones are only counted.
+pub const WARNINGS_MAX: usize = 200;
+/// Largest Cargo.toml a version is read from, in bytes.
+pub const CARGO_TOML_SIZE_MAX: u64 = 1 << 20;

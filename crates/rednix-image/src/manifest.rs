@@ -13,14 +13,16 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::assemble::Collision;
+use crate::closure::{Closure, Reason};
 use crate::error::{Error, Result};
 use crate::limits::HASH_THREADS_MAX;
+use crate::state::State;
 use crate::tree::{Content, Entry, Node, Tree};
 
 /// Where the text lies inside the image.
 pub const PATH: &str = "usr/share/rednix/manifest";
 /// Version of `manifest.json`.
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 2;
 
 /// The JSON beside the image.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,9 +40,40 @@ pub struct Manifest {
     /// SHA-256 of the UEFI loader in the EFI partition, when there is one.
     pub uefi_loader: Option<String>,
     pub bios_loader: Option<BiosLoader>,
+    /// Everything that was installed, by name, and why.
+    pub packages: Vec<InstalledPackage>,
     pub collisions: Vec<Collision>,
+    /// What a person should know about the image.
+    pub warnings: Vec<String>,
     /// Everything in the file system, the root (empty path) first.
     pub entries: Vec<Record>,
+}
+
+/// A package of the image. Where it came from is left out: a store path here would keep the package in the store.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InstalledPackage {
+    pub name: String,
+    #[serde(flatten)]
+    pub reason: Reason,
+    /// BLAKE3 of the table an archive of it has; meta packages have none.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub blake3: Option<String>,
+    pub files: u64,
+}
+
+impl InstalledPackage {
+    pub fn list(closure: &Closure<'_>, state: &State) -> Vec<Self> {
+        let describe = |member: &crate::closure::Member<'_>| {
+            let head = state.contents.get(&member.package.name).map(|contents| &contents.head);
+            InstalledPackage {
+                name: member.package.name.clone(),
+                reason: member.reason.clone(),
+                blake3: head.map(|head| head.hash_hex()),
+                files: head.map_or(0, |head| head.entries.len() as u64),
+            }
+        };
+        closure.members.iter().map(describe).collect()
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -23,6 +23,30 @@ pub struct Verified {
     pub bytes: u64,
 }
 
+/// The file system of an image, for reading single files.
+pub struct Image {
+    volume: Volume,
+    entries: BTreeMap<String, Found>,
+}
+
+impl Image {
+    pub fn open(image: &Path, manifest: &Manifest) -> Result<Self> {
+        let file = File::open(image).map_err(Error::io("open", image))?;
+        let place = &manifest.filesystem;
+        let mut volume = Volume::open(Window::new(file, place.offset, place.size))?;
+        let entries = volume.entries()?.into_iter().map(|found| (found.path.clone(), found)).collect();
+        Ok(Image { volume, entries })
+    }
+
+    /// The bytes of a file, or a symlink's target.
+    pub fn read(&mut self, path: &str) -> Result<Vec<u8>> {
+        let found = self.entries.get(path).ok_or_else(|| Error::content(path, "is not in the image"))?;
+        let mut bytes = Vec::new();
+        self.volume.read(found, |piece| bytes.extend_from_slice(piece))?;
+        Ok(bytes)
+    }
+}
+
 struct Differences(Vec<String>);
 
 impl Differences {

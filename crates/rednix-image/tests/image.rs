@@ -81,14 +81,15 @@ fn full(scene: &Scene) -> Value {
     for number in 0..600 {
         scene.file(&format!("two/usr/share/many/file-{number}"), format!("number {number}"));
     }
-    scene.file("loader.efi", noise(180_000));
+    scene.file("loader/usr/lib/boot/bootloader.efi", noise(180_000));
     let mut bios = noise(100_000);
     bios[512..17408].fill(0);
-    scene.file("loader.bios", bios);
+    scene.file("loader/usr/lib/boot/bootloader.bios", bios);
     scene.file("initfs", noise(5000));
     json!({
-        "formatVersion": 1,
+        "formatVersion": 2,
         "name": "full",
+        "configName": "full \"system\"",
         "config": {
             "general": { "filesystem_size": 128, "prompt": false, "unknown": 1 },
             "files": [
@@ -108,7 +109,7 @@ fn full(scene: &Scene) -> Value {
             { "name": "one", "path": scene.path("one") },
             { "name": "two", "path": scene.path("two") },
         ],
-        "loaders": { "uefi": scene.path("loader.efi"), "bios": scene.path("loader.bios") },
+        "loader": scene.path("loader"),
         "initfs": scene.path("initfs"),
     })
 }
@@ -159,7 +160,7 @@ fn the_same_input_gives_the_same_bytes() {
 #[test]
 fn another_input_gives_another_identity() {
     let scene = Scene::new();
-    let attributes = |data: &str| json!({ "formatVersion": 1, "name": "x", "config": { "files": [{ "path": "a", "data": data }] } });
+    let attributes = |data: &str| json!({ "formatVersion": 2, "name": "x", "config": { "files": [{ "path": "a", "data": data }] } });
     let one = scene.image("one", &attributes("1")).unwrap();
     let two = scene.image("two", &attributes("2")).unwrap();
     assert_ne!(one.filesystem.uuid, two.filesystem.uuid);
@@ -172,7 +173,7 @@ fn the_image_is_sparse() {
     use std::os::unix::fs::MetadataExt;
     let scene = Scene::new();
     let attributes =
-        json!({ "formatVersion": 1, "name": "x", "config": { "general": { "filesystem_size": 1024 } } });
+        json!({ "formatVersion": 2, "name": "x", "config": { "general": { "filesystem_size": 1024 } } });
     scene.image("image", &attributes).unwrap();
     let metadata = fs::metadata(scene.path("image/disk.img")).unwrap();
     assert_eq!(metadata.len(), 1 << 30);
@@ -203,11 +204,21 @@ fn every_header_of_the_ring_carries_the_derived_uuid() {
 #[test]
 fn the_manifest_inside_lists_files_and_links() {
     let scene = Scene::new();
-    let attributes = json!({ "formatVersion": 1, "name": "x", "config": { "files": [
+    let attributes = json!({ "formatVersion": 2, "name": "x", "config": { "files": [
         { "path": "/b/file", "data": "abc", "mode": 0o755 }, { "path": "/a", "data": "b/file", "symlink": true },
     ] } });
     let manifest = scene.image("image", &attributes).unwrap();
-    let expected = "link 6 120777 a -> b/file\nba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad 3 100755 b/file\n";
+    let own = manifest.entries.iter().filter(|record| record.path != "usr/share/rednix/manifest");
+    let lines: Vec<String> = own
+        .filter_map(|record| match (&record.sha256, &record.target) {
+            (Some(hash), _) => Some(format!("{hash} {} {} {}", record.size, record.mode, record.path)),
+            (_, Some(target)) => Some(format!("link {} 120777 {} -> {target}", record.size, record.path)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(lines[0], "link 6 120777 a -> b/file");
+    assert_eq!(lines[1], "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad 3 100755 b/file");
+    let expected = lines.join("\n") + "\n";
     assert_eq!(record(&manifest, "usr/share/rednix/manifest").size, expected.len() as u64);
     use sha2::Digest;
     let hash: String = sha2::Sha256::digest(expected).iter().map(|byte| format!("{byte:02x}")).collect();
@@ -217,7 +228,7 @@ fn the_manifest_inside_lists_files_and_links() {
 #[test]
 fn without_partitions_the_disk_is_the_file_system() {
     let scene = Scene::new();
-    let attributes = json!({ "formatVersion": 1, "name": "x",
+    let attributes = json!({ "formatVersion": 2, "name": "x",
         "config": { "general": { "skip_partitions": true, "filesystem_size": 40 }, "files": [{ "path": "a", "data": "1" }] } });
     let manifest = scene.image("image", &attributes).unwrap();
     assert!(manifest.partitions.is_empty());
@@ -229,8 +240,8 @@ fn without_partitions_the_disk_is_the_file_system() {
 #[test]
 fn a_larger_efi_partition_moves_the_file_system() {
     let scene = Scene::new();
-    let loader = scene.file("loader.efi", vec![1; 3 << 20]);
-    let attributes = json!({ "formatVersion": 1, "name": "x", "loaders": { "uefi": loader },
+    scene.file("loader/boot/bootloader.efi", vec![1; 3 << 20]);
+    let attributes = json!({ "formatVersion": 2, "name": "x", "loader": scene.path("loader"),
         "config": { "general": { "efi_partition_size": 5, "filesystem_size": 64 } } });
     let manifest = scene.image("image", &attributes).unwrap();
     assert_eq!(manifest.filesystem.offset, 6 << 20);
@@ -242,18 +253,19 @@ fn impossible_images_are_refused_with_a_reason() {
     let package = |name: &str| json!({ "name": name, "path": scene.path(name) });
     scene.file("flat/a", b"file");
     scene.file("deep/a/b", b"below");
-    scene.file("boot.bios", vec![1; 20_000]);
+    scene.file("bad-bios/boot/bootloader.bios", vec![1; 20_000]);
+    scene.file("large-uefi/boot/bootloader.efi", vec![1; 2_000_000]);
     scene.file(
         "large/file",
         (0..40_000_000u32).flat_map(|n| (n.wrapping_mul(2_654_435_761)).to_le_bytes()).collect::<Vec<u8>>(),
     );
     let base = |more: Value| {
-        let mut attributes = json!({ "formatVersion": 1, "name": "x" });
+        let mut attributes = json!({ "formatVersion": 2, "name": "x" });
         attributes.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         attributes
     };
     let cases = [
-        (base(json!({ "formatVersion": 2 })), "formatVersion"),
+        (base(json!({ "formatVersion": 1 })), "formatVersion"),
         (base(json!({ "packages": 7 })), "builtin:rednix-image: attributes"),
         (base(json!({ "config": { "general": { "filesystem_size": 31 } } })), "the least is 32"),
         (
@@ -279,11 +291,14 @@ fn impossible_images_are_refused_with_a_reason() {
             "too many symlinks",
         ),
         (base(json!({ "config": { "users": { "a;b": {} } } })), "no name for a user"),
-        (base(json!({ "packages": [package("flat"), package("deep")] })), "package deep needs a directory"),
+        (
+            base(json!({ "packages": [{ "name": "a-flat", "path": scene.path("flat") }, package("deep")] })),
+            "package deep needs a directory",
+        ),
         (base(json!({ "packages": [package("deep"), package("flat")] })), "already has a directory"),
         (base(json!({ "packages": [package("absent")] })), "absent"),
-        (base(json!({ "loaders": { "bios": scene.path("boot.bios") } })), "no room"),
-        (base(json!({ "loaders": { "uefi": scene.path("large/file") } })), "efi_partition_size"),
+        (base(json!({ "loader": scene.path("bad-bios") })), "no room"),
+        (base(json!({ "loader": scene.path("large-uefi") })), "efi_partition_size"),
         (
             base(
                 json!({ "packages": [package("large")], "config": { "general": { "filesystem_size": 100 } } }),
@@ -304,7 +319,7 @@ fn the_size_a_refusal_names_is_enough() {
         (0..15_000_000u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
     scene.file("large/file", noise);
     let attributes = |size: u64| {
-        json!({ "formatVersion": 1, "name": "x", "config": { "general": { "filesystem_size": size } },
+        json!({ "formatVersion": 2, "name": "x", "config": { "general": { "filesystem_size": size } },
         "packages": [{ "name": "large", "path": scene.path("large") }] })
     };
     let message = scene.refusal(&attributes(40));
@@ -315,12 +330,12 @@ fn the_size_a_refusal_names_is_enough() {
 #[test]
 fn damage_anywhere_is_found() {
     let scene = Scene::new();
-    let loader = scene.file("loader.efi", b"a loader");
+    scene.file("loader/boot/bootloader.efi", b"a loader");
     let mut bios = vec![0; 20_000];
     bios[..4].copy_from_slice(b"BOOT");
     bios[18_000..18_006].copy_from_slice(b"STAGE2");
-    let bios = scene.file("loader.bios", bios);
-    let attributes = json!({ "formatVersion": 1, "name": "x", "loaders": { "uefi": loader, "bios": bios },
+    scene.file("loader/boot/bootloader.bios", bios);
+    let attributes = json!({ "formatVersion": 2, "name": "x", "loader": scene.path("loader"),
         "config": { "files": [{ "path": "/a", "data": "contents of a file" }] } });
     let manifest = scene.image("image", &attributes).unwrap();
     let disk = scene.path("image/disk.img");
@@ -437,7 +452,7 @@ mod random_trees {
         fn are_written_and_read_back(list in tree(), whole_disk: bool) {
             let scene = Scene::new();
             let made = make(&scene.path("package"), &list);
-            let attributes = json!({ "formatVersion": 1, "name": "x", "config": { "general": { "skip_partitions": whole_disk } },
+            let attributes = json!({ "formatVersion": 2, "name": "x", "config": { "general": { "skip_partitions": whole_disk } },
                 "packages": [{ "name": "package", "path": scene.path("package") }] });
             let manifest = scene.image("image", &attributes).unwrap();
             prop_assert!(manifest.entries.len() >= made);

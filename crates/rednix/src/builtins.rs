@@ -25,5 +25,17 @@ pub fn registry() -> Builtins {
         .register("rednix-vendor", one(rednix_fetch::vendor))
         .register("rednix-tree", one(rednix_fetch::tree))
         .register("rednix-initfs", one(rednix_image::builtin::initfs))
-        .register("rednix-image", one(rednix_image::builtin::image))
+        .register("rednix-image", one(image))
+}
+
+/// What the image's builder has to say goes to the build's log; the warnings are in the image's manifest too.
+fn image(attributes: &Value, output: &Path) -> rednix_image::Result<()> {
+    let written = rednix_image::builtin::image(attributes, output)?;
+    for note in &written.notes {
+        eprintln!("{note}");
+    }
+    for warning in &written.manifest.warnings {
+        eprintln!("warning: {warning}");
+    }
+    Ok(())
 }

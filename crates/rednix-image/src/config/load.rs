@@ -2,7 +2,8 @@
 //! come here (Nix merges); this is the reference the merge in Nix is compared with.
 //!
 //! Rules: the first include is the base, later includes override it, the file itself comes last. `general` merges
-//! field by field, `packages`, `users` and `groups` by key with the whole value replaced, `files` are appended.
+//! field by field, `packages`, `users` and `groups` by key with the whole value replaced, `files` are appended, so
+//! that what two includes share comes twice. `prompt` alone is never merged: the very first file decides.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -40,12 +41,15 @@ fn load_at(path: &Path, depth: usize) -> Result<Config> {
     let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
     let file: File = toml::from_str(&text).map_err(|error| fail(error.to_string().trim_end().to_owned()))?;
     let folder = path.parent().unwrap_or(Path::new("."));
-    let mut merged = Config::default();
+    let mut parts = Vec::new();
     for include in &file.include {
-        merge(&mut merged, load_at(&folder.join(include), depth + 1)?);
+        parts.push(load_at(&folder.join(include), depth + 1)?);
     }
     let File { include: _, general, packages, files, users, groups } = file;
-    merge(&mut merged, Config { general, packages, files, users, groups });
+    parts.push(Config { general, packages, files, users, groups });
+    let mut parts = parts.into_iter();
+    let mut merged = parts.next().unwrap_or_default();
+    parts.for_each(|over| merge(&mut merged, over));
     Ok(merged)
 }
 
@@ -54,9 +58,9 @@ fn merge(base: &mut Config, over: Config) {
     general.filesystem_size = over.general.filesystem_size.or(general.filesystem_size);
     general.efi_partition_size = over.general.efi_partition_size.or(general.efi_partition_size);
     general.skip_partitions = over.general.skip_partitions.or(general.skip_partitions);
-    if over.general.encrypt_disk.is_some() {
-        general.encrypt_disk = over.general.encrypt_disk;
-    }
+    general.live_disk = over.general.live_disk.or(general.live_disk);
+    general.write_bootloader = over.general.write_bootloader.or(general.write_bootloader.take());
+    general.encrypt_disk = over.general.encrypt_disk.or(general.encrypt_disk.take());
     base.packages.extend(over.packages);
     base.users.extend(over.users);
     base.groups.extend(over.groups);
@@ -105,6 +109,24 @@ mod tests {
         assert_eq!(config.packages["ion"], serde_json::json!("local"));
         assert_eq!(config.files.len(), 2, "files of a diamond come twice");
         assert_eq!(config.users["root"].password, None, "users are replaced whole");
+    }
+
+    #[test]
+    fn the_very_first_file_decides_about_prompting() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        write(root, "first.toml", "[general]\nprompt = false\n");
+        write(root, "second.toml", "[general]\nprompt = true\n");
+        write(root, "silent.toml", "");
+        let cases = [
+            ("include = [\"first.toml\", \"second.toml\"]\n[general]\nprompt = true\n", Some(false)),
+            ("include = [\"second.toml\", \"first.toml\"]\n", Some(true)),
+            ("include = [\"silent.toml\", \"first.toml\"]\n[general]\nprompt = false\n", None),
+            ("[general]\nprompt = false\n", Some(false)),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(load(&write(root, "top.toml", text)).unwrap().general.prompt, expected, "{text}");
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@
 mod bad_input;
 mod endings;
 mod host_tools;
+mod locking;
 mod machine;
 mod peer;
 mod recipes;
@@ -21,6 +22,7 @@ fn main() {
     let arguments = Arguments::from_args();
     let mut tests: Vec<(&'static str, fn() -> Outcome)> = Vec::new();
     tests.extend(bad_input::TESTS);
+    tests.extend(locking::TESTS);
     tests.extend(recipes::TESTS);
     tests.extend(endings::TESTS);
     tests.extend(peer::TESTS);

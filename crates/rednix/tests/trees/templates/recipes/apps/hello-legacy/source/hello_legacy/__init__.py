@@ -1,0 +1,1 @@
+from hello_legacy.generated import WORD

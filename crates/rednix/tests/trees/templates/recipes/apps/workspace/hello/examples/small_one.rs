@@ -1,0 +1,3 @@
+fn main() {
+    println!("small_one says {}", hello::words());
+}

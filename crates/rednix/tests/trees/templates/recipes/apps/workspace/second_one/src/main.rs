@@ -1,0 +1,3 @@
+fn main() {
+    println!("second_one says {}", hello::words());
+}

@@ -1,0 +1,2 @@
+// Only has to be there.
+typedef int nothing;

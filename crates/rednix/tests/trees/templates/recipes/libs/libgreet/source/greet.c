@@ -1,0 +1,4 @@
+#include "greet.h"
+#include "greeting.h"
+
+const char *greet(void) { return GREETING; }
