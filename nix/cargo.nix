@@ -70,25 +70,50 @@ rec {
     map crate (byKey (concatMap (l: l.crates) locks))
     ++ map (gitTree gitSources) (concatMap (l: l.git) locks);
 
+  # A directory holds one package of a name and version. Where a git source has one that the registry has too, all of
+  # that source is in a directory of its own.
+  isApart = locks:
+    let
+      registry = builtins.listToAttrs (map (p: lib.nameValue (key p) true) (concatMap (l: l.crates) locks));
+      apart = builtins.listToAttrs (concatMap (p: lib.optional (registry ? ${key p}) (lib.nameValue p.source true)) (concatMap (l: l.git) locks));
+    in
+    source: apart ? ${source};
+
+  gitPackages = gitSources: packages: map
+    (p: {
+      inherit (p) name version;
+      src = gitTree gitSources p;
+      subdirectory = (pinned gitSources p).packages.${key p} or "";
+    })
+    (byKey packages);
+
   # The vendor directory of one or more locks. `gitSources` maps a git source line to its pinned tree
   # ({ narHash, packages = { <name>-<version> = subdirectory; }; }, with `url` and `rev` where an override holds).
   vendor = { locks, gitSources ? { }, merge ? [ ] }:
     derive.builtinBuild "vendor" {
       name = "cargo-vendor";
       crates = map (p: { inherit (p) name version checksum; src = crate p; }) (byKey (concatMap (l: l.crates) locks));
-      git = map
-        (p: {
-          inherit (p) name version;
-          src = gitTree gitSources p;
-          subdirectory = (pinned gitSources p).packages.${key p} or "";
-        })
-        (byKey (concatMap (l: l.git) locks));
+      git = gitPackages gitSources (builtins.filter (p: !(isApart locks p.source)) (concatMap (l: l.git) locks));
       inherit merge;
     };
 
+  vendorApart = locks: gitSources: source: derive.builtinBuild "vendor" {
+    name = "cargo-vendor-git";
+    crates = [ ];
+    git = gitPackages gitSources (builtins.filter (p: p.source == source) (concatMap (l: l.git) locks));
+    merge = [ ];
+  };
+
   # Cargo's configuration for a vendor directory. The git tables must repeat each source as the lock names it.
-  config = { locks, directory }:
+  config = { locks, directory, gitSources ? { } }:
     let
+      apart = builtins.filter (isApart locks) sources;
+      placeOf = source: if isApart locks source then "vendored-${builtins.hashString "sha256" source}" else "vendored";
+      apartTable = source: concatStringsSep "\n" [
+        "[source.${placeOf source}]"
+        "directory = \"${vendorApart locks gitSources source}\""
+        ""
+      ];
       sources = lib.unique (map (p: p.source) (concatMap (l: l.git) locks));
       gitTable = source:
         let parts = parseGit source;
@@ -96,7 +121,7 @@ rec {
           "[source.\"${lib.removePrefix "git+" (head (lib.splitOn "#" source))}\"]"
           "git = \"${parts.url}\""
         ] ++ lib.optional (parts.kind != null) "${parts.kind} = \"${parts.reference}\""
-          ++ [ "replace-with = \"vendored\"" "" ]);
+          ++ [ "replace-with = \"${placeOf source}\"" "" ]);
     in
     concatStringsSep "\n" ([
       "[source.crates-io]"
@@ -105,5 +130,5 @@ rec {
       "[source.vendored]"
       "directory = \"${directory}\""
       ""
-    ] ++ map gitTable sources);
+    ] ++ map apartTable apart ++ map gitTable sources);
 }

@@ -119,7 +119,7 @@ let
       // lib.optionalAttrs (copy != null) { rednixWork = copy.key; rednixWorkContent = copy.content; }
       // lib.optionalAttrs (locks != [ ]) {
         cookbookVendor = vendor;
-        cookbookCargoConfig = cargo.config { inherit locks; directory = "/build/vendor"; };
+        cookbookCargoConfig = cargo.config { inherit locks; gitSources = lock.cargoGit or { }; directory = "/build/vendor"; };
       }
       // lib.optionalAttrs (locks != [ ] && sources.cargoPatchOf name != null) { cookbookCargoLockPatch = sources.cargoPatchOf name; };
     };

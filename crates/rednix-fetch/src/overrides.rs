@@ -122,7 +122,7 @@ pub fn is_address(key: &str) -> bool {
 pub fn normalise(url: &str) -> String {
     let mut rest = url.trim();
     loop {
-        let cut = rest.trim_end_matches('/');
+        let cut = rest.trim_end().trim_end_matches('/');
         let cut = cut.strip_suffix(".git").unwrap_or(cut);
         if cut.len() == rest.len() {
             break;

@@ -7,6 +7,7 @@ mod bad_input;
 mod endings;
 mod host_tools;
 mod images;
+mod locking;
 mod machine;
 mod modules;
 mod peer;
@@ -29,6 +30,7 @@ fn main() {
     let arguments = Arguments::from_args();
     let mut tests: Vec<(&'static str, fn() -> Outcome)> = Vec::new();
     tests.extend(bad_input::TESTS);
+    tests.extend(locking::TESTS);
     tests.extend(recipes::TESTS);
     tests.extend(modules::TESTS);
     tests.extend(recipes_dependencies::TESTS);

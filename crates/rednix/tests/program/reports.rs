@@ -78,7 +78,7 @@ fn three(text: &str) -> tempfile::TempDir {
         ),
         (
             "recipes/top/recipe.toml",
-            &custom("", "echo ${cookbookTools} > ${COOKBOOK_STAGE}/names; echo 1 > ${COOKBOOK_STAGE}/old")
+            &custom("", "cat ${COOKBOOK_SYSROOT}/.tags/middle > ${COOKBOOK_STAGE}/names; echo 1 > ${COOKBOOK_STAGE}/old")
                 .replace("script =", "dependencies = [\"middle\"]\nscript ="),
         ),
         ("recipes/alone/recipe.toml", &custom("", "echo a > ${COOKBOOK_STAGE}/a")),
@@ -107,11 +107,11 @@ fn why() -> Outcome {
     let result = about(tree.path(), 1, &["why", "--size", "lib"])?;
     has(&result.stderr, &["`lib` is not built", "rednix build lib"])?;
     build(tree.path(), &["top", "lib"])?;
-    let result = about(tree.path(), 0, &["why", "--runtime", "top", "tools.sh"])?;
-    has(&result.stdout, &["-top\n└─ /nix/store/", "-tools.sh  (names)\n"])?;
+    let result = about(tree.path(), 0, &["why", "--runtime", "top", "middle"])?;
+    has(&result.stdout, &["-top\n└─ /nix/store/", "-middle  (names)\n"])?;
     about(tree.path(), 1, &["why", "--runtime", "lib", "top"])?;
     let result = about(tree.path(), 0, &["why", "--size", "top"])?;
-    has(&result.stdout, &["-tools.sh\n", "-top\n", "  together\n"])?;
+    has(&result.stdout, &["-middle\n", "-top\n", "  together\n"])?;
     Ok(None)
 }
 

@@ -29,7 +29,7 @@ pub fn look(tools: &Tools, pinned: Pinned, recipe: &Recipe) -> Result<Looked, Fa
     let Some(source) = pinned.tree.clone() else {
         return Ok(Looked { pinned, tree: PathBuf::new(), locks: BTreeMap::new() });
     };
-    let is_patched = pinned.pin.patches.is_some() && pinned.pin.source.overridden().is_none();
+    let is_patched = pinned.pin.patches.is_some() && !pinned.pin.source.is_folder();
     let tree = if is_patched { patched(tools, &source, recipe)? } else { source };
     let mut locks = BTreeMap::new();
     for relative in find_files(&tree, "Cargo.lock", 3)? {

@@ -101,6 +101,11 @@ impl Source {
         }
     }
 
+    /// Whether a folder of the user's stands for it, which patches are not for.
+    pub fn is_folder(&self) -> bool {
+        matches!(self, Source::Git { rev, .. } if rev == rednix_fetch::overrides::LOCAL)
+    }
+
     /// Key of the override it was made with.
     pub fn overridden(&self) -> Option<&str> {
         match self {

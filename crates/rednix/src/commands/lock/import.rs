@@ -47,4 +47,13 @@ mod tests {
             assert!(parse(wrong).is_err(), "{wrong}");
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text(text in "(\\[recipes\\.[a-z]{1,3}\\]\n|gitrev = (\"[ -~]{0,4}\"|5)\n|[ -~]{0,6}\n){0,6}") {
+            if let Ok(revisions) = parse(&text) {
+                proptest::prop_assert!(revisions.values().all(|rev| !rev.is_empty()));
+            }
+        }
+    }
 }
