@@ -131,10 +131,23 @@ let
 
   # A recipe's source as its build would find it, patched and scripted: what a working copy begins with.
   prepared = name:
-    let owner = workable name;
+    let
+      owner = workable name;
+      base = pristine.prepared owner;
+      lockPatch = pristine.cargoPatchOf owner;
     in
     if pristine.sourceOf owner == null then throw "recipe `${name}` has no source to work on"
-    else pristine.prepared owner;
+    else if lockPatch == null then base
+    else derive.bashBuild {
+      name = "${lib.storeName owner}-prepared";
+      root = debian.root "base";
+      script = "${./builder/prepare.sh}";
+      environment = {
+        cookbookCommon = "${./builder/common.sh}";
+        cookbookSource = "${base}";
+        cookbookPatches = [ "${lockPatch}" ];
+      };
+    };
 
   derivations = builtins.mapAttrs (name: _: derivationOf { inherit name; host = false; }) folders // overlaid.derivations;
   hostDerivations = builtins.mapAttrs (name: _: derivationOf { inherit name; host = true; }) folders;

@@ -62,7 +62,7 @@ fi
 if [ -n "${rednixWork-}" ]; then
     list="${cookbookSysroot-}:${cookbookToolchain-}:${cookbookRecipeFolder-}"
     if [ ! -e "$inputs" ] || [ "$(cat "$inputs")" != "$list" ]; then printf '%s' "$list" >"$inputs"; fi
-    for folder in "$COOKBOOK_SYSROOT" "$COOKBOOK_TOOLCHAIN" "$COOKBOOK_RECIPE"; do
+    for folder in "$COOKBOOK_SYSROOT" ${COOKBOOK_TOOLCHAIN-} "$COOKBOOK_RECIPE"; do
         [ ! -e "$folder" ] || find "$folder" -exec touch --no-dereference --reference="$inputs" {} +
     done
 fi
