@@ -338,7 +338,10 @@ fn override_of_a_cargo_git_dependency() -> Outcome {
     let lock = world.read()?;
     let cargo = &lock["sources"]["g"]["cargo"]["Cargo.lock"];
     let patch = cargo["patch"].as_str().unwrap_or_default();
-    if !patch.contains("-version = \"0.1.0\"\n+version = \"0.2.0\"") || patch.matches("\n+").count() != 2 {
+    // A newer cargo may also write its own head of the file, but no other package may change.
+    let changed =
+        patch.lines().filter(|line| line.starts_with("+version = \"") || line.starts_with("+name")).count();
+    if !patch.contains("-version = \"0.1.0\"\n+version = \"0.2.0\"") || changed != 1 {
         return Err(format!("more or less than one version changes:\n{patch}"));
     }
     let pinned = &lock["cargoGit"][format!("git+{url}#{rev}")];
