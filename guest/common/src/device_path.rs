@@ -34,20 +34,23 @@ fn is_directly_below(parent: &[u8], child: &[u8]) -> bool {
 /// The order in which devices are searched, as indices: the other partitions of the disk a program was loaded from,
 /// that disk, then everything else. `own` is the path of the partition the program came from.
 pub fn search_order(own: &[u8], devices: &[&[u8]]) -> Vec<usize> {
-    let mut order = Vec::with_capacity(devices.len());
-    for (disk, path) in devices.iter().enumerate() {
-        if is_directly_below(path, own) {
-            let partitions = devices.iter().enumerate();
-            order.extend(
-                partitions
-                    .filter(|(_, other)| **other != own && is_directly_below(path, other))
-                    .map(|(index, _)| index),
-            );
-            order.push(disk);
+    let is_disk = |path: &[u8]| is_directly_below(path, own);
+    let beside = |path: &[u8]| {
+        path != own && devices.iter().any(|disk| is_disk(disk) && is_directly_below(disk, path))
+    };
+    let rank = |path: &[u8]| {
+        if beside(path) {
+            0
+        } else if is_disk(path) {
+            1
+        } else {
+            2
         }
-    }
-    let rest: Vec<usize> = (0..devices.len()).filter(|index| !order.contains(index)).collect();
-    order.extend(rest);
+    };
+    let mut order: Vec<usize> = (0..devices.len()).collect();
+    // Stable, so devices of one rank keep the firmware's order; ranks rather than lists, because firmware may give
+    // one path to several handles and none of them may be lost or come twice.
+    order.sort_by_cached_key(|&index| rank(devices[index]));
     order
 }
 
@@ -70,6 +73,8 @@ mod tests {
             ("pe1", &["pd", "pd2", "pe3", "pe"], &[2, 3, 0, 1]),
             ("pd", &["pd", "pd2"], &[0, 1]),
             ("x", &[], &[]),
+            // Two handles with one path: the disk, and a partition.
+            ("pd1", &["pe", "pd", "pd2", "pd", "pd2", "pd1"], &[2, 4, 1, 3, 0, 5]),
         ] {
             let devices: Vec<Vec<u8>> = devices.iter().map(|names| path(names)).collect();
             let devices: Vec<&[u8]> = devices.iter().map(Vec::as_slice).collect();
