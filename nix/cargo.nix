@@ -70,14 +70,23 @@ rec {
     map crate (byKey (concatMap (l: l.crates) locks))
     ++ map (gitTree gitSources) (concatMap (l: l.git) locks);
 
+  # A git source as cargo knows it before it looks into a lock: without the commit.
+  floating = source: head (lib.splitOn "#" source);
+
+  # Of each floating git source the commit that most of these locks mean: the first one seen. Two locks of one package
+  # may mean different ones, and cargo's configuration has room for one.
+  usual = locks: builtins.listToAttrs
+    (lib.reverse (map (p: lib.nameValue (floating p.source) p.source) (concatMap (l: l.git) locks)));
+
   # A directory holds one package of a name and version. Where a git source has one that the registry has too, all of
-  # that source is in a directory of its own.
+  # that source is in a directory of its own; so is another commit of a source.
   isApart = locks:
     let
       registry = builtins.listToAttrs (map (p: lib.nameValue (key p) true) (concatMap (l: l.crates) locks));
       apart = builtins.listToAttrs (concatMap (p: lib.optional (registry ? ${key p}) (lib.nameValue p.source true)) (concatMap (l: l.git) locks));
+      chosen = usual locks;
     in
-    source: apart ? ${source};
+    source: apart ? ${source} || chosen.${floating source} != source;
 
   gitPackages = gitSources: packages: map
     (p: {
@@ -104,31 +113,42 @@ rec {
     merge = [ ];
   };
 
-  # Cargo's configuration for a vendor directory. The git tables must repeat each source as the lock names it.
-  config = { locks, directory, gitSources ? { } }:
+  placeOf = locks: source: if isApart locks source then "vendored-${builtins.hashString "sha256" source}" else "vendored";
+
+  # The tables that make cargo take a git source from its directory. They must repeat it as the lock names it.
+  sourceTables = locks: gitSources: source:
     let
-      apart = builtins.filter (isApart locks) sources;
-      placeOf = source: if isApart locks source then "vendored-${builtins.hashString "sha256" source}" else "vendored";
-      apartTable = source: concatStringsSep "\n" [
-        "[source.${placeOf source}]"
-        "directory = \"${vendorApart locks gitSources source}\""
-        ""
-      ];
-      sources = lib.unique (map (p: p.source) (concatMap (l: l.git) locks));
-      gitTable = source:
-        let parts = parseGit source;
-        in concatStringsSep "\n" ([
-          "[source.\"${lib.removePrefix "git+" (head (lib.splitOn "#" source))}\"]"
-          "git = \"${parts.url}\""
-        ] ++ lib.optional (parts.kind != null) "${parts.kind} = \"${parts.reference}\""
-          ++ [ "replace-with = \"${placeOf source}\"" "" ]);
+      parts = parseGit source;
+      place = placeOf locks source;
     in
-    concatStringsSep "\n" ([
-      "[source.crates-io]"
-      "replace-with = \"vendored\""
+    lib.optionals (isApart locks source) [
+      "[source.${place}]"
+      "directory = \"${vendorApart locks gitSources source}\""
       ""
-      "[source.vendored]"
-      "directory = \"${directory}\""
-      ""
-    ] ++ map apartTable apart ++ map gitTable sources);
+    ] ++ [
+      "[source.\"${lib.removePrefix "git+" (floating source)}\"]"
+      "git = \"${parts.url}\""
+    ] ++ lib.optional (parts.kind != null) "${parts.kind} = \"${parts.reference}\""
+    ++ [ "replace-with = \"${place}\"" "" ];
+
+  # Cargo's configuration for a vendor directory.
+  config = { locks, directory, gitSources ? { } }: concatStringsSep "\n" ([
+    "[source.crates-io]"
+    "replace-with = \"vendored\""
+    ""
+    "[source.vendored]"
+    "directory = \"${directory}\""
+    ""
+  ] ++ concatMap (sourceTables locks gitSources) (builtins.attrValues (usual locks)));
+
+  # What holds beside it for those of the locks that mean other commits: Cargo.lock file → configuration.
+  lockConfigs = { locks, gitSources ? { } }:
+    let
+      chosen = usual locks;
+      others = l: filter (source: chosen.${floating source} != source) (lib.unique (map (p: p.source) l.git));
+    in
+    builtins.listToAttrs (concatMap
+      (l: lib.optional (others l != [ ])
+        (lib.nameValue l.file (concatStringsSep "\n" (concatMap (sourceTables locks gitSources) (others l)))))
+      locks);
 }

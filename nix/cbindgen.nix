@@ -5,8 +5,7 @@
 
 let
   pin = builtins.fromJSON (builtins.readFile ./cbindgen.lock.json);
-  triple = parts: { name = builtins.elemAt parts 0; version = builtins.elemAt parts 1; checksum = builtins.elemAt parts 2; };
-  locks = [ { crates = map triple pin.crates; git = [ ]; } ];
+  locks = [ { crates = map lib.crateOfTriple pin.crates; git = [ ]; } ];
 in
 # A layer of a build's root.
 derive.bashBuild {

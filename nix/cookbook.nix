@@ -89,10 +89,11 @@ let
       target' = filter (part: !part.host) closure;
       claims = globs.claims (recipe.optional-packages or [ ]);
       patched = pristine.patchedFiles name;
+      lockConfigs = cargo.lockConfigs { inherit locks; gitSources = lock.cargoGit or { }; };
     in
     derive.bashBuild {
       name = "${if host then "host-" else ""}${lib.storeName name}";
-      root = std ++ lib.optionals (!host) (targetLayers name) ++ debian.root (debianRootOf recipe host);
+      root = std ++ lib.optionals (!host) (targetLayers name) ++ rust.root (debianRootOf recipe host);
       script = "${./builder/cook.sh}";
       outputs = outputsOf recipe;
       environment = {
@@ -121,6 +122,10 @@ let
         cookbookVendor = vendor;
         cookbookCargoConfig = cargo.config { inherit locks; gitSources = lock.cargoGit or { }; directory = "/build/vendor"; };
       }
+      // lib.optionalAttrs (lockConfigs != { }) {
+        cookbookCargoLocks = concatStringsSep "\n" (builtins.attrNames lockConfigs);
+      }
+      // lib.numbered "cookbookCargoLockConfig" (builtins.attrValues lockConfigs)
       // lib.optionalAttrs (locks != [ ] && sources.cargoPatchOf name != null) { cookbookCargoLockPatch = sources.cargoPatchOf name; };
     };
 

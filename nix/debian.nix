@@ -44,11 +44,14 @@ let
         (link "lib64" "usr/lib64")
       ];
   };
+  # A named root without the packages a predicate is true for.
+  rootWithout = isUnwanted: name: [ glue ] ++ map (package: layers.${package}) (builtins.filter (package: !(isUnwanted package)) (lock.roots.${name} or (throw
+    "the Debian lock has no root `${name}`; it has: ${builtins.concatStringsSep ", " (builtins.attrNames lock.roots)}")));
 in
 {
   inherit archive layers lock;
 
   # The layers of a named root of the lock, the glue on top.
-  root = name: [ glue ] ++ map (package: layers.${package}) (lock.roots.${name} or (throw
-    "the Debian lock has no root `${name}`; it has: ${builtins.concatStringsSep ", " (builtins.attrNames lock.roots)}"));
+  root = rootWithout (_: false);
+  inherit rootWithout;
 }

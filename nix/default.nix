@@ -25,8 +25,8 @@ let
     inherit lib derive;
     lock = builtins.fromJSON (builtins.readFile debianLock);
   };
-  rust = import ./rust.nix { inherit lib derive debian; };
   cargo = import ./cargo.nix { inherit lib derive; };
+  rust = import ./rust.nix { inherit lib derive debian cargo; toolchain = parsedLock.toolchain or null; };
   treePath = /. + toString tree;
   lockFile = if lock != null then /. + toString lock else treePath + "/rednix.lock";
   cookbook = import ./cookbook.nix {
@@ -84,7 +84,7 @@ in
   # For `rednix lock`, `update` and `tree`: what is pinned, what is fetched, what a system is built from.
   lockable = names: cookbook.lockable (named names);
   inherit (cookbook) renewable;
-  fetches = names: cookbook.fetches (named names);
+  fetches = names: lib.unique (map (drv: builtins.unsafeDiscardStringContext drv.drvPath) rust.fetches ++ cookbook.fetches (named names));
   graph = names: cookbook.graph (named names);
   checks = import ./checks.nix { inherit lib; inherit (machines) systems; };
 }

@@ -43,6 +43,17 @@ rec {
   # A store path's name may hold fewer characters than a package's name.
   storeName = text: builtins.replaceStrings [ "~" ":" "@" "/" "%" ] [ "-" "-" "-" "-" "-" ] text;
 
+  # A list as attributes `<name>0`, `<name>1`, …
+  numbered = name: list: builtins.listToAttrs
+    (genList (i: { name = "${name}${toString i}"; value = builtins.elemAt list i; }) (length list));
+
+  # A crate as locks keep it, `[ name version checksum ]`.
+  crateOfTriple = triple: {
+    name = builtins.elemAt triple 0;
+    version = builtins.elemAt triple 1;
+    checksum = builtins.elemAt triple 2;
+  };
+
   # A word of a shell script: nothing inside it is expanded.
   shellQuote = text: "'" + builtins.replaceStrings [ "'" ] [ "'\\''" ] (toString text) + "'";
 

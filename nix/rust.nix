@@ -1,8 +1,42 @@
-# Rust from Debian's packages: rustc, cargo and the standard library's source with its vendored crates.
-# The library for a target is built once, as a layer that puts it where rustc looks for it.
-{ lib, derive, debian }:
+# Rust: rustc, cargo and the standard library's source with its crates. From Debian's packages, or where the lock names
+# a toolchain of upstream's (`rednix lock --toolchain`), from the archives of that day. The library for a target is
+# built once, as a layer that puts it where rustc looks for it.
+{ lib, derive, debian, cargo, toolchain ? null }:
 
 let
+  # -- upstream's archives --------------------------------------------------------------------------------
+
+  archives = builtins.mapAttrs
+    (name: component: derive.fetchurl {
+      name = "${lib.storeName name}.tar.xz";
+      inherit (component) url sha256;
+    })
+    toolchain.components;
+
+  component = name: archive: derive.bashBuild {
+    name = "toolchain-${lib.storeName name}";
+    root = debian.root "base";
+    script = "${./builder/component.sh}";
+    environment.archive = "${archive}";
+  };
+
+  # What Debian's source package brings and upstream's archive does not: the library's own dependencies.
+  stdLocks = [ { crates = map lib.crateOfTriple toolchain.std.crates; git = [ ]; } ];
+  vendor = cargo.vendor { locks = stdLocks; };
+  vendorLayer = derive.builtinBuild "tree" {
+    name = "toolchain-vendor";
+    entries = [ { path = "usr/lib/rustlib/src/rust/library/vendor"; target = "${vendor}"; type = "symlink"; } ];
+  };
+
+  upstream = [ vendorLayer ] ++ builtins.attrValues (builtins.mapAttrs component archives);
+
+  # Two compilers in one root would find each other's libraries.
+  isRust = package: builtins.match ".*rust.*|cargo.*" package != null;
+
+  root = name: if toolchain == null then debian.root name else upstream ++ debian.rootWithout isRust name;
+
+  # -- the library --------------------------------------------------------------------------------------
+
   # Which crates a target gets. Targets not named here have no prebuilt library. Programs for Redox share one
   # whole library: where each built its own, its `core` would meet the other one inside the C library.
   bare = { crates = "core,alloc"; features = "compiler-builtins-mem"; };
@@ -23,7 +57,7 @@ let
 
   std = target: derive.bashBuild {
     name = "rust-std-${target}";
-    root = debian.root "rust";
+    root = root "rust";
     script = "${./builder/std.sh}";
     environment = {
       inherit target;
@@ -33,10 +67,19 @@ let
   };
 in
 {
+  # A named build root, with the chosen Rust in it.
+  inherit root;
+
+  # One component of upstream's toolchain as a layer.
+  component = name: component name archives.${name};
+
+  # What the toolchain is made from, as derivations; nothing where Debian's packages are.
+  fetches = lib.optionals (toolchain != null) (builtins.attrValues archives ++ cargo.fetches { locks = stdLocks; });
+
   # The standard library's own dependencies, for packages that build it themselves.
   stdVendor =
     let version = builtins.head (lib.splitOn "+" debian.lock.packages.rust-web-src.version);
-    in "${debian.layers.rust-web-src}/usr/src/rustc-${version}/library/vendor";
+    in if toolchain != null then "${vendor}" else "${debian.layers.rust-web-src}/usr/src/rustc-${version}/library/vendor";
 
   # The layer with `target`'s library, or null where the toolchain brings it or nobody can prebuild it.
   stdLayer = target: if libraries ? ${target} then std target else null;

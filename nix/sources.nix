@@ -194,18 +194,18 @@ let
         else null;
       package = recipes.${name}.build.cargopath or ".";
       file = p: local + "/${p}/Cargo.lock";
+      read = p: cargo.readLock (file p) // { file = lib.joinPath p "Cargo.lock"; };
       # A folder in a source's place may be a whole tree of packages, as the lock would find them.
       found = filter (p: pathExists (file p))
         (if overrides ? ${owner} then foldersBelow 3 local "." else lib.unique [ package "." ]);
       locked = (lock.sources.${owner} or { }).cargo or { };
       # A folder's own files are as they are now, unless an override changed what they ask for.
       isChanged = builtins.any (entry: entry ? patch) (attrValues locked) && !(overrides ? ${owner});
-      entries = builtins.mapAttrs (_: entry: { crates = map expand entry.crates; git = entry.git or [ ]; }) locked;
-      expand = triple: { name = elemAt triple 0; version = elemAt triple 1; checksum = elemAt triple 2; };
+      entries = builtins.mapAttrs (file: entry: { inherit file; crates = map lib.crateOfTriple entry.crates; git = entry.git or [ ]; }) locked;
     in
     if local == null || isChanged then attrValues entries
-    else if overrides ? ${owner} then map (p: cargo.readLock (file p)) found
-    else lib.optionals (found != [ ]) [ (cargo.readLock (file (head found))) ];
+    else if overrides ? ${owner} then map read found
+    else lib.optionals (found != [ ]) [ (read (head found)) ];
 
   # A folder and those below it down to a depth, as paths relative to `root`.
   foldersBelow = depth: root: folder:

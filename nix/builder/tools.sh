@@ -41,6 +41,17 @@ if [ "$TARGET" != "$COOKBOOK_HOST_TARGET" ]; then
     tool "$GNU_TARGET-ld" ld.lld ld
     tool "$GNU_TARGET-as" "clang --target=$GNU_TARGET -c -x assembler" as
     tool "$GNU_TARGET-pkg-config" "$target_pkg_config"
+    # That of LLVM built for here, its answers about the one built for the target.
+    cat >"$tools/$GNU_TARGET-llvm-config" <<'FRONT'
+#!/usr/bin/bash
+set -eo pipefail
+if [ "${1-}" = --bindir ]; then
+    echo "$COOKBOOK_TOOLCHAIN/usr/bin"
+else
+    "$COOKBOOK_TOOLCHAIN/usr/bin/llvm-config" "$@" | sed "s|$COOKBOOK_TOOLCHAIN|$COOKBOOK_SYSROOT|g"
+fi
+FRONT
+    chmod +x "$tools/$GNU_TARGET-llvm-config"
     if command -v clang >/dev/null; then
         mkdir -p $tools/empty
         headers=$(clang -print-resource-dir)/include
@@ -59,6 +70,44 @@ fi
 if command -v rustc >/dev/null; then
     printf '#!/usr/bin/bash\nexec %s ${RUST_TARGET_PATH:+-Zunstable-options} "$@"\n' "$(command -v rustc)" >$tools/rustc
     chmod +x $tools/rustc
+fi
+
+# A package with several Cargo.lock files may mean different commits of one git source in them; cargo's configuration
+# has room for one. The front adds what belongs to the lock that cargo is about to use.
+if [ -n "${cookbookCargoLocks-}" ]; then
+    mapfile -t locks <<<"$cookbookCargoLocks"
+    {
+        printf '#!/usr/bin/bash\nset -e\ndeclare -A configurations=('
+        for index in "${!locks[@]}"; do
+            text=cookbookCargoLockConfig$index
+            printf '%s\n' "${!text}" >"$CARGO_HOME/lock$index.toml"
+            printf '[%q]=%q ' "${locks[index]}" "$CARGO_HOME/lock$index.toml"
+        done
+        printf ')\ncargo=%q\n' "$(command -v cargo)"
+        cat <<'FRONT'
+folder=$PWD previous=
+for word in "$@"; do
+    case $previous in
+        --manifest-path) folder=$(dirname "$word") ;;
+        --path) folder=$word ;;
+    esac
+    case $word in
+        --manifest-path=*) folder=$(dirname "${word#*=}") ;;
+        --path=*) folder=${word#*=} ;;
+    esac
+    previous=$word
+done
+if [ -d "$folder" ]; then folder=$(cd "$folder" && pwd -P); fi
+while [ "$folder" != / ] && [ "$folder" != . ] && [ ! -e "$folder/Cargo.lock" ]; do folder=$(dirname "$folder"); done
+lock=$folder/Cargo.lock
+# Scripts may work in a copy of their source.
+lock=${lock#"$COOKBOOK_SOURCE"/}
+lock=${lock#"$COOKBOOK_BUILD"/}
+configuration=${configurations[$lock]-}
+exec "$cargo" ${configuration:+--config "$configuration"} "$@"
+FRONT
+    } >$tools/cargo
+    chmod +x $tools/cargo
 fi
 
 # What upstream's `redoxer env` sets for every script, so that configure scripts and crates find the target's tools.
@@ -103,7 +152,15 @@ case $subcommand in
     --target) echo "$TARGET" ;;
     --gnu-target) echo "$GNU_TARGET" ;;
     --host-target) echo "$COOKBOOK_HOST_TARGET" ;;
-    *) exec cargo "$subcommand" --target "$TARGET" "$@" ;;
+    *)
+        # A script's own flags join the target's, and build scripts do not see them; for the host they do not count.
+        if [ "$TARGET" = "$COOKBOOK_HOST_TARGET" ]; then RUSTFLAGS=${REDOXER_HOST_RUSTFLAGS-}; fi
+        variable=${TARGET//-/_}
+        variable=CARGO_TARGET_${variable^^}_RUSTFLAGS
+        if [ -n "${RUSTFLAGS-}" ]; then export "$variable=$RUSTFLAGS ${!variable-}"; fi
+        unset RUSTFLAGS
+        exec cargo "$subcommand" --target "$TARGET" "$@"
+        ;;
 esac
 FRONT
 ln -s cookbook-redoxer $tools/redoxer

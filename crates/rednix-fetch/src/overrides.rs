@@ -234,9 +234,53 @@ impl Fetcher {
             TreeWriter::create(&folder)
                 .and_then(|mut writer| unpack_file(&file, &mut writer, &Strip(1)))
                 .map_err(|error| FetchError::Override { url: String::new(), reason: error.to_string() })?;
+            if crates.len() > 1 {
+                join_crate(&folder.join("Cargo.toml"), crates)?;
+            }
         }
         Ok(())
     }
+}
+
+/// Crates of one repository mean each other, as they did in it, and not the registry's of the same names: cargo would
+/// take those for other crates.
+fn join_crate(manifest: &Path, crates: &[(String, String)]) -> Result<(), FetchError> {
+    let text = fs::read_to_string(manifest).map_err(|error| FetchError::io("read", manifest, error))?;
+    let joined = joined(&text, crates).map_err(|error| FetchError::Override {
+        url: String::new(),
+        reason: format!("`{}` cannot be read: {}", manifest.display(), error.message()),
+    })?;
+    match joined {
+        Some(text) => fs::write(manifest, text).map_err(|error| FetchError::io("write", manifest, error)),
+        None => Ok(()),
+    }
+}
+
+/// A manifest whose dependencies on these crates lead to the folders beside its own; none where it has no such.
+fn joined(manifest: &str, crates: &[(String, String)]) -> Result<Option<String>, toml::de::Error> {
+    let mut manifest: toml::Table = manifest.parse()?;
+    let mut changed = join_tables(&mut manifest, crates);
+    for target in manifest.get_mut("target").and_then(|t| t.as_table_mut()).into_iter().flatten() {
+        changed |= target.1.as_table_mut().is_some_and(|table| join_tables(table, crates));
+    }
+    Ok(changed.then(|| manifest.to_string()))
+}
+
+fn join_tables(table: &mut toml::Table, crates: &[(String, String)]) -> bool {
+    let mut changed = false;
+    for kind in ["dependencies", "build-dependencies", "dev-dependencies"] {
+        for (name, value) in table.get_mut(kind).and_then(|t| t.as_table_mut()).into_iter().flatten() {
+            let package = value.get("package").and_then(|p| p.as_str()).unwrap_or(name);
+            let Some((name, version)) = crates.iter().find(|(wanted, _)| wanted == package) else { continue };
+            let path = toml::Value::String(format!("../{name}-{version}"));
+            match value {
+                toml::Value::Table(value) => drop(value.insert("path".to_owned(), path)),
+                _ => *value = toml::Value::Table([("path".to_owned(), path)].into_iter().collect()),
+            }
+            changed = true;
+        }
+    }
+    changed
 }
 
 /// A folder without what git and cargo keep in it, or what an archive holds.
@@ -335,6 +379,21 @@ mod tests {
         ] {
             assert!(Replacement::parse(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn crates_of_one_repository_mean_each_other() {
+        let crates = [("one".to_owned(), "1.0.0".to_owned()), ("two".to_owned(), "2.1.0".to_owned())];
+        let manifest = "[dependencies]\none = \"1\"\nother = \"3\"\n\
+            [target.'cfg(unix)'.dependencies.renamed]\nversion = \"2\"\npackage = \"two\"\nfeatures = [\"x\"]\n";
+        let text = joined(manifest, &crates).expect("it is a manifest").expect("it changes");
+        let table: toml::Table = text.parse().expect("it is a manifest still");
+        assert_eq!(table["dependencies"]["one"]["path"].as_str(), Some("../one-1.0.0"));
+        assert_eq!(table["dependencies"]["other"].as_str(), Some("3"));
+        let renamed = &table["target"]["cfg(unix)"]["dependencies"]["renamed"];
+        assert_eq!(renamed["path"].as_str(), Some("../two-2.1.0"));
+        assert_eq!(renamed["features"][0].as_str(), Some("x"));
+        assert_eq!(joined("[dependencies]\nother = \"3\"\n", &crates), Ok(None));
     }
 
     #[test]

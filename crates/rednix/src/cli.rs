@@ -329,6 +329,10 @@ pub struct LockArgs {
     /// Take git branches as they were at the end of this day (UTC); the lock keeps the day for later pins
     #[arg(long, value_name = "YYYY-MM-DD")]
     pub date: Option<String>,
+    /// Which Rust builds everything: a release of upstream's (`nightly-2025-10-03`, `1.95.0`), `tree` for the one the
+    /// tree's rust-toolchain.toml names, or `debian`. Without names nothing else is locked
+    #[arg(long, value_name = "RELEASE")]
+    pub toolchain: Option<String>,
 }
 
 #[derive(Debug, Args)]

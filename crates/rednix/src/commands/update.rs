@@ -15,6 +15,7 @@ pub fn run(session: &mut Session, arguments: &UpdateArgs) -> Result<(), Failure>
         output: arguments.output.as_deref(),
         date: arguments.date.as_deref(),
         renew: Renew::Floating,
+        toolchain: None,
     };
     let Outcome { changes, .. } = lock::run::run(session, &request)?;
     session.view.finish();

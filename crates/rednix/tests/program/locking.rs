@@ -23,31 +23,31 @@ pub const TESTS: [(&str, fn() -> Outcome); 10] = [
 ];
 
 /// A scratch world: repositories, a tree, a configuration.
-struct World {
+pub struct World {
     folder: tempfile::TempDir,
 }
 
 impl World {
-    fn new() -> World {
+    pub fn new() -> World {
         let folder = scratch();
         write(&folder.path().join("tree/config/s.toml"), "[packages]\n");
         write(&folder.path().join("config/rednix/config.toml"), "");
         World { folder }
     }
 
-    fn path(&self, relative: &str) -> PathBuf {
+    pub fn path(&self, relative: &str) -> PathBuf {
         self.folder.path().join(relative)
     }
 
-    fn url(&self, relative: &str) -> String {
+    pub fn url(&self, relative: &str) -> String {
         format!("file://{}", self.path(relative).display())
     }
 
-    fn write(&self, relative: &str, text: &str) {
+    pub fn write(&self, relative: &str, text: &str) {
         write(&self.path(relative), text);
     }
 
-    fn recipe(&self, name: &str, source: &str) {
+    pub fn recipe(&self, name: &str, source: &str) {
         let build = "[build]\ntemplate = \"custom\"\nscript = \"\"\n";
         self.write(&format!("tree/recipes/{name}/recipe.toml"), &format!("[source]\n{source}\n{build}"));
     }
@@ -78,7 +78,7 @@ impl World {
     }
 
     /// Commits one file and gives the commit.
-    fn commit(&self, repository: &str, day: &str, file: &str, text: &str) -> Result<String, String> {
+    pub fn commit(&self, repository: &str, day: &str, file: &str, text: &str) -> Result<String, String> {
         self.write(&format!("{repository}/{file}"), text);
         if !self.path(&format!("{repository}/.git")).exists() {
             self.git(repository, day, &["init", "--quiet"])?;
@@ -88,7 +88,7 @@ impl World {
         self.git(repository, day, &["rev-parse", "HEAD"])
     }
 
-    fn call(&self, arguments: &[&str]) -> Command {
+    pub fn call(&self, arguments: &[&str]) -> Command {
         let mut command = call(arguments);
         // Nothing may go out: cargo and rednix have folders only.
         command.env("XDG_CONFIG_HOME", self.path("config")).env("CARGO_NET_OFFLINE", "true");
@@ -98,12 +98,12 @@ impl World {
         command
     }
 
-    fn lock(&self, arguments: &[&str]) -> Run {
+    pub fn lock(&self, arguments: &[&str]) -> Run {
         let mut command = self.call(arguments);
         run(command.arg("--output").arg(self.path("tree/rednix.lock")))
     }
 
-    fn read(&self) -> Result<Value, String> {
+    pub fn read(&self) -> Result<Value, String> {
         let text = std::fs::read_to_string(self.path("tree/rednix.lock")).map_err(|e| e.to_string())?;
         serde_json::from_str(&text).map_err(|e| e.to_string())
     }
@@ -117,7 +117,7 @@ impl World {
     }
 }
 
-fn same(what: &str, got: &Value, wanted: &str) -> Result<(), String> {
+pub fn same(what: &str, got: &Value, wanted: &str) -> Result<(), String> {
     match got.as_str() {
         Some(text) if text == wanted => Ok(()),
         _ => Err(format!("{what} is {got}, not {wanted}")),
@@ -297,7 +297,7 @@ fn override_of_a_missing_submodule() -> Outcome {
     Ok(None)
 }
 
-fn cargo_package(world: &World, folder: &str, name: &str, version: &str, rest: &str) {
+pub fn cargo_package(world: &World, folder: &str, name: &str, version: &str, rest: &str) {
     let manifest =
         format!("[package]\nname = \"{name}\"\nversion = \"{version}\"\nedition = \"2021\"\n{rest}");
     world.write(&format!("{folder}/Cargo.toml"), &manifest);

@@ -8,6 +8,7 @@ mod endings;
 mod host_tools;
 mod images;
 mod locking;
+mod locking_rust;
 mod machine;
 mod modules;
 mod peer;
@@ -31,6 +32,7 @@ fn main() {
     let mut tests: Vec<(&'static str, fn() -> Outcome)> = Vec::new();
     tests.extend(bad_input::TESTS);
     tests.extend(locking::TESTS);
+    tests.extend(locking_rust::TESTS);
     tests.extend(recipes::TESTS);
     tests.extend(modules::TESTS);
     tests.extend(recipes_dependencies::TESTS);

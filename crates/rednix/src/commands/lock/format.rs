@@ -1,7 +1,8 @@
 //! The lock file of a recipe tree: its shape, reading and writing. Decides nothing about pins.
 //!
 //! JSON. `sources.<recipe>` pins a source; `cargoGit.<source line>` a git dependency of some Cargo.lock;
-//! `overrides.<recipe or address>` says what was put in something's place and its hash; `tree` pins the tree itself.
+//! `overrides.<recipe or address>` says what was put in something's place and its hash; `tree` pins the tree itself,
+//! `toolchain` a Rust release in place of Debian's.
 //! A revision is a commit id, or where an override holds: `override` for a folder or file of the machine that
 //! locked, `crate:NAME/VERSION` for crates of the registry.
 
@@ -24,6 +25,8 @@ pub struct Lock {
     pub date: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tree: Option<TreePin>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub toolchain: Option<Toolchain>,
     pub sources: BTreeMap<String, Pin>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub cargo_git: BTreeMap<String, CargoGit>,
@@ -41,6 +44,24 @@ pub struct TreePin {
     pub reference: Option<String>,
     pub rev: String,
     pub nar_hash: String,
+}
+
+/// A Rust of upstream's in place of Debian's.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Toolchain {
+    /// As rustup names it, with its day or version.
+    pub channel: String,
+    /// Component name → its archive.
+    pub components: BTreeMap<String, Component>,
+    /// What the standard library itself is built from.
+    pub std: CargoLock,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Component {
+    pub url: String,
+    pub sha256: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -5,6 +5,7 @@ pub mod format;
 mod import;
 pub mod run;
 mod source;
+mod toolchain;
 mod tools;
 pub mod tree;
 
@@ -36,6 +37,7 @@ pub fn run(session: &mut Session, arguments: &LockArgs) -> Result<(), Failure> {
         output: arguments.output.as_deref(),
         date: arguments.date.as_deref(),
         renew: Renew::Nothing,
+        toolchain: arguments.toolchain.as_deref(),
     };
     let outcome = run::run(session, &request)?;
     session.view.finish();

@@ -19,7 +19,7 @@ use super::cargo::{self, Looked};
 use super::format::{self, Lock, Source};
 use super::source::{self, Recipe};
 use super::tools::{Tools, parallel};
-use super::{import, tree, write_whole};
+use super::{import, toolchain, tree, write_whole};
 
 /// Cargo runs at once: each resolves a whole workspace.
 const RESOLVERS: usize = 2;
@@ -39,6 +39,8 @@ pub struct Request<'r> {
     pub output: Option<&'r Path>,
     pub date: Option<&'r str>,
     pub renew: Renew,
+    /// The Rust release to lock; none leaves what is locked.
+    pub toolchain: Option<&'r str>,
 }
 
 /// What came of it.
@@ -88,11 +90,19 @@ pub fn run(session: &mut Session, request: &Request) -> Result<Outcome, Failure>
         (None, Renew::Floating, true) => lock.date = None,
         _ => {}
     }
-    pin_all(session, &project, request, &mut lock)?;
+    if let Some(wanted) = request.toolchain {
+        let tools = Tools::new(session, None)?;
+        lock.toolchain = toolchain::pin(&tools, wanted, &project.tree, old.toolchain.as_ref())?;
+    }
+    let only_toolchain = request.toolchain.is_some() && request.names.is_empty();
+    if !only_toolchain {
+        pin_all(session, &project, request, &mut lock)?;
+    }
     write_whole(&file, &format::show(&lock))
         .map_err(|e| Failure::failed(format!("cannot write `{}`: {e}", file.display())))?;
     project.lock = Some(std::path::absolute(&file)?);
-    fetch_all(session, &project, request.names)?;
+    let fetched = if only_toolchain { &["tree".to_owned()][..] } else { request.names };
+    fetch_all(session, &project, fetched)?;
     Ok(Outcome { file, changes: changes(&old, &lock) })
 }
 
@@ -254,8 +264,11 @@ fn fetch_all(session: &Session, project: &Project, names: &[String]) -> Result<(
 fn changes(old: &Lock, new: &Lock) -> Vec<(String, Option<String>, Option<String>)> {
     let shown = |lock: &Lock| -> BTreeMap<String, String> {
         let tree = lock.tree.iter().map(|tree| ("tree".to_owned(), tree.rev.clone()));
+        let toolchain = lock.toolchain.iter().map(|t| ("toolchain".to_owned(), t.channel.clone()));
         let sources = lock.sources.iter().filter(|(_, pin)| pin.source != Source::Path);
-        tree.chain(sources.map(|(name, pin)| (name.clone(), pin.source.shown().to_owned()))).collect()
+        tree.chain(toolchain)
+            .chain(sources.map(|(name, pin)| (name.clone(), pin.source.shown().to_owned())))
+            .collect()
     };
     let (old, new) = (shown(old), shown(new));
     let names: BTreeSet<&String> = old.keys().chain(new.keys()).collect();

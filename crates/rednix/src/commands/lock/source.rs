@@ -261,10 +261,16 @@ fn fetch_tar(
         }
     };
     let sha256 = rednix_store::store::hash_flat(&file, HashAlgorithm::Sha256)?.to_hex();
-    let tree = tools.fresh();
-    rednix_fetch::unpack(&serde_json::json!({ "formatVersion": 1, "src": file, "strip": 1 }), &tree)?;
+    let tree = unpacked(tools, &file, 1)?;
     let source = Source::Tar { url: url.to_owned(), sha256, overridden: None };
     Ok(Pinned { name: name.to_owned(), pin: pin_of(source), tree: Some(tree), used: Vec::new() })
+}
+
+/// An archive's contents without so many leading folders.
+pub fn unpacked(tools: &Tools, file: &Path, strip: usize) -> Result<PathBuf, Failure> {
+    let tree = tools.fresh();
+    rednix_fetch::unpack(&serde_json::json!({ "formatVersion": 1, "src": file, "strip": strip }), &tree)?;
+    Ok(tree)
 }
 
 fn replaced(
