@@ -93,6 +93,8 @@ rec {
       inherit (p) name version;
       src = gitTree gitSources p;
       subdirectory = (pinned gitSources p).packages.${key p} or "";
+      # Sources in a repository may name files outside of their own package.
+      whole = true;
     })
     (byKey packages);
 

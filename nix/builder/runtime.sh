@@ -5,7 +5,7 @@ set -eu
 into=$out/usr/$gnuTarget/lib
 mkdir -p "$into" /build/objects
 cp "$(gcc -print-libgcc-file-name)" "$into/libgcc.a"
-clang --target="$gnuTarget" -ffreestanding -fno-stack-protector -O2 -c "$unwindHelper" -o /build/objects/unwind-helper.o
+clang --target="$gnuTarget" -ffreestanding -fno-stack-protector -O2 -fPIC -c "$unwindHelper" -o /build/objects/unwind-helper.o
 cd /build/objects
 llvm-ar x /usr/lib/llvm-22/lib/libunwind.a
 llvm-ar rcs "$into/libgcc_eh.a" ./*.o

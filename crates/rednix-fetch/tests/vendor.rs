@@ -68,7 +68,12 @@ fn cargo_builds_from_it_offline() {
         &git.join("crates/lower/Cargo.toml"),
         &format!("[package]\nname = \"lower\"\n{inherited}[features]\nextra = []\n"),
     );
-    write(&git.join("crates/lower/src/lib.rs"), "#[cfg(feature = \"extra\")]\npub fn two() -> u32 { 2 }\n");
+    write(
+        &git.join("crates/lower/src/lib.rs"),
+        "#[cfg(feature = \"extra\")]\n#[path = \"../../../shared/two.rs\"]\nmod shared;\n#[cfg(feature = \"extra\")]\npub use shared::two;\n",
+    );
+    // Outside of every package.
+    write(&git.join("shared/two.rs"), "pub fn two() -> u32 { 2 }\n");
     write(
         &git.join("crates/upper/Cargo.toml"),
         &format!(
@@ -79,7 +84,7 @@ fn cargo_builds_from_it_offline() {
     let crates = [
         json!({ "name": "plain", "version": "1.2.3", "checksum": checksum, "src": folder.join("plain-1.2.3.crate") }),
     ];
-    let member = |name: &str| json!({ "name": name, "version": "0.3.0", "src": git, "subdirectory": format!("crates/{name}") });
+    let member = |name: &str| json!({ "name": name, "version": "0.3.0", "src": git, "subdirectory": format!("crates/{name}"), "whole": true });
     let vendor = folder.join("vendor");
     let attributes =
         json!({ "formatVersion": 1, "crates": crates, "git": [member("lower"), member("upper")] });

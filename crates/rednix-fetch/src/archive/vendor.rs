@@ -1,6 +1,6 @@
 //! `builtin:rednix-vendor`: a cargo directory source from `.crate` files, git trees and other such directories.
 //!
-//! Each crate is `<name>-<version>/` with a `.cargo-checksum.json`. Registry crates carry the checksum that lock
+//! Each crate is `<name>-<version>/` with a `.cargo-checksum.json`, or a link of that name into a whole tree. Registry crates carry the checksum that lock
 //! files have; which versions belong together is the lock file's business.
 
 use std::collections::BTreeMap;
@@ -19,6 +19,7 @@ use crate::source::{is_crate_name, is_crate_version};
 
 const BUILDER: &str = "builtin:rednix-vendor";
 const CHECKSUMS: &str = ".cargo-checksum.json";
+const TREES: &str = ".trees";
 
 #[derive(Deserialize)]
 struct Attributes {
@@ -47,6 +48,9 @@ struct GitCrate {
     src: PathBuf,
     #[serde(default)]
     subdirectory: String,
+    /// The rest of the tree stays around the crate: sources may name files outside of their package.
+    #[serde(default)]
+    whole: bool,
 }
 
 fn wrong(reason: String) -> Error {
@@ -56,7 +60,12 @@ fn wrong(reason: String) -> Error {
 /// Builds the directory source.
 pub fn vendor(value: &serde_json::Value, output: &Path) -> Result<(), Error> {
     let attributes: Attributes = attributes(BUILDER, value)?;
-    let mut vendor = Vendor { output, writer: TreeWriter::create(output)?, taken: BTreeMap::new() };
+    let mut vendor = Vendor {
+        output,
+        writer: TreeWriter::create(output)?,
+        taken: BTreeMap::new(),
+        trees: BTreeMap::new(),
+    };
     for registry in &attributes.crates {
         vendor.add_registry_crate(registry)?;
     }
@@ -74,6 +83,8 @@ struct Vendor<'o> {
     writer: TreeWriter,
     /// Crate folders made, with what they were made from.
     taken: BTreeMap<String, String>,
+    /// Git trees that are here whole, with their place below the output.
+    trees: BTreeMap<PathBuf, PathBuf>,
 }
 
 impl Vendor<'_> {
@@ -114,7 +125,7 @@ impl Vendor<'_> {
     }
 
     fn add_git_crate(&mut self, git: &GitCrate) -> Result<(), Error> {
-        let GitCrate { name, version, src, subdirectory } = git;
+        let GitCrate { name, version, src, subdirectory, whole } = git;
         let from = format!("{} {subdirectory}", src.display());
         let Some(folder) = self.claim(name, version, &from)? else { return Ok(()) };
         let root = Dir::open(src)?;
@@ -128,16 +139,15 @@ impl Vendor<'_> {
             path: source.path().join("Cargo.toml"),
             reason: "it is not there".to_owned(),
         })?;
-        let target = PathBuf::from(&folder);
-        // As when cargo packages a crate: folders with a manifest of their own are other crates.
-        self.writer.copy_tree(&source, &target, &mut |visit| {
-            let is_folder = visit.entry.kind == Kind::Directory;
-            let is_git = visit.entry.name == ".git";
-            let is_package =
-                is_folder && visit.parent.exists(Path::new(&visit.entry.name).join("Cargo.toml"))?;
-            Ok(is_git || is_package)
-        })?;
-        let mut inner = TreeWriter::open(&self.output.join(&folder))?;
+        let place = if *whole && !subdirectory.as_os_str().is_empty() {
+            let place = self.whole_tree(src, &root)?.join(&subdirectory);
+            self.writer.symlink(Path::new(&folder), place.as_os_str())?;
+            place
+        } else {
+            self.copy_package(&source, Path::new(&folder))?;
+            PathBuf::from(&folder)
+        };
+        let mut inner = TreeWriter::open(&self.output.join(&place))?;
         let (workspace, up) = find_workspace(&root, &subdirectory, &own)?;
         let resolved = manifest::standalone(&own, workspace.as_deref(), &up)
             .map_err(|reason| Error::Manifest { path: source.path().join("Cargo.toml"), reason })?;
@@ -145,6 +155,31 @@ impl Vendor<'_> {
             inner.file(Path::new("Cargo.toml"), false, None, &mut text.as_bytes())?;
         }
         write_checksums(&mut inner, None)
+    }
+
+    /// A crate's own folder, as when cargo packages it: folders with a manifest of their own are other crates.
+    fn copy_package(&mut self, source: &Dir, target: &Path) -> Result<(), Error> {
+        Ok(self.writer.copy_tree(source, target, &mut |visit| {
+            let is_folder = visit.entry.kind == Kind::Directory;
+            let is_git = visit.entry.name == ".git";
+            let is_package =
+                is_folder && visit.parent.exists(Path::new(&visit.entry.name).join("Cargo.toml"))?;
+            Ok(is_git || is_package)
+        })?)
+    }
+
+    /// A git tree in a hidden folder, which cargo does not take for a crate; once for all crates in it.
+    fn whole_tree(&mut self, src: &Path, root: &Dir) -> Result<PathBuf, Error> {
+        if let Some(place) = self.trees.get(src) {
+            return Ok(place.clone());
+        }
+        if self.trees.is_empty() {
+            self.writer.folder(Path::new(TREES))?;
+        }
+        let place = Path::new(TREES).join(self.trees.len().to_string());
+        self.writer.copy_tree(root, &place, &mut |visit| Ok(visit.entry.name == ".git"))?;
+        self.trees.insert(src.to_owned(), place.clone());
+        Ok(place)
     }
 
     /// Takes over the crates of another directory source that are not there yet.
