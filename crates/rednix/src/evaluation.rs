@@ -11,9 +11,10 @@ use rednix_store::path::StorePath;
 use serde_json::Value;
 
 use crate::failure::{EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, Failure};
+use crate::flake::Installable;
 use crate::project::{self, Project};
 use crate::session::{Session, Wanted};
-use crate::world::StoreWorld;
+use crate::world::{Access, StoreWorld};
 
 /// Folders from a file of the library up to the one with `cookbook.nix`.
 const LIBRARY_DEPTH: usize = 3;
@@ -32,6 +33,7 @@ pub struct Target {
 enum What {
     Expression(String),
     Derivation(StorePath),
+    Flake(Installable),
 }
 
 impl Target {
@@ -79,6 +81,12 @@ impl Target {
         Target { label: format!("machine of {system}"), what: What::Expression(text), own: false }
     }
 
+    /// An attribute of a flake.
+    pub fn flake(installable: Installable) -> Target {
+        let label = installable.show();
+        Target { label, what: What::Flake(installable), own: false }
+    }
+
     fn origin(&self) -> Origin {
         if self.own { Origin::Text } else { Origin::Internal("the command line") }
     }
@@ -123,7 +131,22 @@ fn system_expression(project: &Project, name: &str) -> String {
 
 /// An evaluator over the session's store, and the world to flush afterwards.
 pub fn evaluator(session: &Session, settings: Settings) -> Result<(Evaluator, StoreWorld), Failure> {
-    let world = StoreWorld::new(session.store()?, session.events().clone());
+    let access = if settings.pure { Access::Pure } else { Access::All };
+    evaluator_with(session, settings, access)
+}
+
+/// As [`evaluator`], with what files may be read.
+pub fn evaluator_with(
+    session: &Session,
+    settings: Settings,
+    access: Access,
+) -> Result<(Evaluator, StoreWorld), Failure> {
+    let world = StoreWorld::new(session.store()?, session.events().clone(), session.outside()?, access);
+    if access == Access::Restricted {
+        for entry in &settings.search_path {
+            world.allow_path(Path::new(&working_directory()).join(&entry.path));
+        }
+    }
     Ok((Evaluator::new(Box::new(world.clone()), settings), world))
 }
 
@@ -131,12 +154,36 @@ pub fn evaluator(session: &Session, settings: Settings) -> Result<(Evaluator, St
 pub fn settings() -> Settings {
     let search_path = std::env::var("NIX_PATH").unwrap_or_default();
     Settings {
-        search_path: search_path.split(':').filter(|e| !e.is_empty()).map(SearchEntry::parse).collect(),
+        search_path: split_search_path(&search_path).into_iter().map(SearchEntry::parse).collect(),
         working_directory: Some(working_directory()),
         home: std::env::var("HOME").ok(),
         interrupted: Some(crate::interrupt::flag()),
         ..Settings::default()
     }
+}
+
+/// Entries of `NIX_PATH`; a colon that belongs to an address ends none.
+fn split_search_path(text: &str) -> Vec<&str> {
+    let mut entries = Vec::new();
+    let mut start = 0;
+    let ends = text.match_indices(':').map(|(at, _)| at).chain([text.len()]);
+    for end in ends {
+        if end < start {
+            continue;
+        }
+        let entry = &text[start..end];
+        let value = entry.split_once('=').map_or(entry, |(_, value)| value);
+        let begins_address =
+            text[end..].starts_with("://") || (end < text.len() && ["flake", "channel"].contains(&value));
+        if begins_address {
+            continue;
+        }
+        if !entry.is_empty() {
+            entries.push(entry);
+        }
+        start = end + 1;
+    }
+    entries
 }
 
 pub fn working_directory() -> String {
@@ -157,6 +204,10 @@ pub fn wanted(session: &Session, targets: &[Target]) -> Result<Vec<Wanted>, Fail
                         .keys()
                         .map(|output| Wanted { derivation: path.clone(), output: output.clone() }),
                 );
+                continue;
+            }
+            What::Flake(installable) => {
+                all.extend(timed(session, &target.label, || installable.wanted(session))?);
                 continue;
             }
             What::Expression(expression) => expression,
