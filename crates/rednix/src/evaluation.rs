@@ -10,6 +10,7 @@ use rednix_events::Event;
 use rednix_store::path::StorePath;
 use serde_json::Value;
 
+use crate::cli::LockFlags;
 use crate::failure::{EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, Failure};
 use crate::flake::Installable;
 use crate::project::{self, Project};
@@ -18,6 +19,9 @@ use crate::world::{Access, StoreWorld};
 
 /// Folders from a file of the library up to the one with `cookbook.nix`.
 const LIBRARY_DEPTH: usize = 3;
+
+/// Where flakes keep systems.
+const SYSTEMS: &str = "redoxConfigurations";
 
 /// Something to evaluate.
 #[derive(Debug, Clone)]
@@ -33,7 +37,13 @@ pub struct Target {
 enum What {
     Expression(String),
     Derivation(StorePath),
-    Flake(Installable),
+    /// An attribute of a flake, which flakes keep below `role`; of it the attribute `part`.
+    Flake {
+        text: String,
+        flags: LockFlags,
+        role: &'static str,
+        part: &'static str,
+    },
 }
 
 impl Target {
@@ -49,6 +59,9 @@ impl Target {
 
     /// The image of a system.
     pub fn image(project: &Project, system: &str) -> Target {
+        if Installable::is_named(project, system) {
+            return Target::flake_part(system, &LockFlags::default(), SYSTEMS, "image");
+        }
         let text = format!("({}).image", system_expression(project, system));
         Target { label: format!("system {system}"), what: What::Expression(text), own: false }
     }
@@ -77,14 +90,21 @@ impl Target {
 
     /// The machine that a system asks for, as JSON; null where it asks for none.
     pub fn machine(project: &Project, system: &str) -> Target {
+        if Installable::is_named(project, system) {
+            return Target::flake_part(system, &LockFlags::default(), SYSTEMS, "machine");
+        }
         let text = format!("({}).machine or null", system_expression(project, system));
         Target { label: format!("machine of {system}"), what: What::Expression(text), own: false }
     }
 
     /// An attribute of a flake.
-    pub fn flake(installable: Installable) -> Target {
-        let label = installable.show();
-        Target { label, what: What::Flake(installable), own: false }
+    pub fn flake(text: &str, flags: &LockFlags) -> Target {
+        Target::flake_part(text, flags, "", "")
+    }
+
+    fn flake_part(text: &str, flags: &LockFlags, role: &'static str, part: &'static str) -> Target {
+        let what = What::Flake { text: text.to_owned(), flags: flags.clone(), role, part };
+        Target { label: text.to_owned(), what, own: false }
     }
 
     fn origin(&self) -> Origin {
@@ -206,8 +226,9 @@ pub fn wanted(session: &Session, targets: &[Target]) -> Result<Vec<Wanted>, Fail
                 );
                 continue;
             }
-            What::Flake(installable) => {
-                all.extend(timed(session, &target.label, || installable.wanted(session))?);
+            What::Flake { text, flags, role, part } => {
+                let installable = Installable::parse(text, flags)?;
+                all.extend(timed(session, &target.label, || installable.wanted(session, role, part))?);
                 continue;
             }
             What::Expression(expression) => expression,
@@ -231,6 +252,9 @@ pub fn wanted(session: &Session, targets: &[Target]) -> Result<Vec<Wanted>, Fail
 
 /// A target's value as JSON.
 pub fn json(session: &Session, target: &Target) -> Result<Value, Failure> {
+    if let What::Flake { text, flags, role, part } = &target.what {
+        return flake_json(session, &Installable::parse(text, flags)?, role, part);
+    }
     let What::Expression(expression) = &target.what else {
         return Err(Failure::usage(format!("`{}` has no value", target.label)));
     };
@@ -244,6 +268,22 @@ pub fn json(session: &Session, target: &Target) -> Result<Value, Failure> {
     world.flush()?;
     serde_json::from_slice(&text)
         .map_err(|e| Failure::failed(format!("`{}` gives no JSON: {e}", target.label)))
+}
+
+/// An attribute of what a flake gives, as JSON; null where it is not there.
+fn flake_json(
+    session: &Session,
+    installable: &Installable,
+    role: &str,
+    part: &str,
+) -> Result<Value, Failure> {
+    let (mut evaluator, world, handle) = installable.evaluate(session, role)?;
+    let Some(handle) = evaluator.attribute_of(handle, part) else { return Ok(Value::Null) };
+    let text = evaluator.to_json(handle);
+    let text = explain(session, &evaluator, text)?;
+    world.flush()?;
+    serde_json::from_slice(&text)
+        .map_err(|e| Failure::failed(format!("`{}` gives no JSON: {e}", installable.show())))
 }
 
 fn timed<T>(session: &Session, what: &str, work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {

@@ -8,7 +8,7 @@ use rednix_flake::{
     FlakeError, FlakeRef, LockOptions, LockedFlake, Parsed, difference, parse_input_path, split_outputs,
 };
 
-use crate::cli::{LockFlags, TreeArgs};
+use crate::cli::LockFlags;
 use crate::evaluation::{self, explain};
 use crate::failure::Failure;
 use crate::outside;
@@ -253,25 +253,23 @@ fn replace(file: &Path, text: &str) -> Result<(), Failure> {
 }
 
 impl Installable {
-    /// The attribute of a flake that a text names; none for what the library or a file is asked for. In a checkout of
-    /// rednix `.#` is the library, which the flake there has as `legacyPackages`.
-    pub fn parse(
-        project: &Project,
-        text: &str,
-        tree: &TreeArgs,
-        flags: &LockFlags,
-    ) -> Result<Option<Installable>, Failure> {
-        let Some((before, _)) = text.split_once('#') else { return Ok(None) };
-        let here = evaluation::working_directory();
-        if before == "." || before.is_empty() {
-            let library = tree.tree.is_some() || Path::new(&here).starts_with(&project.root);
-            if library || find_flake(Path::new(&here)).is_err() {
-                return Ok(None);
-            }
+    /// Whether a text names an attribute of a flake. In a checkout of rednix, and where another tree is worked with, `.#`
+    /// is the library, which the flake of the checkout has as `legacyPackages`.
+    pub fn is_named(project: &Project, text: &str) -> bool {
+        let Some((before, _)) = text.split_once('#') else { return false };
+        if before != "." && !before.is_empty() {
+            return true;
         }
+        let here = evaluation::working_directory();
+        let library =
+            project.tree != project.root.join("tree") || Path::new(&here).starts_with(&project.root);
+        !library && find_flake(Path::new(&here)).is_ok()
+    }
+
+    pub fn parse(text: &str, flags: &LockFlags) -> Result<Installable, Failure> {
         let (text, outputs) = split_outputs(text);
         let (reference, fragment) = parse(text, true)?;
-        Ok(Some(Installable { reference, fragment, outputs, flags: flags.clone() }))
+        Ok(Installable { reference, fragment, outputs, flags: flags.clone() })
     }
 
     pub fn show(&self) -> String {
@@ -323,6 +321,7 @@ impl Installable {
         if !role.is_empty() {
             candidates.push(below(&[role], &wanted));
             candidates.push(below(&[role, &system], &wanted));
+            candidates.push(below(&["legacyPackages", &system], &wanted));
         } else {
             candidates.push(below(&["packages", &system], &wanted));
             candidates.push(below(&["legacyPackages", &system], &wanted));
@@ -331,9 +330,11 @@ impl Installable {
         candidates
     }
 
-    /// Its derivations' outputs, written to the store.
-    pub fn wanted(&self, session: &Session) -> Result<Vec<Wanted>, Failure> {
-        let (mut evaluator, world, handle) = self.evaluate(session, "")?;
+    /// Its derivations' outputs, written to the store; those of its attribute `part`, if one is given.
+    pub fn wanted(&self, session: &Session, role: &str, part: &str) -> Result<Vec<Wanted>, Failure> {
+        let (mut evaluator, world, handle) = self.evaluate(session, role)?;
+        let handle = evaluator.select(handle, part, &[]);
+        let handle = explain(session, &evaluator, handle)?;
         let found = evaluator.derivations(handle, &[]);
         let found = explain(session, &evaluator, found)?;
         if found.is_empty() {

@@ -13,18 +13,13 @@ use crate::session::{Session, Wanted};
 use super::{print, rebuild};
 
 pub fn run(session: &Session, arguments: &BuildArgs) -> Result<(), Failure> {
-    let targets = |project: &Project| -> Result<Vec<Target>, Failure> {
+    let targets = |project: &Project| -> Vec<Target> {
         if let Some(expression) = &arguments.expr {
-            return Ok(vec![Target::expression(expression)]);
+            return vec![Target::expression(expression)];
         }
-        let named = |name: &String| match Installable::parse(
-            project,
-            name,
-            &arguments.tree,
-            &arguments.lock_flags,
-        )? {
-            Some(installable) => Ok(Target::flake(installable)),
-            None => Ok(Target::installable(project, name)),
+        let named = |name: &String| match Installable::is_named(project, name) {
+            true => Target::flake(name, &arguments.lock_flags),
+            false => Target::installable(project, name),
         };
         arguments.installables.iter().map(named).collect()
     };
@@ -35,18 +30,18 @@ pub fn run(session: &Session, arguments: &BuildArgs) -> Result<(), Failure> {
     }
     let project = Project::find(&session.config, &arguments.tree)?;
     if arguments.dry_run {
-        for wanted in evaluation::wanted(session, &targets(&project)?)? {
+        for wanted in evaluation::wanted(session, &targets(&project))? {
             print(&format!("{}\n", wanted.derivation))?;
         }
         return Ok(());
     }
     if arguments.rebuild {
         return relock::building(session, project, arguments.tree.locked, |project| {
-            rebuild::run(session, &evaluation::wanted(session, &targets(project)?)?, false, arguments.keep)
+            rebuild::run(session, &evaluation::wanted(session, &targets(project))?, false, arguments.keep)
         });
     }
     let paths = relock::building(session, project, arguments.tree.locked, |project| {
-        let wanted: Vec<Wanted> = evaluation::wanted(session, &targets(project)?)?;
+        let wanted: Vec<Wanted> = evaluation::wanted(session, &targets(project))?;
         let paths = session.build(&wanted)?;
         if arguments.expr.is_none() {
             session.remember(project, &wanted)?;

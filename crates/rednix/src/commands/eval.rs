@@ -48,7 +48,10 @@ fn flake(session: &Session, arguments: &EvalArgs) -> Result<Option<Installable>,
         return Ok(None);
     };
     let project = Project::find(&session.config, &arguments.tree)?;
-    Installable::parse(&project, text, &arguments.tree, &arguments.lock_flags)
+    if !Installable::is_named(&project, text) {
+        return Ok(None);
+    }
+    Installable::parse(text, &arguments.lock_flags).map(Some)
 }
 
 fn plain(session: &Session, arguments: &EvalArgs) -> Result<(Evaluator, StoreWorld, Handle), Failure> {

@@ -55,6 +55,9 @@ fn metadata(session: &Session, loaded: &Loaded, as_json: bool) -> Result<(), Fai
         object.insert("resolvedUrl", json!(flake.resolved.show()));
         object.insert("resolved", flake.resolved.to_attributes().to_json());
         object.insert("url", json!(flake.locked.show()));
+        let mut locked = locked;
+        // C++ Nix 2.34 shows its own mark here.
+        locked.set("__final", true);
         object.insert("locked", locked.to_json());
         object.insert("path", json!(flake.path.to_string()));
         object.insert("locks", loaded.locked.lock.to_json().0);
@@ -188,7 +191,12 @@ impl Walk<'_> {
         if self.text(handle, "type")?.as_deref() != Some("derivation") {
             return Err(Failure::usage("expected a derivation"));
         }
-        Ok(json!({ "name": self.text(handle, "name")?.unwrap_or_default(), "type": "derivation" }))
+        let name = self.text(handle, "name")?.unwrap_or_default();
+        let meta = match self.evaluator.attribute_of(handle, "meta") {
+            Some(meta) => self.text(meta, "description")?,
+            None => None,
+        };
+        Ok(json!({ "description": meta.unwrap_or_default(), "name": name, "type": "derivation" }))
     }
 
     fn output(&mut self, name: &str, handle: Handle) -> Result<Value, Failure> {

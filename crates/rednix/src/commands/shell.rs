@@ -18,9 +18,9 @@ pub fn run(session: &Session, arguments: &ShellArgs) -> Result<u8, Failure> {
     let project = Project::find(&session.config, &arguments.tree)?;
     let mut targets = Vec::new();
     for name in &arguments.installables {
-        targets.push(match Installable::parse(&project, name, &arguments.tree, &arguments.lock_flags)? {
-            Some(installable) => Target::flake(installable),
-            None => Target::installable(&project, name),
+        targets.push(match Installable::is_named(&project, name) {
+            true => Target::flake(name, &arguments.lock_flags),
+            false => Target::installable(&project, name),
         });
     }
     let wanted = evaluation::wanted(session, &targets)?;
