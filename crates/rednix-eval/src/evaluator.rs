@@ -64,7 +64,11 @@ impl Evaluator {
         Evaluator { vm: Vm::new(world, settings), handles: Vec::new() }
     }
 
-    fn hold(&mut self, value: Value) -> Handle {
+    pub(crate) fn vm(&mut self) -> &mut Vm {
+        &mut self.vm
+    }
+
+    pub(crate) fn hold(&mut self, value: Value) -> Handle {
         self.handles.push(value);
         Handle(self.handles.len() as u32 - 1)
     }

@@ -14,6 +14,7 @@ mod compiler;
 mod context;
 mod error;
 mod evaluator;
+mod flake;
 pub mod limits;
 mod memory;
 mod memory_world;
@@ -24,11 +25,13 @@ mod value;
 mod vm;
 mod world;
 
-pub use builtins::NIX_VERSION;
+pub use builtins::{NIX_VERSION, hash_mismatch};
 pub use context::ContextElement;
 pub use error::{ErrorKind, EvalError, Frame};
 pub use evaluator::{EvalResult, Evaluator, FoundDerivation, Handle, Snippet, Type};
 pub use memory_world::MemoryWorld;
 pub use settings::{SearchEntry, Settings};
 pub use source::{Origin, Place, Pos, Range};
-pub use world::{AddPath, FileKind, World, WorldError, WorldResult};
+pub use world::{
+    AddPath, FetchedTree, FileKind, FileRequest, FlakeSources, FlakeTree, World, WorldError, WorldResult,
+};

@@ -1,5 +1,6 @@
 //! The world outside of an evaluation, as one trait: files, environment, store. The evaluator itself does no I/O.
 
+use rednix_flake::{Attributes, FlakeRef, Input};
 use rednix_store::derivation::Derivation;
 use rednix_store::hash::Hash;
 use rednix_store::path::{ContentMethod, StorePath};
@@ -40,6 +41,47 @@ pub struct AddPath<'a> {
     pub expected: Option<&'a Hash>,
 }
 
+/// A file, or the tree of an archive, from an address.
+#[derive(Clone, Debug)]
+pub struct FileRequest<'a> {
+    pub url: &'a str,
+    pub name: &'a str,
+    /// It is an archive, and its contents are wanted.
+    pub unpack: bool,
+    pub expected: Option<&'a Hash>,
+}
+
+/// A source that was fetched, and what is known of it now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FetchedTree {
+    pub path: StorePath,
+    pub attributes: Attributes,
+}
+
+/// A node of a lock file whose source is in the store already.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FlakeTree {
+    /// Its name in the lock file.
+    pub node: String,
+    pub tree: FetchedTree,
+    /// The flake's folder in it.
+    pub folder: String,
+    /// The source differs from what its revision says.
+    pub is_dirty: bool,
+}
+
+/// A flake that can be evaluated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FlakeSources {
+    /// Text of the lock file.
+    pub lock: String,
+    pub trees: Vec<FlakeTree>,
+}
+
+fn nothing_is_fetched<T>(what: &str) -> WorldResult<T> {
+    Err(WorldError::Failed(format!("cannot fetch '{what}': this evaluation fetches nothing")))
+}
+
 /// What an evaluation may ask of the world. Paths are absolute.
 pub trait World {
     /// The contents of a file; links are followed.
@@ -72,6 +114,25 @@ pub trait World {
     fn realise(&mut self, wanted: &[(StorePath, Option<String>)]) -> WorldResult<Vec<StorePath>>;
     /// Whether a store path is valid.
     fn is_valid(&mut self, path: &StorePath) -> WorldResult<bool>;
+    /// Fetches a source. What is `is_final` comes from a lock file: it is complete, and must be just that.
+    fn fetch_tree(&mut self, input: &Input, is_final: bool) -> WorldResult<FetchedTree> {
+        let _ = is_final;
+        nothing_is_fetched(&input.show())
+    }
+    /// Fetches a file, or an archive's contents.
+    fn fetch_file(&mut self, request: &FileRequest<'_>) -> WorldResult<StorePath> {
+        nothing_is_fetched(request.url)
+    }
+    /// Where an entry of the search path lies that is an address; None where it leads nowhere.
+    fn search_entry(&mut self, entry: &str) -> WorldResult<Option<PathBuf>> {
+        nothing_is_fetched(entry)
+    }
+    /// Fetches a flake with all that its lock file needs, by what that file says and what is missing in it.
+    /// Nothing is written. With `pure`, what is not pinned is refused.
+    fn get_flake(&mut self, reference: &FlakeRef, pure: bool) -> WorldResult<FlakeSources> {
+        let _ = pure;
+        nothing_is_fetched(&reference.show())
+    }
     fn current_system(&self) -> String;
     /// Seconds since 1970, for `builtins.currentTime`; None hides it.
     fn current_time(&self) -> Option<i64> {
@@ -124,6 +185,18 @@ impl<W: World + ?Sized> World for Box<W> {
     }
     fn is_valid(&mut self, path: &StorePath) -> WorldResult<bool> {
         (**self).is_valid(path)
+    }
+    fn fetch_tree(&mut self, input: &Input, is_final: bool) -> WorldResult<FetchedTree> {
+        (**self).fetch_tree(input, is_final)
+    }
+    fn fetch_file(&mut self, request: &FileRequest<'_>) -> WorldResult<StorePath> {
+        (**self).fetch_file(request)
+    }
+    fn search_entry(&mut self, entry: &str) -> WorldResult<Option<PathBuf>> {
+        (**self).search_entry(entry)
+    }
+    fn get_flake(&mut self, reference: &FlakeRef, pure: bool) -> WorldResult<FlakeSources> {
+        (**self).get_flake(reference, pure)
     }
     fn current_system(&self) -> String {
         (**self).current_system()

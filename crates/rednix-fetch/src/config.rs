@@ -41,6 +41,12 @@ pub struct FetchConfig {
     pub connect_timeout: Duration,
     /// Longest silence of a server, not the length of a transfer.
     pub read_timeout: Duration,
+    /// How long the state of a branch, or of a file without a hash, is taken for the present one, in seconds.
+    pub fresh_s: u64,
+    /// (`host` or `host/owner/repo`, token): what forges let one in with.
+    pub access_tokens: Vec<(String, String)>,
+    /// Headers of requests: (origin as `https://host/`, name, value). No other server gets them, redirects or not.
+    pub headers: Vec<(String, String, String)>,
     /// Further attempts at one place after a failure that may pass.
     pub retries: u32,
     /// Longest wait before a further attempt; the first waits an eighth of it.
@@ -72,6 +78,9 @@ impl FetchConfig {
             gpgv: "gpgv".into(),
             connect_timeout: Duration::from_secs(20),
             read_timeout: Duration::from_secs(60),
+            fresh_s: 3600,
+            access_tokens: Vec::new(),
+            headers: Vec::new(),
             retries: 3,
             retry_delay: Duration::from_secs(4),
             parallel: 8,

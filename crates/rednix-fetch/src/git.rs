@@ -158,12 +158,12 @@ fn remove(output: &Path) {
     }
 }
 
-fn git_error(url: &str, operation: &'static str, reason: &str) -> FetchError {
+pub(crate) fn git_error(url: &str, operation: &'static str, reason: &str) -> FetchError {
     FetchError::Git { url: url.to_owned(), operation, reason: reason.to_owned() }
 }
 
 /// What one fetch shares between a tree and its submodules.
-struct Walked<'w> {
+pub(crate) struct Walked<'w> {
     overrides: &'w BTreeMap<String, String>,
     count: usize,
     submodules: BTreeMap<String, String>,
@@ -171,35 +171,72 @@ struct Walked<'w> {
 }
 
 /// One repository's objects in a folder of our own.
-struct Checkout<'c> {
+pub(crate) struct Checkout<'c> {
     fetcher: &'c Fetcher,
     config: &'c FetchConfig,
     url: String,
     /// Addresses to try in order, mirrors first.
     places: Vec<String>,
     folder: tempfile::TempDir,
+    /// Files are written as they are in the repository, whatever its attributes say of line ends.
+    raw: bool,
 }
 
 impl<'c> Checkout<'c> {
     fn new(fetcher: &'c Fetcher, url: &str) -> Result<Self, FetchError> {
+        let places = places(&fetcher.config, url)?;
+        let checkout = Checkout::empty(fetcher, url, places)?;
+        checkout.borrow_objects()?;
+        Ok(checkout)
+    }
+
+    /// As [`Checkout::new`], with the objects of a repository of our own, and files as they are in it.
+    pub(crate) fn raw(fetcher: &'c Fetcher, url: &str, repository: &Path) -> Result<Self, FetchError> {
+        let places = places(&fetcher.config, url).unwrap_or_default();
+        let mut checkout = Checkout::empty(fetcher, url, places)?;
+        checkout.be_raw()?;
+        checkout.borrow(&[repository.join("objects")])?;
+        Ok(checkout)
+    }
+
+    fn be_raw(&mut self) -> Result<(), FetchError> {
+        self.raw = true;
+        let info = self.folder.path().join("info");
+        make_folder(&info)?;
+        let file = info.join("attributes");
+        fs::write(&file, "* -text -eol -ident -filter -working-tree-encoding\n")
+            .map_err(|error| FetchError::io("write", &file, error))
+    }
+
+    /// Writes the tree of a commit whose objects are there.
+    pub(crate) fn write(
+        &self,
+        request: &GitRequest,
+        output: &Path,
+        events: &Events,
+    ) -> Result<(), FetchError> {
+        let mut walked =
+            Walked { overrides: &request.overrides, count: 0, submodules: BTreeMap::new(), events };
+        self.tree(request, output, 0, &mut walked).map(drop)
+    }
+
+    fn empty(fetcher: &'c Fetcher, url: &str, places: Vec<String>) -> Result<Self, FetchError> {
         let config = &fetcher.config;
-        let places = places(config, url)?;
         make_folder(&config.cache_dir)?;
         let folder = tempfile::Builder::new().prefix("git-").tempdir_in(&config.cache_dir);
         let folder =
             folder.map_err(|error| FetchError::io("create a folder in", &config.cache_dir, error))?;
-        let checkout = Checkout { fetcher, config, url: url.to_owned(), places, folder };
+        let checkout = Checkout { fetcher, config, url: url.to_owned(), places, folder, raw: false };
         let mut command = checkout.git();
         command.args(["init", "--quiet", "--bare", "--template="]).arg(checkout.folder.path());
         checkout.expect("init", command)?;
-        checkout.borrow_objects()?;
         Ok(checkout)
     }
 
     /// Reads the objects of repositories on this machine where they lie: copying a whole history only to look at one
     /// tree of it takes minutes.
     fn borrow_objects(&self) -> Result<(), FetchError> {
-        let mut lines = String::new();
+        let mut found = Vec::new();
         for place in &self.places {
             let Some(folder) =
                 place.strip_prefix("file://").or_else(|| place.starts_with('/').then_some(place))
@@ -208,14 +245,22 @@ impl<'c> Checkout<'c> {
             };
             for git in [PathBuf::from(folder), Path::new(folder).join(".git")] {
                 let objects = git.join("objects");
-                let is_plain = objects.to_str().is_some_and(|path| !path.contains(['\n', '"', '#']));
                 // A shallow repository lacks parents, which only its own `shallow` file says.
-                if is_plain && objects.is_dir() && git.join("HEAD").is_file() && !git.join("shallow").exists()
-                {
-                    lines.push_str(&format!("{}\n", objects.display()));
+                if objects.is_dir() && git.join("HEAD").is_file() && !git.join("shallow").exists() {
+                    found.push(objects);
                 }
             }
         }
+        self.borrow(&found)
+    }
+
+    fn borrow(&self, folders: &[PathBuf]) -> Result<(), FetchError> {
+        let plain = |path: &&str| !path.contains(['\n', '"', '#']);
+        let lines: String = folders
+            .iter()
+            .filter_map(|objects| objects.to_str().filter(plain))
+            .map(|objects| format!("{objects}\n"))
+            .collect();
         if lines.is_empty() {
             return Ok(());
         }
@@ -225,55 +270,8 @@ impl<'c> Checkout<'c> {
         fs::write(&file, lines).map_err(|error| FetchError::io("write", &file, error))
     }
 
-    /// Git with everything off that asks, runs or rewrites.
     fn git(&self) -> Command {
-        let mut command = Command::new(&self.config.git);
-        let settings = [
-            "core.hooksPath=/dev/null",
-            "core.fsmonitor=false",
-            "core.autocrlf=false",
-            "core.eol=lf",
-            "core.symlinks=true",
-            "core.fileMode=true",
-            "core.attributesFile=/dev/null",
-            "core.protectHFS=true",
-            "core.protectNTFS=false",
-            "filter.lfs.process=",
-            "filter.lfs.smudge=",
-            "filter.lfs.required=false",
-            "submodule.recurse=false",
-            "fetch.recurseSubmodules=false",
-            "gc.auto=0",
-            "maintenance.auto=false",
-            "advice.detachedHead=false",
-            "safe.directory=*",
-            "protocol.allow=never",
-            "protocol.file.allow=always",
-            "protocol.http.allow=always",
-            "protocol.https.allow=always",
-            "protocol.ssh.allow=always",
-            "protocol.git.allow=always",
-        ];
-        for setting in settings {
-            command.args(["-c", setting]);
-        }
-        for variable in [
-            "GIT_WORK_TREE",
-            "GIT_INDEX_FILE",
-            "GIT_OBJECT_DIRECTORY",
-            "GIT_ALTERNATE_OBJECT_DIRECTORIES",
-            "GIT_NAMESPACE",
-            "GIT_COMMON_DIR",
-            "GIT_EXTERNAL_DIFF",
-            "GIT_ATTR_SOURCE",
-        ] {
-            command.env_remove(variable);
-        }
-        // A question would wait for ever: there is nobody to answer.
-        command.env("GIT_TERMINAL_PROMPT", "0").env("GIT_ASKPASS", "/bin/false");
-        command.env("SSH_ASKPASS", "/bin/false").env("SSH_ASKPASS_REQUIRE", "force");
-        command.env("LC_ALL", "C").env("GIT_DIR", self.folder.path());
-        command
+        command(self.config, self.folder.path())
     }
 
     fn expect(&self, operation: &'static str, command: Command) -> Result<Finished, FetchError> {
@@ -403,7 +401,11 @@ impl<'c> Checkout<'c> {
             }
             walked.submodules.insert(overrides::normalise(&url), rev.clone());
             let request = GitRequest { url: url.clone(), rev, submodules: true, overrides: BTreeMap::new() };
-            Checkout::new(self.fetcher, &url)?.tree(&request, &target, depth + 1, walked)?;
+            let mut inner = Checkout::new(self.fetcher, &url)?;
+            if self.raw {
+                inner.be_raw()?;
+            }
+            inner.tree(&request, &target, depth + 1, walked)?;
         }
         Ok(())
     }
@@ -509,8 +511,59 @@ impl<'c> Checkout<'c> {
     }
 }
 
+/// Git with everything off that asks, runs or rewrites.
+pub(crate) fn command(config: &FetchConfig, repository: &Path) -> Command {
+    let mut command = Command::new(&config.git);
+    let settings = [
+        "core.hooksPath=/dev/null",
+        "core.fsmonitor=false",
+        "core.autocrlf=false",
+        "core.eol=lf",
+        "core.symlinks=true",
+        "core.fileMode=true",
+        "core.attributesFile=/dev/null",
+        "core.protectHFS=true",
+        "core.protectNTFS=false",
+        "filter.lfs.process=",
+        "filter.lfs.smudge=",
+        "filter.lfs.required=false",
+        "submodule.recurse=false",
+        "fetch.recurseSubmodules=false",
+        "gc.auto=0",
+        "maintenance.auto=false",
+        "advice.detachedHead=false",
+        "safe.directory=*",
+        "protocol.allow=never",
+        "protocol.file.allow=always",
+        "protocol.http.allow=always",
+        "protocol.https.allow=always",
+        "protocol.ssh.allow=always",
+        "protocol.git.allow=always",
+    ];
+    for setting in settings {
+        command.args(["-c", setting]);
+    }
+    for variable in [
+        "GIT_WORK_TREE",
+        "GIT_INDEX_FILE",
+        "GIT_OBJECT_DIRECTORY",
+        "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+        "GIT_NAMESPACE",
+        "GIT_COMMON_DIR",
+        "GIT_EXTERNAL_DIFF",
+        "GIT_ATTR_SOURCE",
+    ] {
+        command.env_remove(variable);
+    }
+    // A question would wait for ever: there is nobody to answer.
+    command.env("GIT_TERMINAL_PROMPT", "0").env("GIT_ASKPASS", "/bin/false");
+    command.env("SSH_ASKPASS", "/bin/false").env("SSH_ASKPASS_REQUIRE", "force");
+    command.env("LC_ALL", "C").env("GIT_DIR", repository);
+    command
+}
+
 /// Addresses to try: mirrors, then the url itself. Offline, only what is local.
-fn places(config: &FetchConfig, url: &str) -> Result<Vec<String>, FetchError> {
+pub(crate) fn places(config: &FetchConfig, url: &str) -> Result<Vec<String>, FetchError> {
     let bad = |reason: &str| FetchError::BadUrl { url: url.to_owned(), reason: reason.to_owned() };
     if url.starts_with('-')
         || url.contains("::")

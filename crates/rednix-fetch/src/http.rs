@@ -24,6 +24,7 @@ pub struct Http {
     authorization: Option<String>,
     https_proxy: Option<Agent>,
     no_proxy: Vec<String>,
+    headers: Vec<(String, String, String)>,
     connect_timeout: Duration,
     read_timeout: Duration,
 }
@@ -109,6 +110,7 @@ impl Http {
                 .map(|host| host.trim().to_ascii_lowercase())
                 .filter(|host| !host.is_empty())
                 .collect(),
+            headers: config.headers.clone(),
             connect_timeout: config.connect_timeout,
             read_timeout: config.read_timeout,
         })
@@ -139,6 +141,9 @@ impl Http {
         let is_forwarded = self.http_proxy.as_ref().is_some_and(|proxy| std::ptr::eq(proxy, agent));
         if is_forwarded && let Some(value) = &self.authorization {
             request = request.header("Proxy-Authorization", value);
+        }
+        for (_, name, value) in self.headers.iter().filter(|(origin, ..)| at.starts_with(origin.as_str())) {
+            request = request.header(name, value);
         }
         if offset > 0 {
             request = request.header("Range", format!("bytes={offset}-"));

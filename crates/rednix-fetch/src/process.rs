@@ -30,11 +30,16 @@ impl Finished {
 }
 
 /// Runs a program to its end. A program that cannot be started is an error, one that fails is not.
-pub fn run(config: &FetchConfig, mut command: Command) -> Result<Finished, FetchError> {
+pub fn run(config: &FetchConfig, command: Command) -> Result<Finished, FetchError> {
+    run_with(config, command, Stdio::null())
+}
+
+/// As [`run`], with something on standard input.
+pub fn run_with(config: &FetchConfig, mut command: Command, stdin: Stdio) -> Result<Finished, FetchError> {
     config.check_cancel()?;
     let program = command.get_program().to_string_lossy().into_owned();
     let wrap = |source: io::Error| FetchError::Program { program: program.clone(), source };
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().map_err(wrap)?;
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let deadline = Instant::now() + Duration::from_secs(limits::PROGRAM_RUN_S_MAX);

@@ -126,6 +126,14 @@ pub enum Command {
     Tree(TreeCommandArgs),
     /// Evaluate a Nix expression or file
     Eval(EvalArgs),
+    /// Look at a flake, check it, and pin its inputs
+    Flake(FlakeArgs),
+    /// A shell with packages on PATH
+    #[command(after_help = "Examples:\n  \
+        rednix shell .#tools              packages of this folder's flake\n  \
+        rednix shell host:redoxfs -c redoxfs --help\n  \
+        rednix shell .#tools --print-env  assignments for `eval`, as direnv wants them")]
+    Shell(ShellArgs),
     /// Print the log of a build
     Log(LogArgs),
     /// Put a recipe's source into a folder to work in; builds then use it, incrementally, until `--done`
@@ -182,13 +190,18 @@ impl Command {
                 command: TreeCommand::Check { tree, .. } | TreeCommand::Graph { tree, .. },
             }) => Some(tree),
             Command::Eval(a) => Some(&a.tree),
+            Command::Shell(a) => Some(&a.tree),
             Command::Log(a) => Some(&a.tree),
             Command::Repo(a) => Some(&a.tree),
             Command::Work(a) => Some(&a.tree),
             Command::Why(a) => Some(&a.tree),
             Command::WhyRebuild(a) => Some(&a.tree),
             Command::Diff(a) => Some(&a.tree),
-            Command::Gc(_) | Command::Doctor | Command::Verify(_) | Command::NixInstantiate { .. } => None,
+            Command::Flake(_)
+            | Command::Gc(_)
+            | Command::Doctor
+            | Command::Verify(_)
+            | Command::NixInstantiate { .. } => None,
         }
     }
 }
@@ -238,6 +251,8 @@ pub struct BuildArgs {
     pub expr: Option<String>,
     #[command(flatten)]
     pub tree: TreeArgs,
+    #[command(flatten)]
+    pub lock_flags: LockFlags,
     /// Name of the link to the result
     #[arg(long, short, value_name = "LINK", default_value = "result")]
     pub out_link: PathBuf,
@@ -385,7 +400,7 @@ pub enum GraphFormat {
 
 #[derive(Debug, Args)]
 pub struct EvalArgs {
-    /// File to evaluate; `-` is standard input [default: the library]
+    /// File to evaluate, or an attribute of a flake (`.#attr`); `-` is standard input [default: the library]
     pub file: Option<PathBuf>,
     /// Expression to evaluate in place of a file
     #[arg(long, short = 'E', value_name = "EXPRESSION", conflicts_with = "file")]
@@ -399,8 +414,119 @@ pub struct EvalArgs {
     /// Print a string without quotes
     #[arg(long)]
     pub raw: bool,
+    /// See no file but what the evaluation itself fetched, no environment and no time
+    #[arg(long, conflicts_with = "impure")]
+    pub pure_eval: bool,
+    /// See only files that the search path names
+    #[arg(long)]
+    pub restrict_eval: bool,
+    /// Put an entry before those of $NIX_PATH: a folder, NAME=PATH or NAME=URL
+    #[arg(long, short = 'I', value_name = "ENTRY")]
+    pub include: Vec<String>,
+    #[command(flatten)]
+    pub lock_flags: LockFlags,
     #[command(flatten)]
     pub tree: TreeArgs,
+}
+
+/// How a flake's inputs are pinned for this command.
+#[derive(Debug, Clone, Default, Args)]
+pub struct LockFlags {
+    /// Use another flake in an input's place
+    #[arg(long, num_args = 2, value_names = ["INPUT", "FLAKE"], action = clap::ArgAction::Append)]
+    pub override_input: Vec<String>,
+    /// Renew the pin of an input first
+    #[arg(long, value_name = "INPUT")]
+    pub update_input: Vec<String>,
+    /// Work out a new lock file from nothing
+    #[arg(long)]
+    pub recreate_lock_file: bool,
+    /// Use new pins for this command only
+    #[arg(long)]
+    pub no_write_lock_file: bool,
+    /// Fail where the lock file would have to change
+    #[arg(long)]
+    pub no_update_lock_file: bool,
+    /// Commit the lock file when it changed
+    #[arg(long)]
+    pub commit_lock_file: bool,
+    /// Let the evaluation of flakes see files, environment and time
+    #[arg(long)]
+    pub impure: bool,
+    /// Ask sources again, however lately they were asked
+    #[arg(long)]
+    pub refresh: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct FlakeArgs {
+    #[command(subcommand)]
+    pub command: FlakeCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum FlakeCommand {
+    /// Print what a flake provides
+    Show {
+        #[arg(default_value = ".")]
+        flake: String,
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        lock: LockFlags,
+    },
+    /// Evaluate what a flake provides, and build its checks
+    Check {
+        #[arg(default_value = ".")]
+        flake: String,
+        /// Only evaluate the checks
+        #[arg(long)]
+        no_build: bool,
+        #[command(flatten)]
+        lock: LockFlags,
+    },
+    /// Print where a flake and its inputs come from
+    Metadata {
+        #[arg(default_value = ".")]
+        flake: String,
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        lock: LockFlags,
+    },
+    /// Pin the inputs that have no pin yet
+    Lock {
+        #[arg(default_value = ".")]
+        flake: String,
+        #[command(flatten)]
+        lock: LockFlags,
+    },
+    /// Renew the pins of inputs
+    Update {
+        /// Inputs to renew, as `a` or `a/b` [default: all]
+        inputs: Vec<String>,
+        #[arg(long, default_value = ".", value_name = "FLAKE")]
+        flake: String,
+        #[command(flatten)]
+        lock: LockFlags,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct ShellArgs {
+    /// Recipes, attributes of flakes (`.#tools`), or attributes of the library
+    #[arg(required = true, value_name = "INSTALLABLE")]
+    pub installables: Vec<String>,
+    #[command(flatten)]
+    pub tree: TreeArgs,
+    #[command(flatten)]
+    pub lock_flags: LockFlags,
+    /// Run this in place of $SHELL
+    #[arg(long, short, num_args = 1.., allow_hyphen_values = true, value_name = "COMMAND")]
+    pub command: Vec<String>,
+    /// Print the environment as shell assignments, and end
+    #[arg(long, conflicts_with = "command")]
+    pub print_env: bool,
 }
 
 #[derive(Debug, Args)]

@@ -90,6 +90,8 @@ pub struct Config {
     pub no_proxy: Option<String>,
     pub certificates: Option<PathBuf>,
     pub cargo_home: PathBuf,
+    /// Registries of flakes, rednix's own first.
+    pub registries: Vec<PathBuf>,
     pub path: Vec<PathBuf>,
     pub firmware: Option<PathBuf>,
     pub max_jobs: usize,
@@ -154,6 +156,7 @@ impl Config {
                 .map(PathBuf::from)
                 .or_else(|| home.as_ref().map(|h| h.join(".cargo")))
                 .ok_or_else(no_home)?,
+            registries: registries(xdg("XDG_CONFIG_HOME", ".config").as_deref()),
             path: std::env::var_os("PATH").map(|p| std::env::split_paths(&p).collect()).unwrap_or_default(),
             firmware: file.firmware,
             max_jobs: global.jobs.or(file.max_jobs).unwrap_or(cores).max(1),
@@ -218,6 +221,16 @@ impl Config {
     pub fn find_program(&self, name: &str) -> Option<PathBuf> {
         self.path.iter().map(|folder| folder.join(name)).find(|file| is_executable(file))
     }
+}
+
+/// rednix's own registry of flakes, then C++ Nix's of the user and of the machine.
+fn registries(folder: Option<&Path>) -> Vec<PathBuf> {
+    let user = folder.unwrap_or(Path::new("/nonexistent"));
+    ["rednix", "nix"]
+        .iter()
+        .map(|program| user.join(program).join("registry.json"))
+        .chain([PathBuf::from("/etc/nix/registry.json")])
+        .collect()
 }
 
 fn read_overrides(values: BTreeMap<String, OverrideValue>, folder: &Path) -> Result<Overrides, Failure> {

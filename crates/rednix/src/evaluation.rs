@@ -10,13 +10,18 @@ use rednix_events::Event;
 use rednix_store::path::StorePath;
 use serde_json::Value;
 
+use crate::cli::LockFlags;
 use crate::failure::{EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, Failure};
+use crate::flake::Installable;
 use crate::project::{self, Project};
 use crate::session::{Session, Wanted};
-use crate::world::StoreWorld;
+use crate::world::{Access, StoreWorld};
 
 /// Folders from a file of the library up to the one with `cookbook.nix`.
 const LIBRARY_DEPTH: usize = 3;
+
+/// Where flakes keep systems.
+const SYSTEMS: &str = "redoxConfigurations";
 
 /// Something to evaluate.
 #[derive(Debug, Clone)]
@@ -32,6 +37,13 @@ pub struct Target {
 enum What {
     Expression(String),
     Derivation(StorePath),
+    /// An attribute of a flake, which flakes keep below `role`; of it the attribute `part`.
+    Flake {
+        text: String,
+        flags: LockFlags,
+        role: &'static str,
+        part: &'static str,
+    },
 }
 
 impl Target {
@@ -47,6 +59,9 @@ impl Target {
 
     /// The image of a system.
     pub fn image(project: &Project, system: &str) -> Target {
+        if Installable::is_named(project, system) {
+            return Target::flake_part(system, &LockFlags::default(), SYSTEMS, "image");
+        }
         let text = format!("({}).image", system_expression(project, system));
         Target { label: format!("system {system}"), what: What::Expression(text), own: false }
     }
@@ -75,8 +90,21 @@ impl Target {
 
     /// The machine that a system asks for, as JSON; null where it asks for none.
     pub fn machine(project: &Project, system: &str) -> Target {
+        if Installable::is_named(project, system) {
+            return Target::flake_part(system, &LockFlags::default(), SYSTEMS, "machine");
+        }
         let text = format!("({}).machine or null", system_expression(project, system));
         Target { label: format!("machine of {system}"), what: What::Expression(text), own: false }
+    }
+
+    /// An attribute of a flake.
+    pub fn flake(text: &str, flags: &LockFlags) -> Target {
+        Target::flake_part(text, flags, "", "")
+    }
+
+    fn flake_part(text: &str, flags: &LockFlags, role: &'static str, part: &'static str) -> Target {
+        let what = What::Flake { text: text.to_owned(), flags: flags.clone(), role, part };
+        Target { label: text.to_owned(), what, own: false }
     }
 
     fn origin(&self) -> Origin {
@@ -123,7 +151,22 @@ fn system_expression(project: &Project, name: &str) -> String {
 
 /// An evaluator over the session's store, and the world to flush afterwards.
 pub fn evaluator(session: &Session, settings: Settings) -> Result<(Evaluator, StoreWorld), Failure> {
-    let world = StoreWorld::new(session.store()?, session.events().clone());
+    let access = if settings.pure { Access::Pure } else { Access::All };
+    evaluator_with(session, settings, access)
+}
+
+/// As [`evaluator`], with what files may be read.
+pub fn evaluator_with(
+    session: &Session,
+    settings: Settings,
+    access: Access,
+) -> Result<(Evaluator, StoreWorld), Failure> {
+    let world = StoreWorld::new(session.store()?, session.events().clone(), session.outside()?, access);
+    if access == Access::Restricted {
+        for entry in &settings.search_path {
+            world.allow_path(Path::new(&working_directory()).join(&entry.path));
+        }
+    }
     Ok((Evaluator::new(Box::new(world.clone()), settings), world))
 }
 
@@ -131,12 +174,36 @@ pub fn evaluator(session: &Session, settings: Settings) -> Result<(Evaluator, St
 pub fn settings() -> Settings {
     let search_path = std::env::var("NIX_PATH").unwrap_or_default();
     Settings {
-        search_path: search_path.split(':').filter(|e| !e.is_empty()).map(SearchEntry::parse).collect(),
+        search_path: split_search_path(&search_path).into_iter().map(SearchEntry::parse).collect(),
         working_directory: Some(working_directory()),
         home: std::env::var("HOME").ok(),
         interrupted: Some(crate::interrupt::flag()),
         ..Settings::default()
     }
+}
+
+/// Entries of `NIX_PATH`; a colon that belongs to an address ends none.
+fn split_search_path(text: &str) -> Vec<&str> {
+    let mut entries = Vec::new();
+    let mut start = 0;
+    let ends = text.match_indices(':').map(|(at, _)| at).chain([text.len()]);
+    for end in ends {
+        if end < start {
+            continue;
+        }
+        let entry = &text[start..end];
+        let value = entry.split_once('=').map_or(entry, |(_, value)| value);
+        let begins_address =
+            text[end..].starts_with("://") || (end < text.len() && ["flake", "channel"].contains(&value));
+        if begins_address {
+            continue;
+        }
+        if !entry.is_empty() {
+            entries.push(entry);
+        }
+        start = end + 1;
+    }
+    entries
 }
 
 pub fn working_directory() -> String {
@@ -157,6 +224,11 @@ pub fn wanted(session: &Session, targets: &[Target]) -> Result<Vec<Wanted>, Fail
                         .keys()
                         .map(|output| Wanted { derivation: path.clone(), output: output.clone() }),
                 );
+                continue;
+            }
+            What::Flake { text, flags, role, part } => {
+                let installable = Installable::parse(text, flags)?;
+                all.extend(timed(session, &target.label, || installable.wanted(session, role, part))?);
                 continue;
             }
             What::Expression(expression) => expression,
@@ -180,6 +252,9 @@ pub fn wanted(session: &Session, targets: &[Target]) -> Result<Vec<Wanted>, Fail
 
 /// A target's value as JSON.
 pub fn json(session: &Session, target: &Target) -> Result<Value, Failure> {
+    if let What::Flake { text, flags, role, part } = &target.what {
+        return flake_json(session, &Installable::parse(text, flags)?, role, part);
+    }
     let What::Expression(expression) = &target.what else {
         return Err(Failure::usage(format!("`{}` has no value", target.label)));
     };
@@ -193,6 +268,22 @@ pub fn json(session: &Session, target: &Target) -> Result<Value, Failure> {
     world.flush()?;
     serde_json::from_slice(&text)
         .map_err(|e| Failure::failed(format!("`{}` gives no JSON: {e}", target.label)))
+}
+
+/// An attribute of what a flake gives, as JSON; null where it is not there.
+fn flake_json(
+    session: &Session,
+    installable: &Installable,
+    role: &str,
+    part: &str,
+) -> Result<Value, Failure> {
+    let (mut evaluator, world, handle) = installable.evaluate(session, role)?;
+    let Some(handle) = evaluator.attribute_of(handle, part) else { return Ok(Value::Null) };
+    let text = evaluator.to_json(handle);
+    let text = explain(session, &evaluator, text)?;
+    world.flush()?;
+    serde_json::from_slice(&text)
+        .map_err(|e| Failure::failed(format!("`{}` gives no JSON: {e}", installable.show())))
 }
 
 fn timed<T>(session: &Session, what: &str, work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {

@@ -7,8 +7,10 @@ mod config;
 mod evaluation;
 mod failure;
 mod fetching;
+mod flake;
 mod interrupt;
 mod machines;
+mod outside;
 mod overriding;
 mod project;
 mod relock;
@@ -87,6 +89,8 @@ fn run(session: &mut Session, command: Command) -> Result<u8, Failure> {
         Command::Update(arguments) => commands::update::run(session, &arguments),
         Command::Tree(arguments) => return commands::tree::run(session, &arguments.command),
         Command::Eval(arguments) => commands::eval::run(session, &arguments),
+        Command::Flake(arguments) => commands::flake::run(session, &arguments.command),
+        Command::Shell(arguments) => return commands::shell::run(session, &arguments),
         Command::Log(arguments) => commands::log::run(session, &arguments),
         Command::Work(arguments) => commands::work::run(session, &arguments),
         Command::Why(arguments) => commands::why::run(session, &arguments),

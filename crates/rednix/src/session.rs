@@ -1,6 +1,7 @@
 //! What every command that works with the store shares: configuration, view, store, evaluation and building.
 
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::Arc;
 
 use rednix_build::{BuildConfig, Builder, CancelToken, WorkFolder, WorkFolders};
@@ -13,6 +14,7 @@ use crate::cli::Global;
 use crate::config::Config;
 use crate::failure::Failure;
 use crate::fetching::Sources;
+use crate::outside::Outside;
 use crate::project::Project;
 use crate::report::last;
 use crate::view::View;
@@ -31,6 +33,50 @@ pub struct Session {
 pub struct Wanted {
     pub derivation: StorePath,
     pub output: String,
+}
+
+/// Everything a build needs but the thing to build; for evaluations that have to build before they can go on.
+#[derive(Clone)]
+pub struct Builds {
+    store: Arc<Store>,
+    config: BuildConfig,
+    fetch: rednix_fetch::FetchConfig,
+    lenders: Vec<PathBuf>,
+    events: Events,
+}
+
+impl Builds {
+    /// A builder, what it fetches from, and the token that ends it.
+    fn builder(&self) -> Result<(Builder, Arc<Sources>, CancelToken), Failure> {
+        let sources = Arc::new(Sources::new(Fetcher::new(self.fetch.clone()), &self.lenders));
+        let cancel = interrupt::token()?;
+        let builder = Builder::new(
+            self.store.clone(),
+            sources.clone(),
+            builtins::registry(),
+            self.config.clone(),
+            self.events.clone(),
+            cancel.clone(),
+        );
+        Ok((builder, sources, cancel))
+    }
+
+    /// Builds outputs; the paths are in the order they were wanted.
+    pub fn build(&self, wanted: &[Wanted]) -> Result<Vec<StorePath>, Failure> {
+        let (builder, sources, cancel) = self.builder()?;
+        let requests: Vec<rednix_build::Wanted> =
+            wanted.iter().map(|w| rednix_build::Wanted::output(&w.derivation, &w.output)).collect();
+        let built = builder.build(&requests).map_err(|errors| build_failure(&errors, &sources, &cancel))?;
+        wanted
+            .iter()
+            .map(|w| {
+                let key = (w.derivation.clone(), w.output.clone());
+                built.get(&key).cloned().ok_or_else(|| {
+                    Failure::failed(format!("`{}` has no output `{}`", w.derivation.name(), w.output))
+                })
+            })
+            .collect()
+    }
 }
 
 impl Session {
@@ -89,8 +135,8 @@ impl Session {
         Fetcher::new(config)
     }
 
-    /// A builder, what it fetches from, and the token that ends it.
-    fn builder(&self) -> Result<(Builder, Arc<Sources>, CancelToken), Failure> {
+    /// What builds of this session need.
+    pub fn builds(&self) -> Result<Builds, Failure> {
         let mut config = BuildConfig::new(self.config.cores, &format!("{}-linux", std::env::consts::ARCH));
         config.max_jobs = self.config.max_jobs;
         config.timeout_total = self.global.timeout.map(std::time::Duration::from_secs);
@@ -98,34 +144,21 @@ impl Session {
         config.keep_going = self.global.keep_going;
         config.offline = self.global.offline;
         config.work = self.work.borrow().clone();
-        let sources = Arc::new(Sources::new(self.fetcher(), &self.global.borrow_from));
-        let cancel = interrupt::token()?;
-        let builder = Builder::new(
-            self.store()?,
-            sources.clone(),
-            builtins::registry(),
-            config,
-            self.events().clone(),
-            cancel.clone(),
-        );
-        Ok((builder, sources, cancel))
+        let mut fetch = self.config.fetch(self.global.offline);
+        fetch.cancel = interrupt::flag();
+        let (store, lenders) = (self.store()?, self.global.borrow_from.clone());
+        Ok(Builds { store, config, fetch, lenders, events: self.events().clone() })
+    }
+
+    /// What an evaluation may get from outside.
+    pub fn outside(&self) -> Result<Rc<Outside>, Failure> {
+        let files = self.config.registries.clone();
+        Ok(Outside::new(self.store()?, self.events().clone(), self.fetcher(), self.builds()?, files))
     }
 
     /// Builds outputs; the paths are in the order they were wanted.
     pub fn build(&self, wanted: &[Wanted]) -> Result<Vec<StorePath>, Failure> {
-        let (builder, sources, cancel) = self.builder()?;
-        let requests: Vec<rednix_build::Wanted> =
-            wanted.iter().map(|w| rednix_build::Wanted::output(&w.derivation, &w.output)).collect();
-        let built = builder.build(&requests).map_err(|errors| build_failure(&errors, &sources, &cancel))?;
-        wanted
-            .iter()
-            .map(|w| {
-                let key = (w.derivation.clone(), w.output.clone());
-                built.get(&key).cloned().ok_or_else(|| {
-                    Failure::failed(format!("`{}` has no output `{}`", w.derivation.name(), w.output))
-                })
-            })
-            .collect()
+        self.builds()?.build(wanted)
     }
 
     /// Notes what was built, for `rednix why-rebuild`.
@@ -140,7 +173,7 @@ impl Session {
         derivations: &[StorePath],
         keep: bool,
     ) -> Result<Vec<rednix_build::Rebuilt>, Failure> {
-        let (builder, sources, cancel) = self.builder()?;
+        let (builder, sources, cancel) = self.builds()?.builder()?;
         builder.rebuild(derivations, keep).map_err(|errors| build_failure(&errors, &sources, &cancel))
     }
 

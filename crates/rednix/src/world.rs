@@ -7,14 +7,30 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use rednix_eval::{AddPath, FileKind, World, WorldError, WorldResult};
+use rednix_eval::{
+    AddPath, FetchedTree, FileKind, FileRequest, FlakeSources, World, WorldError, WorldResult,
+};
 use rednix_events::{Event, Events};
+use rednix_flake::{FlakeRef, Input, LockOptions, Registries};
 use rednix_store::derivation::Derivation;
 use rednix_store::hash::HashAlgorithm;
 use rednix_store::path::{STORE_DIR, StorePath};
 use rednix_store::store::{Source, Store};
 
 use crate::failure::chain;
+use crate::outside::{self, Outside};
+use crate::session::Wanted;
+
+/// Which files an evaluation may read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Access {
+    #[default]
+    All,
+    /// Only what this evaluation itself put into the store.
+    Pure,
+    /// That, and what the search path names.
+    Restricted,
+}
 
 /// Clones share what is gathered: one goes into the evaluator, the other flushes.
 #[derive(Clone)]
@@ -22,17 +38,73 @@ pub struct StoreWorld {
     store: Arc<Store>,
     events: Events,
     gathered: Rc<RefCell<Gathered>>,
+    outside: Rc<Outside>,
+    access: Access,
 }
 
 #[derive(Default)]
 struct Gathered {
     pending: Vec<Derivation>,
     known: BTreeSet<StorePath>,
+    /// What may be read where not everything may.
+    allowed: BTreeSet<PathBuf>,
 }
 
 impl StoreWorld {
-    pub fn new(store: Arc<Store>, events: Events) -> StoreWorld {
-        StoreWorld { store, events, gathered: Rc::default() }
+    pub fn new(store: Arc<Store>, events: Events, outside: Rc<Outside>, access: Access) -> StoreWorld {
+        StoreWorld { store, events, gathered: Rc::default(), outside, access }
+    }
+
+    pub fn outside(&self) -> &Outside {
+        &self.outside
+    }
+
+    /// Lets the evaluation read a store path, and what is in it.
+    pub fn allow(&self, path: &StorePath) {
+        self.allow_path(PathBuf::from(path.to_string()));
+    }
+
+    pub fn allow_path(&self, path: PathBuf) {
+        if self.access != Access::All {
+            self.gathered.borrow_mut().allowed.insert(path);
+        }
+    }
+
+    fn is_allowed(&self, path: &Path) -> bool {
+        self.access == Access::All
+            || self
+                .gathered
+                .borrow()
+                .allowed
+                .iter()
+                .any(|allowed| path.starts_with(allowed) || allowed.starts_with(path))
+    }
+
+    fn check_access(&self, path: &Path) -> WorldResult<()> {
+        if self.is_allowed(path) {
+            return Ok(());
+        }
+        let mode = match self.access {
+            Access::Pure => "pure evaluation mode (use '--impure' to override)",
+            _ => "restricted mode",
+        };
+        Err(WorldError::Failed(format!(
+            "access to absolute path '{}' is forbidden in {mode}",
+            path.display()
+        )))
+    }
+
+    /// What is built already of an output; a floating one is known only to the builder.
+    fn built(&mut self, path: &StorePath, output: &str) -> WorldResult<Option<StorePath>> {
+        let derivation = self.read_derivation(path)?;
+        let Some(found) = derivation.outputs.get(output) else {
+            return Err(WorldError::Failed(format!(
+                "derivation '{path}' does not have an output named '{output}'"
+            )));
+        };
+        let Some(known) = found.path() else { return Ok(None) };
+        let is_valid = self.store.is_valid(known).map_err(store_error)?;
+        Ok(is_valid.then(|| known.clone()))
     }
 
     /// Writes what is gathered. Later calls write only what came since.
@@ -79,10 +151,12 @@ fn kind_of(kind: std::fs::FileType) -> FileKind {
 
 impl World for StoreWorld {
     fn read_file(&mut self, path: &Path) -> WorldResult<Vec<u8>> {
+        self.check_access(path)?;
         std::fs::read(self.real(path)).map_err(|e| io_error("read", path, &e))
     }
 
     fn read_dir(&mut self, path: &Path) -> WorldResult<Vec<(Vec<u8>, FileKind)>> {
+        self.check_access(path)?;
         use std::os::unix::ffi::OsStringExt;
         let failed = |e: std::io::Error| io_error("list", path, &e);
         let mut entries = Vec::new();
@@ -94,6 +168,9 @@ impl World for StoreWorld {
     }
 
     fn file_kind(&mut self, path: &Path) -> WorldResult<Option<FileKind>> {
+        if !self.is_allowed(path) {
+            return Ok(None);
+        }
         match std::fs::symlink_metadata(self.real(path)) {
             Ok(metadata) => Ok(Some(kind_of(metadata.file_type()))),
             Err(e)
@@ -106,6 +183,7 @@ impl World for StoreWorld {
     }
 
     fn read_link(&mut self, path: &Path) -> WorldResult<PathBuf> {
+        self.check_access(path)?;
         std::fs::read_link(self.real(path)).map_err(|e| io_error("read the link", path, &e))
     }
 
@@ -115,6 +193,7 @@ impl World for StoreWorld {
     }
 
     fn add_path(&mut self, request: &AddPath<'_>) -> WorldResult<StorePath> {
+        self.check_access(request.path)?;
         let algorithm = request.expected.map_or(HashAlgorithm::Sha256, |hash| hash.algorithm());
         let mut accept = |relative: &Path, _| {
             Ok(request
@@ -129,6 +208,7 @@ impl World for StoreWorld {
             expected: request.expected.cloned(),
         };
         let added = self.store.add_from_path(&self.real(request.path), source).map_err(store_error)?;
+        self.allow(&added.path);
         Ok(added.path)
     }
 
@@ -141,7 +221,9 @@ impl World for StoreWorld {
         if references.iter().any(StorePath::is_derivation) {
             self.flush().map_err(store_error)?;
         }
-        self.store.add_text(name, text, references).map_err(store_error)
+        let path = self.store.add_text(name, text, references).map_err(store_error)?;
+        self.allow(&path);
+        Ok(path)
     }
 
     fn write_derivation(&mut self, path: &StorePath, derivation: &Derivation, _: &[u8]) -> WorldResult<()> {
@@ -159,27 +241,73 @@ impl World for StoreWorld {
 
     fn realise(&mut self, wanted: &[(StorePath, Option<String>)]) -> WorldResult<Vec<StorePath>> {
         let mut paths = Vec::new();
+        let mut missing = Vec::new();
         for (path, output) in wanted {
-            match output {
-                None if self.store.is_valid(path).map_err(store_error)? => {}
-                None => return Err(WorldError::Failed(format!("path '{path}' is not valid"))),
-                Some(output) => {
-                    let derivation = self.read_derivation(path)?;
-                    let known = derivation.outputs.get(output).and_then(|o| o.path());
-                    match known {
-                        Some(known) if self.store.is_valid(known).map_err(store_error)? => {
-                            paths.push(known.clone())
-                        }
-                        _ => {
-                            return Err(WorldError::Failed(format!(
-                                "evaluation needs the output `{output}` of `{path}`, which is not built; build it first"
-                            )));
-                        }
-                    }
+            let Some(output) = output else {
+                if !self.is_valid(path)? {
+                    return Err(WorldError::Failed(format!("path '{path}' is not valid")));
                 }
+                continue;
+            };
+            let built = self.built(path, output)?;
+            if built.is_none() {
+                missing.push((paths.len(), Wanted { derivation: path.clone(), output: output.clone() }));
+            }
+            paths.push(built);
+        }
+        if !missing.is_empty() {
+            let wanted: Vec<Wanted> = missing.iter().map(|(_, wanted)| wanted.clone()).collect();
+            let built = self.outside.builds.build(&wanted).map_err(|failure| {
+                let names: Vec<&str> = wanted.iter().map(|wanted| wanted.derivation.name()).collect();
+                WorldError::Failed(format!(
+                    "evaluation needs what `{}` builds, and that failed: {}",
+                    names.join("`, `"),
+                    failure.message
+                ))
+            })?;
+            for ((index, _), path) in missing.into_iter().zip(built) {
+                paths[index] = Some(path);
             }
         }
+        let paths: Vec<StorePath> = paths.into_iter().flatten().collect();
+        for path in &paths {
+            self.allow(path);
+        }
         Ok(paths)
+    }
+
+    fn fetch_tree(&mut self, input: &Input, is_final: bool) -> WorldResult<FetchedTree> {
+        let registries = if self.access == Access::Pure { Registries::None } else { Registries::Limited };
+        let (input, _) = self.outside.resolve(input, registries)?;
+        let fetched = self.outside.tree(&input, is_final)?;
+        self.allow(&fetched.path);
+        Ok(fetched)
+    }
+
+    fn fetch_file(&mut self, request: &FileRequest<'_>) -> WorldResult<StorePath> {
+        let path = self.outside.file(request)?;
+        self.allow(&path);
+        Ok(path)
+    }
+
+    fn search_entry(&mut self, entry: &str) -> WorldResult<Option<PathBuf>> {
+        let path = self.outside.search_entry(entry)?;
+        self.allow(&path);
+        Ok(Some(PathBuf::from(path.to_string())))
+    }
+
+    fn get_flake(&mut self, reference: &FlakeRef, pure: bool) -> WorldResult<FlakeSources> {
+        let options = LockOptions { use_registries: !pure, allow_unlocked: !pure, ..LockOptions::default() };
+        let failed = |error: rednix_flake::FlakeError| WorldError::Failed(error.to_string());
+        let locked = outside::flakes::lock(self, reference, &options).map_err(failed)?;
+        let is_changed = locked.is_changed();
+        if is_changed {
+            let changes = rednix_flake::difference(&locked.old, &locked.lock);
+            let message =
+                format!("not writing modified lock file of flake '{reference}':\n{}", changes.trim_end());
+            self.outside.warn(&message);
+        }
+        Ok(outside::flakes::sources(&locked, is_changed))
     }
 
     fn is_valid(&mut self, path: &StorePath) -> WorldResult<bool> {

@@ -169,7 +169,8 @@ pub(super) fn get_env(vm: &mut Vm, arguments: &[Value]) -> Result<Outcome> {
 pub(crate) fn nix_path(vm: &mut Vm) -> Value {
     let symbols = vm.symbols;
     let mut items = Vec::new();
-    for entry in vm.settings.search_path.clone() {
+    let entries = if vm.settings.pure { Vec::new() } else { vm.settings.search_path.clone() };
+    for entry in entries {
         let path = vm.string(entry.path.as_bytes());
         let prefix = vm.string(entry.prefix.as_bytes());
         items.push(vm.attrs(&[(symbols.path, path), (symbols.prefix, prefix)]));
@@ -229,6 +230,9 @@ impl FindFile {
 
     /// The file an entry gives for a suffix, if it is there.
     fn candidate(&self, vm: &mut Vm, directory: &[u8], suffix: &[u8]) -> Result<Option<Vec<u8>>> {
+        if super::downloads::is_address(directory) {
+            return self.fetched_candidate(vm, directory, suffix);
+        }
         let base = vm.settings.working_directory.clone().unwrap_or_else(|| "/".into());
         let joined = if directory.starts_with(b"/") {
             [directory, b"/", suffix].concat()
@@ -236,6 +240,28 @@ impl FindFile {
             [base.as_bytes(), b"/", directory, b"/", suffix].concat()
         };
         let path = canonical_path(&joined);
+        Ok(vm.file_kind(&path).unwrap_or(None).is_some().then_some(path))
+    }
+
+    /// As [`FindFile::candidate`], of an entry that is an address. One that cannot be fetched is passed over.
+    fn fetched_candidate(&self, vm: &mut Vm, address: &[u8], suffix: &[u8]) -> Result<Option<Vec<u8>>> {
+        let address = String::from_utf8_lossy(address).into_owned();
+        let folder = match vm.fetched_entries.get(&address) {
+            Some(known) => known.clone(),
+            None => {
+                let found = vm.world.search_entry(&address).unwrap_or_else(|error| {
+                    let message = format!(
+                        "warning: Nix search path entry '{address}' cannot be downloaded, ignoring: {error}"
+                    );
+                    vm.world.message(&message);
+                    None
+                });
+                vm.fetched_entries.insert(address, found.clone());
+                found
+            }
+        };
+        let Some(folder) = folder else { return Ok(None) };
+        let path = canonical_path(&[folder.as_os_str().as_bytes(), b"/", suffix].concat());
         Ok(vm.file_kind(&path).unwrap_or(None).is_some().then_some(path))
     }
 

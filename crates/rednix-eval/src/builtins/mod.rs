@@ -10,7 +10,10 @@ mod contexts;
 mod control;
 mod data;
 mod derivation;
+mod downloads;
+mod fetching;
 mod files;
+pub(crate) mod flakes;
 mod folds;
 mod hashes;
 mod import;
@@ -35,6 +38,7 @@ use crate::vm::symbols::Symbols;
 use rednix_syntax::Interner;
 use rustc_hash::FxHashMap;
 
+pub use downloads::hash_mismatch;
 pub(crate) use regexes::RegexCache;
 
 /// What a builtin comes to.
@@ -94,9 +98,15 @@ pub(crate) static TABLE: &[Builtin] = &[
     builtin("__div", 2, 3, arithmetic::div),
     builtin("__elem", 2, 2, lists::elem),
     builtin("__elemAt", 2, 3, lists::elem_at),
+    builtin("fetchGit", 1, 1, fetching::fetch_git),
+    builtin("fetchMercurial", 1, 1, fetching::fetch_mercurial),
+    builtin("fetchTarball", 1, 1, downloads::fetch_tarball),
+    builtin("fetchTree", 1, 1, fetching::fetch_tree),
+    builtin("__fetchurl", 1, 1, downloads::fetch_url),
     builtin("__filter", 2, 2, folds::filter),
     builtin("__filterSource", 2, 3, store_files::filter_source),
     builtin("__findFile", 2, 3, files::find_file),
+    builtin("__flakeRefToString", 1, 1, flakes::flake_ref_to_string),
     builtin("__floor", 1, 1, arithmetic::floor),
     builtin("__foldl'", 3, 5, folds::foldl),
     builtin("__fromJSON", 1, 1, data::from_json),
@@ -107,6 +117,7 @@ pub(crate) static TABLE: &[Builtin] = &[
     builtin("__getAttr", 2, 3, attrsets::get_attr),
     builtin("__getContext", 1, 1, contexts::get_context),
     builtin("__getEnv", 1, 1, files::get_env),
+    builtin("__getFlake", 1, 1, flakes::get_flake),
     builtin("__groupBy", 2, 3, folds::group_by),
     builtin("__hasAttr", 2, 3, attrsets::has_attr),
     builtin("__hasContext", 1, 1, contexts::has_context),
@@ -132,6 +143,7 @@ pub(crate) static TABLE: &[Builtin] = &[
     builtin("__match", 2, 3, regexes::matches),
     builtin("__mul", 2, 3, arithmetic::mul),
     builtin("__parseDrvName", 1, 1, strings::parse_drv_name),
+    builtin("__parseFlakeRef", 1, 1, flakes::parse_flake_ref),
     builtin("__partition", 2, 3, folds::partition),
     builtin("__path", 1, 1, store_files::path),
     builtin("__pathExists", 1, 1, files::path_exists),
@@ -166,6 +178,7 @@ pub(crate) static TABLE: &[Builtin] = &[
     builtin("__unsafeGetAttrPos", 2, 3, attrsets::unsafe_get_attr_pos),
     builtin("__warn", 2, 1, control::warn),
     builtin("__zipAttrsWith", 2, 2, attrsets::zip_attrs_with),
+    builtin(flakes::FETCH_FINAL_TREE, 1, 1, fetching::fetch_final_tree),
 ];
 
 /// `derivation` in terms of `derivationStrict`: one set for each output, all of them reachable from each.
@@ -195,6 +208,11 @@ pub(crate) fn globals(heap: &mut Heap, interner: &mut Interner, symbols: &Symbol
     let mut builtins = Vec::with_capacity(TABLE.len());
     for (index, entry) in TABLE.iter().enumerate() {
         let id = BuiltinId(index as u16);
+        if entry.name == flakes::FETCH_FINAL_TREE {
+            // Only the embedded evaluation of lock files may say that a source is final.
+            builtins.push(BuiltinShape { arity: entry.arity, strict: entry.strict });
+            continue;
+        }
         values.insert(interner.intern(entry.name.as_bytes()), Value::Builtin(id));
         functions.insert(interner.intern(entry.name.trim_start_matches("__").as_bytes()), id);
         builtins.push(BuiltinShape { arity: entry.arity, strict: entry.strict });

@@ -89,6 +89,8 @@ pub(crate) struct Vm {
     /// References and outputs of the derivations seen so far.
     pub made_derivations: FxHashMap<StorePath, (BTreeSet<StorePath>, BTreeSet<String>)>,
     pub copied: FxHashMap<Vec<u8>, StorePath>,
+    /// Where entries of the search path lie that are addresses.
+    pub fetched_entries: FxHashMap<String, Option<std::path::PathBuf>>,
     pub regexes: crate::builtins::RegexCache,
     /// Runs nested in the handling of errors right now.
     pub context_runs: u32,
@@ -126,6 +128,7 @@ impl Vm {
             derivation_hashes: DerivationHashes::new(),
             made_derivations: FxHashMap::default(),
             copied: FxHashMap::default(),
+            fetched_entries: FxHashMap::default(),
             regexes: Default::default(),
             context_runs: 0,
             warned_once: Default::default(),

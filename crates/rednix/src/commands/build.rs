@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use crate::cli::BuildArgs;
 use crate::evaluation::{self, Target};
 use crate::failure::Failure;
+use crate::flake::Installable;
 use crate::project::Project;
 use crate::relock;
 use crate::session::{Session, Wanted};
@@ -13,10 +14,14 @@ use super::{print, rebuild};
 
 pub fn run(session: &Session, arguments: &BuildArgs) -> Result<(), Failure> {
     let targets = |project: &Project| -> Vec<Target> {
-        match &arguments.expr {
-            Some(expression) => vec![Target::expression(expression)],
-            None => arguments.installables.iter().map(|name| Target::installable(project, name)).collect(),
+        if let Some(expression) = &arguments.expr {
+            return vec![Target::expression(expression)];
         }
+        let named = |name: &String| match Installable::is_named(project, name) {
+            true => Target::flake(name, &arguments.lock_flags),
+            false => Target::installable(project, name),
+        };
+        arguments.installables.iter().map(named).collect()
     };
     if arguments.expr.is_none() && arguments.installables.is_empty() {
         return Err(

@@ -2,19 +2,23 @@
 
 use std::io::Read;
 
-use rednix_eval::{Evaluator, Handle, Origin};
+use rednix_eval::{Evaluator, Handle, Origin, SearchEntry};
 
 use crate::cli::EvalArgs;
 use crate::evaluation::{self, explain};
 use crate::failure::Failure;
+use crate::flake::Installable;
 use crate::project::Project;
 use crate::session::Session;
+use crate::world::{Access, StoreWorld};
 
 use super::print;
 
 pub fn run(session: &Session, arguments: &EvalArgs) -> Result<(), Failure> {
-    let (mut evaluator, world) = evaluation::evaluator(session, evaluation::settings())?;
-    let result = value(session, &mut evaluator, arguments)?;
+    let (mut evaluator, world, result) = match flake(session, arguments)? {
+        Some(installable) => installable.evaluate(session, "")?,
+        None => plain(session, arguments)?,
+    };
     let result = evaluator.select(result, &arguments.attr, &[]);
     let handle = explain(session, &evaluator, result)?;
     let text = if arguments.json {
@@ -37,6 +41,35 @@ pub fn run(session: &Session, arguments: &EvalArgs) -> Result<(), Failure> {
     print(&text)
 }
 
+/// What is named, where that is an attribute of a flake.
+fn flake(session: &Session, arguments: &EvalArgs) -> Result<Option<Installable>, Failure> {
+    let Some(text) = arguments.file.as_ref().and_then(|file| file.to_str()).filter(|text| text.contains('#'))
+    else {
+        return Ok(None);
+    };
+    let project = Project::find(&session.config, &arguments.tree)?;
+    if !Installable::is_named(&project, text) {
+        return Ok(None);
+    }
+    Installable::parse(text, &arguments.lock_flags).map(Some)
+}
+
+fn plain(session: &Session, arguments: &EvalArgs) -> Result<(Evaluator, StoreWorld, Handle), Failure> {
+    let mut settings = evaluation::settings();
+    settings.pure = arguments.pure_eval;
+    let entries = arguments.include.iter().map(|entry| SearchEntry::parse(entry));
+    settings.search_path = entries.chain(settings.search_path).collect();
+    let access = match (arguments.pure_eval, arguments.restrict_eval) {
+        (true, _) => Access::Pure,
+        (false, true) => Access::Restricted,
+        (false, false) => Access::All,
+    };
+    let (mut evaluator, world) = evaluation::evaluator_with(session, settings, access)?;
+    world.outside().refresh.set(arguments.lock_flags.refresh);
+    let result = value(session, &mut evaluator, arguments)?;
+    Ok((evaluator, world, result))
+}
+
 fn value(session: &Session, evaluator: &mut Evaluator, arguments: &EvalArgs) -> Result<Handle, Failure> {
     let folder = evaluation::working_directory();
     let result = match (&arguments.expr, &arguments.file) {
@@ -45,6 +78,12 @@ fn value(session: &Session, evaluator: &mut Evaluator, arguments: &EvalArgs) -> 
             let mut source = Vec::new();
             std::io::stdin().read_to_end(&mut source)?;
             evaluator.source(Origin::StandardInput, &source, folder.as_bytes())
+        }
+        (None, Some(file)) if file.to_string_lossy().starts_with(".#") => {
+            let project = Project::find(&session.config, &arguments.tree)?;
+            let attribute = &file.to_string_lossy()[2..];
+            let library = evaluator.text(project.expression().as_bytes(), folder.as_bytes());
+            library.and_then(|library| evaluator.select(library, attribute, &[]))
         }
         (None, Some(file)) => {
             use std::os::unix::ffi::OsStrExt;

@@ -9,6 +9,7 @@ use rednix_eval::{Evaluator, Handle, Origin, SearchEntry, Settings};
 use crate::evaluation::{self, explain};
 use crate::failure::{EXIT_FAILED, Failure};
 use crate::session::Session;
+use crate::world::Access;
 
 /// What the command line asks for.
 #[derive(Default)]
@@ -27,6 +28,8 @@ struct Request {
     search_path: Vec<String>,
     files: Vec<String>,
     store: Option<String>,
+    pure: bool,
+    restricted: bool,
 }
 
 enum Argument {
@@ -59,7 +62,13 @@ fn work(session: &mut Session, arguments: &[OsString]) -> Result<(), Failure> {
     if request.parse {
         return parse(session, settings, &request);
     }
-    let (mut evaluator, world) = evaluation::evaluator(session, settings)?;
+    settings.pure = request.pure;
+    let access = match (request.pure, request.restricted) {
+        (true, _) => Access::Pure,
+        (false, true) => Access::Restricted,
+        (false, false) => Access::All,
+    };
+    let (mut evaluator, world) = evaluation::evaluator_with(session, settings, access)?;
     let given = given_arguments(session, &mut evaluator, &request)?;
     let mut out = Vec::new();
     for file in &request.files {
@@ -227,7 +236,13 @@ fn read(session: &mut Session, arguments: &[OsString]) -> Result<Request, Failur
             "-I" => request.search_path.push(next()?),
             "--store" => request.store = Some(next()?),
             "--add-root" | "--extra-experimental-features" | "--experimental-features" => drop(next()?),
-            "--option" => drop((next()?, next()?)),
+            "--pure-eval" => request.pure = true,
+            "--restrict-eval" => request.restricted = true,
+            "--option" => match (next()?.as_str(), next()?.as_str()) {
+                ("pure-eval", value) => request.pure = value == "true",
+                ("restrict-eval", value) => request.restricted = value == "true",
+                _ => {}
+            },
             "--arg" => {
                 let name = next()?;
                 request.arguments.push((name, Argument::Expression(next()?)));

@@ -5,6 +5,7 @@
 
 mod bad_input;
 mod endings;
+mod flakes;
 mod host_tools;
 mod images;
 mod locking;
@@ -41,6 +42,7 @@ fn main() {
     tests.extend(recipes_templates::TESTS);
     tests.extend(endings::TESTS);
     tests.extend(peer::TESTS);
+    tests.extend(flakes::TESTS);
     tests.extend(reports::TESTS);
     tests.extend(work::TESTS);
     tests.extend(reproducible::TESTS);
