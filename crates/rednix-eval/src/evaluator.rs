@@ -227,15 +227,27 @@ impl Evaluator {
         path: &str,
         arguments: &[(String, Handle)],
     ) -> EvalResult<Handle> {
-        let mut current = self.auto_call(handle, arguments)?;
+        let found = self.select_plain(handle, path, arguments)?;
+        let called = self.auto_call(found, arguments)?;
+        self.force(called)
+    }
+
+    /// The same without calling what the path ends at.
+    pub fn select_plain(
+        &mut self,
+        handle: Handle,
+        path: &str,
+        arguments: &[(String, Handle)],
+    ) -> EvalResult<Handle> {
+        let mut current = handle;
         for piece in split_path(path)? {
-            let value = self.value(current);
+            let called = self.auto_call(current, arguments)?;
+            let value = self.value(called);
             let next = match piece.parse::<usize>() {
                 Ok(index) if matches!(value, Value::List(..)) => self.item(value, index, path)?,
                 _ => self.attribute(value, &piece, path)?,
             };
-            let next = self.hold(next);
-            current = self.auto_call(next, arguments)?;
+            current = self.hold(next);
         }
         self.force(current)
     }
@@ -367,8 +379,13 @@ impl Evaluator {
 
     /// A value as a string, as interpolation would make it.
     pub fn to_text(&mut self, handle: Handle) -> EvalResult<Vec<u8>> {
+        self.to_text_for(handle, "")
+    }
+
+    /// The same, saying in errors what the string was for.
+    pub fn to_text_for(&mut self, handle: Handle, context: &'static str) -> EvalResult<Vec<u8>> {
         let value = self.value(handle);
-        let coerce = crate::vm::coerce::Coerce::new(value, crate::builtins::COPYING, "");
+        let coerce = crate::vm::coerce::Coerce::new(value, crate::builtins::COPYING, context);
         let text = self.vm.run_native(Box::new(coerce))?;
         Ok(text.as_bytes().unwrap_or_default().to_vec())
     }
@@ -421,7 +438,7 @@ impl Evaluator {
                     let kind = self.vm.type_of(value);
                     let shown = self.vm.show(value);
                     let message = format!(
-                        "expression does not evaluate to a derivation (or a set or list of those), but to {kind}: {shown}"
+                        "expression does not evaluate to a derivation (or a set or list of those)\n\nhint: it is {kind}: {shown}"
                     );
                     return Err(EvalError::type_error(message));
                 }
@@ -485,6 +502,11 @@ impl Evaluator {
     /// Where a position is.
     pub fn place(&self, pos: Pos) -> Option<Place> {
         self.vm.sources.place(pos)
+    }
+
+    /// The line of a position and its neighbours, as C++ Nix lays them out under a message.
+    pub fn code_lines(&self, pos: Pos) -> Option<Vec<String>> {
+        self.vm.sources.code_lines(pos)
     }
 
     /// The source around a range, for showing it.

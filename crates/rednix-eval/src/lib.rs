@@ -26,9 +26,9 @@ mod world;
 
 pub use builtins::NIX_VERSION;
 pub use context::ContextElement;
-pub use error::{ErrorKind, EvalError, Frame};
+pub use error::{Binding, ErrorKind, EvalError, Frame};
 pub use evaluator::{EvalResult, Evaluator, FoundDerivation, Handle, Snippet, Type};
 pub use memory_world::MemoryWorld;
-pub use settings::{SearchEntry, Settings};
+pub use settings::{Lint, Lints, SearchEntry, Settings};
 pub use source::{Origin, Place, Pos, Range};
 pub use world::{AddPath, FileKind, World, WorldError, WorldResult};

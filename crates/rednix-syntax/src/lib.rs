@@ -16,7 +16,7 @@ mod token;
 
 pub use ast::*;
 pub use error::SyntaxError;
-pub use parser::Warning;
+pub use parser::{Literal, Warning};
 pub use symbol::{Interner, Symbol};
 pub use token::Span;
 

@@ -256,10 +256,9 @@ pub fn failure(session: &Session, evaluator: &Evaluator, error: &EvalError) -> F
     };
     Failure {
         status,
-        message,
         details: Some(details).filter(|d| !d.is_empty()),
         hint: Some(hints.join("; ")).filter(|h| !h.is_empty()),
-        rotten_pin: false,
+        ..Failure::failed(message)
     }
 }
 

@@ -103,6 +103,10 @@ fn run(session: &mut Session, command: Command) -> Result<u8, Failure> {
 /// Writes an error the way all are written: what, where, then what to do.
 fn tell(failure: &Failure) -> ExitCode {
     use console::style;
+    if let Some(whole) = &failure.whole {
+        eprintln!("{whole}");
+        return ExitCode::from(failure.status);
+    }
     let error = style("error").red().bold().for_stderr();
     eprintln!("{error}: {}", failure.message.trim_end());
     if let Some(details) = &failure.details {
