@@ -54,6 +54,13 @@ pub struct Snippet {
     pub end: usize,
 }
 
+/// What a function is, for telling about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FunctionPlace {
+    Lambda(Range),
+    Builtin(&'static str),
+}
+
 pub struct Evaluator {
     vm: Vm,
     handles: Vec<Value>,
@@ -103,6 +110,35 @@ impl Evaluator {
     pub fn source(&mut self, origin: Origin, source: &[u8], directory: &[u8]) -> EvalResult<Handle> {
         let value = self.vm.load(origin, source.to_vec(), directory, None)?;
         Ok(self.hold(value))
+    }
+
+    /// As [`Evaluator::text`], where the attributes of a computed set are variables too.
+    pub fn text_in(&mut self, source: &[u8], directory: &[u8], scope: Handle) -> EvalResult<Handle> {
+        let Value::Attrs(set) = self.value(scope) else {
+            return Err(EvalError::type_error("variables can only come from a set"));
+        };
+        let value = self.vm.load(Origin::Text, source.to_vec(), directory, Some(set))?;
+        Ok(self.hold(value))
+    }
+
+    /// Names that every expression sees.
+    pub fn global_names(&self) -> Vec<String> {
+        let mut names: Vec<_> = self.vm.globals.values.keys().map(|&name| self.vm.text_of(name)).collect();
+        names.sort();
+        names
+    }
+
+    /// Where a computed function begins, and the name of a builtin.
+    pub fn function_of(&self, handle: Handle) -> Option<FunctionPlace> {
+        let function = match self.value(handle) {
+            Value::Partial(partial) => partial.function,
+            other => other,
+        };
+        match function {
+            Value::Lambda(id, _) => Some(FunctionPlace::Lambda(self.vm.program.lambdas[id.0 as usize].range)),
+            Value::Builtin(id) => Some(FunctionPlace::Builtin(crate::vm::explain::builtin_name(id))),
+            _ => None,
+        }
     }
 
     /// Looks a `<name>` up in the search path.
@@ -367,6 +403,13 @@ impl Evaluator {
     pub fn to_json(&mut self, handle: Handle) -> EvalResult<Vec<u8>> {
         let value = self.value(handle);
         let text = self.vm.run_native(Box::new(ToJson::new(value, true)))?;
+        Ok(text.as_bytes().unwrap_or_default().to_vec())
+    }
+
+    /// The same where all of it is computed already; a thunk in it is an error.
+    pub fn to_json_as_it_is(&mut self, handle: Handle) -> EvalResult<Vec<u8>> {
+        let value = self.value(handle);
+        let text = self.vm.run_native(Box::new(ToJson::of_computed(value)))?;
         Ok(text.as_bytes().unwrap_or_default().to_vec())
     }
 

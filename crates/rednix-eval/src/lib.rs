@@ -25,9 +25,10 @@ mod vm;
 mod world;
 
 pub use builtins::NIX_VERSION;
+pub use builtins::documentation::documentation;
 pub use context::ContextElement;
 pub use error::{Binding, ErrorKind, EvalError, Frame};
-pub use evaluator::{EvalResult, Evaluator, FoundDerivation, Handle, Snippet, Type};
+pub use evaluator::{EvalResult, Evaluator, FoundDerivation, FunctionPlace, Handle, Snippet, Type};
 pub use memory_world::MemoryWorld;
 pub use settings::{Lint, Lints, SearchEntry, Settings};
 pub use source::{Origin, Place, Pos, Range};

@@ -70,6 +70,8 @@ pub struct Settings {
     /// Whether `builtins.trace` with a set or list shows what is inside.
     pub trace_verbose: bool,
     pub lints: Lints,
+    /// What `builtins.currentSystem` is; None is the machine's own.
+    pub system: Option<String>,
     /// When set, evaluation ends soon with an error.
     pub interrupted: Option<Arc<AtomicBool>>,
 }
@@ -87,6 +89,7 @@ impl Default for Settings {
             toml_timestamps: false,
             trace_verbose: false,
             lints: Lints::default(),
+            system: None,
             interrupted: None,
         }
     }

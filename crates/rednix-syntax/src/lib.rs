@@ -5,6 +5,7 @@
 mod ast;
 mod bindings;
 mod error;
+pub mod format;
 mod lexer;
 pub mod limits;
 mod parser;

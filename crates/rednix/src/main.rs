@@ -5,6 +5,7 @@ mod cli;
 mod commands;
 mod config;
 mod evaluation;
+mod explaining;
 mod failure;
 mod fetching;
 mod interrupt;
@@ -87,6 +88,7 @@ fn run(session: &mut Session, command: Command) -> Result<u8, Failure> {
         Command::Update(arguments) => commands::update::run(session, &arguments),
         Command::Tree(arguments) => return commands::tree::run(session, &arguments.command),
         Command::Eval(arguments) => commands::eval::run(session, &arguments),
+        Command::Repl(arguments) => commands::repl::run(session, &arguments),
         Command::Log(arguments) => commands::log::run(session, &arguments),
         Command::Work(arguments) => commands::work::run(session, &arguments),
         Command::Why(arguments) => commands::why::run(session, &arguments),

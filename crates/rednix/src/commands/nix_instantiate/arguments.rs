@@ -38,6 +38,7 @@ pub struct Request {
     pub trace_verbose: bool,
     pub lints: rednix_eval::Lints,
     pub nix_path: Option<String>,
+    pub system: Option<String>,
     pub unknown_settings: Vec<String>,
 }
 
@@ -359,6 +360,13 @@ impl Request {
             "warn-short-path-literals" => {
                 self.lints.short_paths = if switch()? { Lint::Warn } else { Lint::Ignore };
             }
+            // Nothing is half restricted: reading more than was asked for would be a hole.
+            "restrict-eval" if switch()? => {
+                return Err(Failure::failed(
+                    "restricted evaluation is not supported here; use '--pure-eval'",
+                ));
+            }
+            "eval-system" | "system" if !value.is_empty() => self.system = Some(value.to_owned()),
             "nix-path" => self.nix_path = Some(value.to_owned()),
             other => {
                 let known = |name| SWITCHES.contains(&name) || VALUES.contains(&name);
@@ -387,6 +395,7 @@ impl Request {
         settings.toml_timestamps = self.toml_timestamps;
         settings.trace_verbose = self.trace_verbose;
         settings.lints = self.lints;
+        settings.system = self.system.clone();
         settings.max_call_depth = self.max_call_depth.unwrap_or(settings.max_call_depth);
         settings
     }

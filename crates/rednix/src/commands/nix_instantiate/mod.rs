@@ -147,6 +147,7 @@ impl Run<'_> {
         }
         let text = match output {
             Output::Raw => self.evaluator.to_text_for(handle, "while generating the nix-instantiate output"),
+            Output::Json if !strict => self.evaluator.to_json_as_it_is(handle),
             Output::Json => self.evaluator.to_json(handle),
             Output::Xml => self.evaluator.to_xml(handle, strict, !no_location),
             Output::Nix => Ok(self.evaluator.show(handle)),

@@ -40,8 +40,9 @@ fn text(evaluator: &Evaluator, error: &EvalError, show_trace: bool) -> String {
     out.push_str(error.message.split("\n\nhint: ").next().unwrap_or_default());
     out.push('\n');
     place(evaluator, error.range, "", &mut out);
-    // Variables have no suggestions there.
-    if !error.suggestions.is_empty() && error.kind != ErrorKind::UndefinedVariable {
+    // Variables and missing arguments have no suggestions there.
+    let suggests = error.kind != ErrorKind::UndefinedVariable && !error.message.contains("without required");
+    if suggests && !error.suggestions.is_empty() {
         out.push_str(&format!("Did you mean {}?\n", alternatives(&error.suggestions)));
     }
     indent(out.trim_end_matches(['\n', ' ']))
