@@ -205,6 +205,16 @@ pub(crate) struct Program {
     pub select_sites: Vec<SelectSite>,
     pub assert_sites: Vec<AssertSite>,
     pub lambdas: Vec<LambdaInfo>,
+    /// Code that computes a binding, by where it begins; for messages.
+    pub named: Vec<NamedCode>,
+}
+
+/// The code of one binding's value, without that of the thunks and functions in it.
+pub(crate) struct NamedCode {
+    pub start: Address,
+    pub end: Address,
+    pub name: Symbol,
+    pub range: Range,
 }
 
 /// Addresses of code every program begins with.
@@ -227,6 +237,13 @@ impl Program {
         }
         program.ranges.resize(program.code.len(), Range::default());
         program
+    }
+
+    /// The binding whose value is computed by the instruction before `ip`.
+    pub fn binding_at(&self, ip: Address) -> Option<&NamedCode> {
+        let address = ip.checked_sub(1)?;
+        let index = self.named.partition_point(|code| code.start <= address).checked_sub(1)?;
+        Some(&self.named[index]).filter(|code| address < code.end)
     }
 
     /// The code that calls with that many arguments.

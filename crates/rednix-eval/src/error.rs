@@ -39,6 +39,22 @@ pub struct EvalError {
     pub frames: Vec<Frame>,
     /// Names that were perhaps meant.
     pub suggestions: Vec<String>,
+    /// Bindings that were being computed, innermost first.
+    pub bindings: Vec<Binding>,
+    /// Of an infinite recursion: the places that wait for each other, in the order they were reached.
+    pub cycle: Vec<Range>,
+    /// Further errors of the same source that do not depend on this one.
+    pub more: Vec<EvalError>,
+}
+
+/// A named value that was being computed when an error came: an attribute or a variable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Binding {
+    pub name: String,
+    /// The name where it is defined.
+    pub range: Range,
+    /// Number of frames that lie inside of it.
+    pub frames: usize,
 }
 
 pub(crate) type Result<T> = std::result::Result<T, Box<EvalError>>;
@@ -51,6 +67,9 @@ impl EvalError {
             range: Range::default(),
             frames: Vec::new(),
             suggestions: Vec::new(),
+            bindings: Vec::new(),
+            cycle: Vec::new(),
+            more: Vec::new(),
         })
     }
 

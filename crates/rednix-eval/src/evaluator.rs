@@ -54,6 +54,13 @@ pub struct Snippet {
     pub end: usize,
 }
 
+/// What a function is, for telling about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FunctionPlace {
+    Lambda(Range),
+    Builtin(&'static str),
+}
+
 pub struct Evaluator {
     vm: Vm,
     handles: Vec<Value>,
@@ -107,6 +114,35 @@ impl Evaluator {
     pub fn source(&mut self, origin: Origin, source: &[u8], directory: &[u8]) -> EvalResult<Handle> {
         let value = self.vm.load(origin, source.to_vec(), directory, None)?;
         Ok(self.hold(value))
+    }
+
+    /// As [`Evaluator::text`], where the attributes of a computed set are variables too.
+    pub fn text_in(&mut self, source: &[u8], directory: &[u8], scope: Handle) -> EvalResult<Handle> {
+        let Value::Attrs(set) = self.value(scope) else {
+            return Err(EvalError::type_error("variables can only come from a set"));
+        };
+        let value = self.vm.load(Origin::Text, source.to_vec(), directory, Some(set))?;
+        Ok(self.hold(value))
+    }
+
+    /// Names that every expression sees.
+    pub fn global_names(&self) -> Vec<String> {
+        let mut names: Vec<_> = self.vm.globals.values.keys().map(|&name| self.vm.text_of(name)).collect();
+        names.sort();
+        names
+    }
+
+    /// Where a computed function begins, and the name of a builtin.
+    pub fn function_of(&self, handle: Handle) -> Option<FunctionPlace> {
+        let function = match self.value(handle) {
+            Value::Partial(partial) => partial.function,
+            other => other,
+        };
+        match function {
+            Value::Lambda(id, _) => Some(FunctionPlace::Lambda(self.vm.program.lambdas[id.0 as usize].range)),
+            Value::Builtin(id) => Some(FunctionPlace::Builtin(crate::vm::explain::builtin_name(id))),
+            _ => None,
+        }
     }
 
     /// Looks a `<name>` up in the search path.
@@ -231,15 +267,27 @@ impl Evaluator {
         path: &str,
         arguments: &[(String, Handle)],
     ) -> EvalResult<Handle> {
-        let mut current = self.auto_call(handle, arguments)?;
+        let found = self.select_plain(handle, path, arguments)?;
+        let called = self.auto_call(found, arguments)?;
+        self.force(called)
+    }
+
+    /// The same without calling what the path ends at.
+    pub fn select_plain(
+        &mut self,
+        handle: Handle,
+        path: &str,
+        arguments: &[(String, Handle)],
+    ) -> EvalResult<Handle> {
+        let mut current = handle;
         for piece in split_path(path)? {
-            let value = self.value(current);
+            let called = self.auto_call(current, arguments)?;
+            let value = self.value(called);
             let next = match piece.parse::<usize>() {
                 Ok(index) if matches!(value, Value::List(..)) => self.item(value, index, path)?,
                 _ => self.attribute(value, &piece, path)?,
             };
-            let next = self.hold(next);
-            current = self.auto_call(next, arguments)?;
+            current = self.hold(next);
         }
         self.force(current)
     }
@@ -362,6 +410,13 @@ impl Evaluator {
         Ok(text.as_bytes().unwrap_or_default().to_vec())
     }
 
+    /// The same where all of it is computed already; a thunk in it is an error.
+    pub fn to_json_as_it_is(&mut self, handle: Handle) -> EvalResult<Vec<u8>> {
+        let value = self.value(handle);
+        let text = self.vm.run_native(Box::new(ToJson::of_computed(value)))?;
+        Ok(text.as_bytes().unwrap_or_default().to_vec())
+    }
+
     /// As XML. What is not computed is shown as unevaluated, unless `strict`.
     pub fn to_xml(&mut self, handle: Handle, strict: bool, locations: bool) -> EvalResult<Vec<u8>> {
         let value = self.value(handle);
@@ -371,8 +426,13 @@ impl Evaluator {
 
     /// A value as a string, as interpolation would make it.
     pub fn to_text(&mut self, handle: Handle) -> EvalResult<Vec<u8>> {
+        self.to_text_for(handle, "")
+    }
+
+    /// The same, saying in errors what the string was for.
+    pub fn to_text_for(&mut self, handle: Handle, context: &'static str) -> EvalResult<Vec<u8>> {
         let value = self.value(handle);
-        let coerce = crate::vm::coerce::Coerce::new(value, crate::builtins::COPYING, "");
+        let coerce = crate::vm::coerce::Coerce::new(value, crate::builtins::COPYING, context);
         let text = self.vm.run_native(Box::new(coerce))?;
         Ok(text.as_bytes().unwrap_or_default().to_vec())
     }
@@ -425,7 +485,7 @@ impl Evaluator {
                     let kind = self.vm.type_of(value);
                     let shown = self.vm.show(value);
                     let message = format!(
-                        "expression does not evaluate to a derivation (or a set or list of those), but to {kind}: {shown}"
+                        "expression does not evaluate to a derivation (or a set or list of those)\n\nhint: it is {kind}: {shown}"
                     );
                     return Err(EvalError::type_error(message));
                 }
@@ -489,6 +549,11 @@ impl Evaluator {
     /// Where a position is.
     pub fn place(&self, pos: Pos) -> Option<Place> {
         self.vm.sources.place(pos)
+    }
+
+    /// The line of a position and its neighbours, as C++ Nix lays them out under a message.
+    pub fn code_lines(&self, pos: Pos) -> Option<Vec<String>> {
+        self.vm.sources.code_lines(pos)
     }
 
     /// The source around a range, for showing it.

@@ -25,12 +25,13 @@ mod value;
 mod vm;
 mod world;
 
+pub use builtins::documentation::documentation;
 pub use builtins::{NIX_VERSION, hash_mismatch};
 pub use context::ContextElement;
-pub use error::{ErrorKind, EvalError, Frame};
-pub use evaluator::{EvalResult, Evaluator, FoundDerivation, Handle, Snippet, Type};
+pub use error::{Binding, ErrorKind, EvalError, Frame};
+pub use evaluator::{EvalResult, Evaluator, FoundDerivation, FunctionPlace, Handle, Snippet, Type};
 pub use memory_world::MemoryWorld;
-pub use settings::{SearchEntry, Settings};
+pub use settings::{Lint, Lints, SearchEntry, Settings};
 pub use source::{Origin, Place, Pos, Range};
 pub use world::{
     AddPath, FetchedTree, FileKind, FileRequest, FlakeSources, FlakeTree, World, WorldError, WorldResult,

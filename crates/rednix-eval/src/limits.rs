@@ -44,5 +44,9 @@ pub const LAYER_ENTRIES_MAX: usize = 16;
 /// Messages of `addErrorContext` that are computed one inside of another.
 pub const CONTEXT_RUNS_MAX: u32 = 16;
 
+/// Bindings told with one error, and places of one infinite recursion.
+pub const BINDINGS_MAX: usize = 64;
+pub const CYCLE_PLACES_MAX: usize = 32;
+
 /// Compiled regular expressions kept at a time.
 pub const REGEXES_MAX: usize = 1024;

@@ -21,6 +21,36 @@ impl SearchEntry {
     }
 }
 
+/// What becomes of something that parses but some would not have written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Lint {
+    #[default]
+    Ignore,
+    Warn,
+    Fatal,
+}
+
+impl Lint {
+    /// `ignore`, `warn` or `fatal`, as C++ Nix's settings are written.
+    pub fn parse(text: &str) -> Option<Lint> {
+        match text {
+            "ignore" => Some(Lint::Ignore),
+            "warn" => Some(Lint::Warn),
+            "fatal" => Some(Lint::Fatal),
+            _ => None,
+        }
+    }
+}
+
+/// Lints of literals.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Lints {
+    pub urls: Lint,
+    pub short_paths: Lint,
+    /// Also paths below `~`.
+    pub absolute_paths: Lint,
+}
+
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub max_call_depth: u32,
@@ -39,6 +69,9 @@ pub struct Settings {
     pub toml_timestamps: bool,
     /// Whether `builtins.trace` with a set or list shows what is inside.
     pub trace_verbose: bool,
+    pub lints: Lints,
+    /// What `builtins.currentSystem` is; None is the machine's own.
+    pub system: Option<String>,
     /// When set, evaluation ends soon with an error.
     pub interrupted: Option<Arc<AtomicBool>>,
 }
@@ -55,6 +88,8 @@ impl Default for Settings {
             pipe_operators: false,
             toml_timestamps: false,
             trace_verbose: false,
+            lints: Lints::default(),
+            system: None,
             interrupted: None,
         }
     }

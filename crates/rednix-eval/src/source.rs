@@ -112,6 +112,29 @@ impl SourceMap {
     }
 }
 
+impl SourceMap {
+    /// The line of a position with its neighbours, numbered, and a mark below it, as C++ Nix lays them out.
+    pub fn code_lines(&self, pos: Pos) -> Option<Vec<String>> {
+        let place = self.place(pos)?;
+        let source = self.source(pos)?;
+        if matches!(source.origin, Origin::Internal(_)) {
+            return None;
+        }
+        let text = String::from_utf8_lossy(&source.text);
+        let line = place.line as usize;
+        let all: Vec<&str> = text.split('\n').collect();
+        let mut shown = Vec::new();
+        for number in line.saturating_sub(1).max(1)..=line + 1 {
+            let Some(content) = all.get(number - 1) else { break };
+            shown.push(format!(" {number:>5}| {}", content.trim_end_matches('\r')));
+            if number == line {
+                shown.push(format!("      |{}^", " ".repeat(place.column as usize)));
+            }
+        }
+        Some(shown)
+    }
+}
+
 impl Source {
     /// Offset of a position in this source's text.
     pub fn offset(&self, pos: Pos) -> usize {

@@ -5,6 +5,7 @@
 mod ast;
 mod bindings;
 mod error;
+pub mod format;
 mod lexer;
 pub mod limits;
 mod parser;
@@ -16,7 +17,7 @@ mod token;
 
 pub use ast::*;
 pub use error::SyntaxError;
-pub use parser::Warning;
+pub use parser::{Literal, Warning};
 pub use symbol::{Interner, Symbol};
 pub use token::Span;
 

@@ -6,6 +6,9 @@ pub const SOURCE_BYTES_MAX: usize = 256 << 20;
 /// Height of a syntax tree in nodes, which is also the deepest recursion of parser, printer and compiler.
 pub const TREE_HEIGHT_MAX: u32 = 20_000;
 
+/// Characters a line may have when sources are laid out, its indentation not counted.
+pub const LINE_WIDTH: usize = 100;
+
 /// Errors kept for one source; the rest is dropped, since later ones are rarely anything but echoes.
 pub const ERRORS_MAX: usize = 64;
 

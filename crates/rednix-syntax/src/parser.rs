@@ -32,6 +32,18 @@ pub(crate) struct Parser<'a> {
 pub enum Warning {
     /// `or` used as an identifier where its meaning will change; the span is the whole expression.
     OrAsIdentifier(Span),
+    /// A literal some would not have; nothing is wrong with it unless the user says so.
+    Literal(Literal, Span),
+}
+
+/// Literals that lints speak of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Literal {
+    Url,
+    /// A relative path that begins with neither `./` nor `../`.
+    ShortPath,
+    AbsolutePath,
+    HomePath,
 }
 
 /// What an attribute path ends at, for names that must be known at parse time.
@@ -556,6 +568,7 @@ impl<'a> Parser<'a> {
             Kind::Uri => {
                 let span = self.bump().span;
                 let run = self.ast.add_bytes(&self.source[span.range()]);
+                self.warnings.push(Warning::Literal(Literal::Url, span));
                 Ok(self.add(Expr::Text(run), span, &[]))
             }
             Kind::ParenOpen => {

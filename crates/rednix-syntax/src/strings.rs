@@ -2,7 +2,7 @@
 
 use crate::ast::*;
 use crate::error::SyntaxError;
-use crate::parser::{Parsed, Parser};
+use crate::parser::{Literal, Parsed, Parser, Warning};
 use crate::text::{self, IndentedPiece};
 use crate::token::{Kind, Span};
 
@@ -138,6 +138,13 @@ impl Parser<'_> {
         let token = self.bump();
         let start = token.span;
         let literal = &self.source[start.range()];
+        let lint = match literal {
+            [b'~', ..] => Some(Literal::HomePath),
+            [b'/', ..] => Some(Literal::AbsolutePath),
+            [b'.', b'/', ..] | [b'.', b'.', b'/', ..] => None,
+            _ => Some(Literal::ShortPath),
+        };
+        self.warnings.extend(lint.map(|literal| Warning::Literal(literal, start)));
         let first = if token.kind == Kind::HomePath {
             let run = self.ast.add_bytes(&literal[1..]);
             self.add(Expr::HomePath(run), start, &[])

@@ -168,6 +168,11 @@ pub enum Command {
     Doctor,
     /// Check that the store holds what its database says
     Verify(VerifyArgs),
+    /// Evaluate what is entered, line by line; `:?` tells what can be
+    #[command(after_help = "Examples:\n  \
+        rednix repl nix/default.nix          with the file's attributes as variables\n  \
+        echo '1 + 1' | rednix repl           from a pipe")]
+    Repl(ReplArgs),
     /// Take nix-instantiate's arguments and print what it would
     #[command(disable_help_flag = true)]
     NixInstantiate {
@@ -201,6 +206,7 @@ impl Command {
             | Command::Gc(_)
             | Command::Doctor
             | Command::Verify(_)
+            | Command::Repl(_)
             | Command::NixInstantiate { .. } => None,
         }
     }
@@ -402,9 +408,15 @@ pub enum GraphFormat {
 pub struct EvalArgs {
     /// File to evaluate, or an attribute of a flake (`.#attr`); `-` is standard input [default: the library]
     pub file: Option<PathBuf>,
+    /// The same file, as an option
+    #[arg(long = "file", short = 'f', value_name = "FILE", conflicts_with = "file")]
+    pub file_option: Option<PathBuf>,
     /// Expression to evaluate in place of a file
-    #[arg(long, short = 'E', value_name = "EXPRESSION", conflicts_with = "file")]
+    #[arg(long, short = 'E', value_name = "EXPRESSION", conflicts_with_all = ["file", "file_option"])]
     pub expr: Option<String>,
+    /// Function to apply to the value
+    #[arg(long, value_name = "EXPRESSION")]
+    pub apply: Option<String>,
     /// Attribute to select
     #[arg(long, short = 'A', value_name = "PATH", default_value = "")]
     pub attr: String,
@@ -527,6 +539,15 @@ pub struct ShellArgs {
     /// Print the environment as shell assignments, and end
     #[arg(long, conflicts_with = "command")]
     pub print_env: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct ReplArgs {
+    /// Files whose attributes become variables
+    pub files: Vec<PathBuf>,
+    /// A set whose attributes become variables
+    #[arg(long, short = 'E', value_name = "EXPRESSION")]
+    pub expr: Option<String>,
 }
 
 #[derive(Debug, Args)]

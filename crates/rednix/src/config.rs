@@ -265,5 +265,6 @@ fn read_file(path: &Path) -> Result<File, Failure> {
             "keys are: store, mirrors, overrides, debian, proxy, firmware, max-jobs, cores".to_owned(),
         ),
         rotten_pin: false,
+        whole: None,
     })
 }

@@ -4,21 +4,18 @@
 use std::path::Path;
 use std::time::Instant;
 
-use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
-use rednix_eval::{ErrorKind, EvalError, Evaluator, Origin, SearchEntry, Settings};
+use rednix_eval::{Evaluator, Origin, SearchEntry, Settings};
 use rednix_events::Event;
 use rednix_store::path::StorePath;
 use serde_json::Value;
 
 use crate::cli::LockFlags;
-use crate::failure::{EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, Failure};
+pub use crate::explaining::{explain, failure};
+use crate::failure::Failure;
 use crate::flake::Installable;
 use crate::project::{self, Project};
 use crate::session::{Session, Wanted};
 use crate::world::{Access, StoreWorld};
-
-/// Folders from a file of the library up to the one with `cookbook.nix`.
-const LIBRARY_DEPTH: usize = 3;
 
 /// Where flakes keep systems.
 const SYSTEMS: &str = "redoxConfigurations";
@@ -293,103 +290,4 @@ fn timed<T>(session: &Session, what: &str, work: impl FnOnce() -> Result<T, Fail
     let duration_ms = started.elapsed().as_millis() as u64;
     session.events().emit(Event::EvalDone { what: what.to_owned(), duration_ms });
     result
-}
-
-/// Any value with the evaluator's own error.
-pub fn explain<T>(
-    session: &Session,
-    evaluator: &Evaluator,
-    result: Result<T, Box<EvalError>>,
-) -> Result<T, Failure> {
-    result.map_err(|error| failure(session, evaluator, &error))
-}
-
-/// The error at the place it happened, then what led there. What lies inside the library is left out without
-/// `--show-trace`, apart from what the library itself says about the user's files.
-pub fn failure(session: &Session, evaluator: &Evaluator, error: &EvalError) -> Failure {
-    let all = session.global.show_trace;
-    let mut details = String::new();
-    let place = evaluator.place(error.range.start);
-    if let Some(snippet) = evaluator.snippet(error.range)
-        && (all || place.is_some_and(|p| !is_library(&p.origin)))
-    {
-        details.push_str(&excerpt(&snippet));
-    }
-    let mut folded = 0;
-    for frame in &error.frames {
-        let place = evaluator.place(frame.range.start);
-        let library = place.as_ref().is_some_and(|p| is_library(&p.origin));
-        match place {
-            // Frames without a place are the evaluator's too, or what `addErrorContext` says.
-            None if !all && is_evaluators_own(&frame.message) => folded += 1,
-            Some(_) if library && !all && is_evaluators_own(&frame.message) => folded += 1,
-            Some(place) if all || !library => details.push_str(&format!("  {} at {place}\n", frame.message)),
-            _ => details.push_str(&format!("  {}\n", frame.message)),
-        }
-    }
-    let (message, hint) = match error.message.split_once("\n\nhint: ") {
-        Some((message, hint)) => (message.to_owned(), Some(hint.trim_end().to_owned())),
-        None => (error.message.clone(), None),
-    };
-    let mut hints: Vec<String> = hint.into_iter().collect();
-    if !error.suggestions.is_empty() {
-        hints.push(format!("did you mean {}?", error.suggestions.join(", ")));
-    }
-    if folded > 0 {
-        let steps = crate::view::count(folded, "step");
-        hints.push(format!("{steps} inside the library left out; `--show-trace` shows all"));
-    }
-    let status = match error.kind {
-        ErrorKind::Interrupted => EXIT_INTERRUPTED,
-        // The input was right; the machine could not follow.
-        ErrorKind::World if message.starts_with("no space left") => EXIT_FAILED,
-        _ => EXIT_USAGE,
-    };
-    Failure {
-        status,
-        message,
-        details: Some(details).filter(|d| !d.is_empty()),
-        hint: Some(hints.join("; ")).filter(|h| !h.is_empty()),
-        rotten_pin: false,
-    }
-}
-
-/// What the evaluator says of every call, as opposed to what `addErrorContext` was given.
-fn is_evaluators_own(message: &str) -> bool {
-    ["while calling", "from call site", "while evaluating", "while selecting", "whose name"]
-        .iter()
-        .any(|s| message.starts_with(s))
-}
-
-/// Whether a place lies in rednix's own Nix files, or in an expression the program made.
-fn is_library(origin: &Origin) -> bool {
-    use std::os::unix::ffi::OsStrExt;
-    match origin {
-        Origin::Internal(_) => true,
-        Origin::File(path) => {
-            let path = Path::new(std::ffi::OsStr::from_bytes(path));
-            path.ancestors().skip(1).take(LIBRARY_DEPTH).any(|folder| folder.join("cookbook.nix").exists())
-        }
-        Origin::Text | Origin::StandardInput => false,
-    }
-}
-
-/// The lines around a place, with the place underlined. The title line is ours to write, so it is cut off.
-fn excerpt(snippet: &rednix_eval::Snippet) -> String {
-    let end =
-        if snippet.end > snippet.start { snippet.end } else { next_character(&snippet.text, snippet.start) };
-    let origin = snippet.place.origin.show();
-    let source = Snippet::source(snippet.text.as_str())
-        .path(origin.as_str())
-        .annotation(AnnotationKind::Primary.span(snippet.start..end));
-    let group = Level::ERROR.primary_title("x").element(source);
-    let renderer = if console::colors_enabled_stderr() { Renderer::styled() } else { Renderer::plain() };
-    let rendered = renderer.render(&[group]);
-    let rest = rendered.split_once('\n').map_or("", |(_, rest)| rest);
-    format!("{rest}\n")
-}
-
-fn next_character(text: &str, start: usize) -> usize {
-    let length = text[start..].chars().next().map_or(0, char::len_utf8);
-    (start + length).min(text.len())
 }

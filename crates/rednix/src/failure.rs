@@ -19,12 +19,21 @@ pub struct Failure {
     pub hint: Option<String>,
     /// A pinned Debian package is on no mirror any more: a fresh lock would help.
     pub rotten_pin: bool,
+    /// All that is to be written, where another program's form is kept to.
+    pub whole: Option<String>,
 }
 
 impl Failure {
     /// The build or test failed.
     pub fn failed(message: impl Into<String>) -> Self {
-        Failure { status: EXIT_FAILED, message: message.into(), details: None, hint: None, rotten_pin: false }
+        Failure {
+            status: EXIT_FAILED,
+            message: message.into(),
+            details: None,
+            hint: None,
+            rotten_pin: false,
+            whole: None,
+        }
     }
 
     /// The input or the call is wrong.

@@ -1,13 +1,14 @@
 //! Ctrl-C and its kin: the first one cancels what runs in an orderly way, the second one ends the program.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use rednix_build::CancelToken;
 
 use crate::failure::{EXIT_INTERRUPTED, Failure};
 
-static TOKEN: OnceLock<CancelToken> = OnceLock::new();
+static TOKEN: Mutex<Option<CancelToken>> = Mutex::new(None);
+static HANDLED: AtomicBool = AtomicBool::new(false);
 static FLAG: OnceLock<Arc<AtomicBool>> = OnceLock::new();
 static SEEN: AtomicBool = AtomicBool::new(false);
 
@@ -18,25 +19,43 @@ pub fn flag() -> Arc<AtomicBool> {
 
 /// The token that signals cancel; the handlers are set when it is first asked for.
 pub fn token() -> Result<CancelToken, Failure> {
-    if let Some(token) = TOKEN.get() {
-        return Ok(token.clone());
+    let mut current = TOKEN.lock().unwrap_or_else(PoisonError::into_inner);
+    let token = match &*current {
+        Some(token) => token.clone(),
+        None => current.insert(CancelToken::new()?).clone(),
+    };
+    drop(current);
+    handle()?;
+    Ok(token)
+}
+
+/// Sets the handlers, once.
+pub fn handle() -> Result<(), Failure> {
+    if HANDLED.swap(true, Ordering::SeqCst) {
+        return Ok(());
     }
-    let token = CancelToken::new()?;
-    let token = TOKEN.get_or_init(|| token).clone();
     let mut signals = signal_hook::iterator::Signals::new([
         signal_hook::consts::SIGINT,
         signal_hook::consts::SIGTERM,
         signal_hook::consts::SIGHUP,
     ])?;
-    let handled = token.clone();
     std::thread::spawn(move || {
         for _ in signals.forever() {
             if SEEN.swap(true, Ordering::SeqCst) {
                 std::process::exit(i32::from(EXIT_INTERRUPTED));
             }
             flag().store(true, Ordering::SeqCst);
-            handled.cancel();
+            if let Some(token) = &*TOKEN.lock().unwrap_or_else(PoisonError::into_inner) {
+                token.cancel();
+            }
         }
     });
-    Ok(token)
+    Ok(())
+}
+
+/// Forgets a signal, for a program that goes on after it.
+pub fn forget() {
+    TOKEN.lock().unwrap_or_else(PoisonError::into_inner).take();
+    SEEN.store(false, Ordering::SeqCst);
+    flag().store(false, Ordering::SeqCst);
 }

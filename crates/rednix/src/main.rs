@@ -5,6 +5,7 @@ mod cli;
 mod commands;
 mod config;
 mod evaluation;
+mod explaining;
 mod failure;
 mod fetching;
 mod flake;
@@ -91,6 +92,7 @@ fn run(session: &mut Session, command: Command) -> Result<u8, Failure> {
         Command::Eval(arguments) => commands::eval::run(session, &arguments),
         Command::Flake(arguments) => commands::flake::run(session, &arguments.command),
         Command::Shell(arguments) => return commands::shell::run(session, &arguments),
+        Command::Repl(arguments) => commands::repl::run(session, &arguments),
         Command::Log(arguments) => commands::log::run(session, &arguments),
         Command::Work(arguments) => commands::work::run(session, &arguments),
         Command::Why(arguments) => commands::why::run(session, &arguments),
@@ -107,6 +109,10 @@ fn run(session: &mut Session, command: Command) -> Result<u8, Failure> {
 /// Writes an error the way all are written: what, where, then what to do.
 fn tell(failure: &Failure) -> ExitCode {
     use console::style;
+    if let Some(whole) = &failure.whole {
+        eprintln!("{whole}");
+        return ExitCode::from(failure.status);
+    }
     let error = style("error").red().bold().for_stderr();
     eprintln!("{error}: {}", failure.message.trim_end());
     if let Some(details) = &failure.details {

@@ -137,6 +137,12 @@ fn io_error(operation: &str, path: &Path, error: &std::io::Error) -> WorldError 
     }
 }
 
+/// What the system says, without its number.
+fn reason(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    text.split_once(" (os error").map_or(text.clone(), |(reason, _)| reason.to_owned())
+}
+
 fn kind_of(kind: std::fs::FileType) -> FileKind {
     if kind.is_file() {
         FileKind::Regular
@@ -158,7 +164,10 @@ impl World for StoreWorld {
     fn read_dir(&mut self, path: &Path) -> WorldResult<Vec<(Vec<u8>, FileKind)>> {
         self.check_access(path)?;
         use std::os::unix::ffi::OsStringExt;
-        let failed = |e: std::io::Error| io_error("list", path, &e);
+        let failed = |e: std::io::Error| match e.kind() {
+            std::io::ErrorKind::NotFound => WorldError::Missing(path.display().to_string()),
+            _ => WorldError::Failed(format!("cannot read directory \"{}\": {}", path.display(), reason(&e))),
+        };
         let mut entries = Vec::new();
         for entry in std::fs::read_dir(self.real(path)).map_err(failed)? {
             let entry = entry.map_err(failed)?;
@@ -207,7 +216,11 @@ impl World for StoreWorld {
             accept: if request.accepted.is_some() { Some(&mut accept) } else { None },
             expected: request.expected.cloned(),
         };
-        let added = self.store.add_from_path(&self.real(request.path), source).map_err(store_error)?;
+        let real = self.real(request.path);
+        if self.file_kind(request.path)?.is_none() {
+            return Err(WorldError::Missing(request.path.display().to_string()));
+        }
+        let added = self.store.add_from_path(&real, source).map_err(store_error)?;
         self.allow(&added.path);
         Ok(added.path)
     }

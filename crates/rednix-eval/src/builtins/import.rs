@@ -5,11 +5,15 @@ use super::paths::with_path;
 use crate::compiler::{Compiler, Location, Scope};
 use crate::error::{ErrorKind, EvalError, Result};
 use crate::memory::Gc;
+use crate::settings::Lint;
 use crate::source::{Origin, Pos, Range};
 use crate::value::{Attrs, Env, Thunk, Value, entries, new_env};
 use crate::vm::Vm;
 use crate::world::FileKind;
-use rednix_syntax::{Options, Span, SyntaxError, parse};
+use rednix_syntax::{Literal, Options, Span, SyntaxError, Warning, parse};
+
+/// What `<nix/fetchurl.nix>` stands for: a path of its own that no file system has.
+pub(super) const FETCHURL: &[u8] = "/«nix-internal»/fetchurl.nix".as_bytes();
 
 pub(super) fn import(vm: &mut Vm, arguments: &[Value]) -> Result<Outcome> {
     let context = "while evaluating the path passed to 'builtins.import'";
@@ -55,6 +59,10 @@ impl Vm {
 
     /// What a file evaluates to: one thunk per file.
     pub(crate) fn file_value(&mut self, path: &[u8]) -> Result<Value> {
+        if path == FETCHURL {
+            let source = include_bytes!("fetchurl.nix").to_vec();
+            return self.load(Origin::Internal("fetchurl.nix"), source, b"/", None);
+        }
         let file = self.resolve_source(path)?;
         if let Some(&known) = self.files.get(&file) {
             return Ok(known);
@@ -79,10 +87,9 @@ impl Vm {
         let Some(base) = self.sources.add(origin.clone(), text) else {
             return Err(EvalError::evaluation("sources are larger than 4 GiB together").at(self.here()));
         };
-        if let Some(error) = parsed.errors.first() {
-            return Err(self.syntax_error(error, base));
+        if parsed.errors.is_empty() {
+            self.warn_about(&parsed.warnings, base)?;
         }
-        self.warn_about(&parsed.warnings, base);
         let lines = line_starts(self.sources.last_text());
         let home = if self.settings.pure { None } else { self.settings.home.clone() };
         let file = match &origin {
@@ -95,10 +102,31 @@ impl Vm {
         let globals = self.globals.clone();
         let compiler =
             Compiler::new(&parsed.ast, &self.interner, &mut self.program, &mut self.heap, &globals, location);
-        match compiler.file(parsed.root, names) {
-            Ok(address) => Ok(Value::Thunk(self.heap.alloc_any(Thunk::new(Value::Suspended(address, env))))),
-            Err(errors) => Err(errors.into_iter().next().expect("failing has a reason")),
+        let compiled = compiler.file(parsed.root, names);
+        if !parsed.errors.is_empty() {
+            return Err(self.syntax_errors(&parsed.errors, compiled.err().unwrap_or_default(), base));
         }
+        match compiled {
+            Ok(address) => Ok(Value::Thunk(self.heap.alloc_any(Thunk::new(Value::Suspended(address, env))))),
+            Err(errors) => Err(together(errors)),
+        }
+    }
+
+    /// Everything wrong with a source's syntax, and variables that are undefined however that is put right.
+    fn syntax_errors(&self, errors: &[SyntaxError], names: Vec<Box<EvalError>>, base: u32) -> Box<EvalError> {
+        let mut all: Vec<_> = errors.iter().map(|error| self.syntax_error(error, base)).collect();
+        let text = self.sources.last_text();
+        let undefined: Vec<_> =
+            names.into_iter().filter(|error| error.kind == ErrorKind::UndefinedVariable).collect();
+        for error in &undefined {
+            let word = &text[(error.range.start.0 - base) as usize..(error.range.end.0 - base) as usize];
+            // A binding that did not parse may be the one that defines the name: then the text has it once more.
+            let uses = undefined.iter().filter(|other| other.message == error.message).count();
+            if times_as_word(text, word) == uses {
+                all.push(error.clone());
+            }
+        }
+        together(all)
     }
 
     /// The environment that holds a scope's names, and the compiler's view of it.
@@ -124,8 +152,15 @@ impl Vm {
         EvalError::new(ErrorKind::Syntax, message).at(range(error.span))
     }
 
-    fn warn_about(&mut self, warnings: &[rednix_syntax::Warning], base: u32) {
-        for rednix_syntax::Warning::OrAsIdentifier(span) in warnings {
+    fn warn_about(&mut self, warnings: &[Warning], base: u32) -> Result<()> {
+        for warning in warnings {
+            let span = match warning {
+                Warning::OrAsIdentifier(span) => span,
+                Warning::Literal(literal, span) => {
+                    self.lint(*literal, *span, base)?;
+                    continue;
+                }
+            };
             let Some(place) = self.sources.place(Pos(base + span.start)) else { continue };
             let text = self.sources.last_text()[span.range()].to_vec();
             let text = String::from_utf8_lossy(&text).into_owned();
@@ -134,6 +169,74 @@ impl Vm {
                  parentheses keep its meaning: ({text})"
             ));
         }
+        Ok(())
+    }
+
+    /// What the settings want of a literal: nothing, a warning, or an error.
+    fn lint(&mut self, literal: Literal, span: Span, base: u32) -> Result<()> {
+        let lints = self.settings.lints;
+        let lint = match literal {
+            Literal::Url => lints.urls,
+            Literal::ShortPath => lints.short_paths,
+            Literal::AbsolutePath | Literal::HomePath => lints.absolute_paths,
+        };
+        if lint == Lint::Ignore {
+            return Ok(());
+        }
+        let range = Range { start: Pos(base + span.start), end: Pos(base + span.end) };
+        let text = String::from_utf8_lossy(&self.sources.last_text()[span.range()]).into_owned();
+        let message = lint_message(literal, &text, lint);
+        if lint == Lint::Fatal {
+            return Err(EvalError::new(ErrorKind::Syntax, message).at(range));
+        }
+        let mut warning = format!("warning: {message}");
+        if let (Some(place), Some(lines)) =
+            (self.sources.place(range.start), self.sources.code_lines(range.start))
+        {
+            warning.push_str(&format!("\n         at {place}:"));
+            for line in lines {
+                warning.push_str(format!("\n         {line}").trim_end());
+            }
+        }
+        self.world.message(&warning);
+        Ok(())
+    }
+}
+
+/// The first error with the others beside it.
+fn together(errors: Vec<Box<EvalError>>) -> Box<EvalError> {
+    let mut errors = errors.into_iter();
+    let mut first = errors.next().expect("failing has a reason");
+    first.more = errors.map(|error| *error).take(rednix_syntax::limits::ERRORS_MAX).collect();
+    first
+}
+
+/// How often a name stands in a text by itself.
+fn times_as_word(text: &[u8], word: &[u8]) -> usize {
+    let part = |byte: Option<&u8>| byte.is_some_and(|b| b.is_ascii_alphanumeric() || b"_-'".contains(b));
+    let starts = memchr::memmem::find_iter(text, word);
+    starts.filter(|&at| !part(text[..at].last()) && !part(text.get(at + word.len()))).count()
+}
+
+/// A lint as C++ Nix words it.
+fn lint_message(literal: Literal, text: &str, lint: Lint) -> String {
+    let advice = "Consider replacing path literal";
+    match literal {
+        Literal::Url => {
+            let judgement = if lint == Lint::Fatal { "disallowed" } else { "discouraged" };
+            format!(
+                "URL literals are {judgement}. Consider using a string literal \"{text}\" instead (lint-url-literals)"
+            )
+        }
+        Literal::ShortPath => format!(
+            "relative path literal '{text}' should be prefixed with '.' for clarity: './{text}' (lint-short-path-literals)"
+        ),
+        Literal::AbsolutePath => format!(
+            "absolute path literals are not portable. {advice} '{text}' by a string, relative path, or parameter (lint-absolute-path-literals)"
+        ),
+        Literal::HomePath => format!(
+            "home path literals are not portable. {advice} '{text}' by a string, relative path, or parameter (lint-absolute-path-literals)"
+        ),
     }
 }
 

@@ -25,8 +25,10 @@ pub(crate) struct ToJson {
     text: Option<crate::vm::coerce::Coerce>,
     after_text: bool,
     hops: u32,
-    /// What is not computed is computed first; else it is an error.
+    /// Paths are copied to the store, and stand for where they are there.
     copy: bool,
+    /// What is not computed yet is an error.
+    computed_only: bool,
 }
 
 impl ToJson {
@@ -40,7 +42,13 @@ impl ToJson {
             after_text: false,
             hops: 0,
             copy: copy_to_store,
+            computed_only: false,
         }
+    }
+
+    /// The same without computing anything inside the value.
+    pub fn of_computed(value: Value) -> ToJson {
+        ToJson { computed_only: true, ..ToJson::new(value, true) }
     }
 
     fn string(&mut self, vm: &Vm, bytes: &[u8]) -> Result<()> {
@@ -168,6 +176,13 @@ impl Native for ToJson {
                     return Ok(Step::Return(text));
                 }
                 Some(next) if next.is_whnf() => value = next,
+                Some(_) if self.computed_only => {
+                    let range = match self.open.last() {
+                        Some(Open::Object(entries, index)) => Range::at(entries[index - 1].pos),
+                        _ => Range::default(),
+                    };
+                    return Err(EvalError::type_error("cannot convert a thunk to JSON").at(range));
+                }
                 Some(next) => return Ok(Step::Force(next)),
             }
         }

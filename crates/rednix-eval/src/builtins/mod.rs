@@ -10,6 +10,7 @@ mod contexts;
 mod control;
 mod data;
 mod derivation;
+pub(crate) mod documentation;
 mod downloads;
 mod fetching;
 mod files;
@@ -246,7 +247,7 @@ pub(crate) fn globals(heap: &mut Heap, interner: &mut Interner, symbols: &Symbol
 pub(crate) fn finish_globals(vm: &mut Vm) {
     let mut more: Vec<(&str, Value)> = Vec::new();
     if !vm.settings.pure {
-        let system = vm.world.current_system();
+        let system = vm.settings.system.clone().unwrap_or_else(|| vm.world.current_system());
         more.push(("__currentSystem", vm.string(system.as_bytes())));
         if let Some(time) = vm.world.current_time() {
             more.push(("__currentTime", Value::Int(time)));

@@ -52,10 +52,10 @@ impl Compiler<'_> {
             let place = self.range_of(binding.span);
             match binding.value {
                 BindingValue::Plain(expr) if always_thunk => {
-                    let address = self.thunk_unit(expr);
+                    let address = self.binding_unit(expr, binding.name, place);
                     self.emit(Op::Thunk(address), place);
                 }
-                BindingValue::Plain(expr) => self.lazy_named(expr, Some(binding.name)),
+                BindingValue::Plain(expr) => self.lazy_named(expr, Some((binding.name, place))),
                 BindingValue::Inherited => {
                     let scope = self.scopes.pop().expect("pushed above");
                     self.ready_or_thunk_variable(binding.name, place);
@@ -139,7 +139,7 @@ impl Compiler<'_> {
             let binding = &set.bindings[index];
             let place = self.range_of(binding.span);
             match binding.value {
-                BindingValue::Plain(expr) => self.lazy_named(expr, Some(binding.name)),
+                BindingValue::Plain(expr) => self.lazy_named(expr, Some((binding.name, place))),
                 BindingValue::Inherited => self.ready_or_thunk_variable(binding.name, place),
                 BindingValue::InheritedFrom(number) => {
                     self.inherited_from(&sources[number as usize], binding.name, place);

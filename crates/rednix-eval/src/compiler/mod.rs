@@ -170,6 +170,14 @@ impl<'a> Compiler<'a> {
         })
     }
 
+    /// The same for the value of a binding, whose name errors will speak of.
+    fn binding_unit(&mut self, expr: ExprId, name: Symbol, range: Range) -> Address {
+        let start = self.thunk_unit(expr);
+        let end = self.program.code.len() as Address;
+        self.program.named.push(NamedCode { start, end, name, range });
+        start
+    }
+
     fn own_unit(&mut self, body: impl FnOnce(&mut Self)) -> Address {
         let outer = std::mem::take(&mut self.unit);
         self.unit_depth += 1;
@@ -248,12 +256,13 @@ impl<'a> Compiler<'a> {
         self.lazy_named(id, None);
     }
 
-    fn lazy_named(&mut self, id: ExprId, name: Option<Symbol>) {
+    /// The same for the value of a binding: its name, and where that stands.
+    fn lazy_named(&mut self, id: ExprId, name: Option<(Symbol, Range)>) {
         let range = self.range(id);
         if self.is_ready(id) {
             match self.ast.expr(id) {
                 Expr::Variable(name) => self.ready_variable(name, range),
-                Expr::Lambda(lambda) => self.lambda(lambda, name, range),
+                Expr::Lambda(lambda) => self.lambda(lambda, name.map(|(name, _)| name), range),
                 _ => self.strict(id),
             }
             return;
@@ -261,7 +270,10 @@ impl<'a> Compiler<'a> {
         if self.speculate(id) {
             return;
         }
-        let address = limits::with_stack(|| self.thunk_unit(id));
+        let address = limits::with_stack(|| match name {
+            Some((name, place)) => self.binding_unit(id, name, place),
+            None => self.thunk_unit(id),
+        });
         self.emit(Op::Thunk(address), range);
     }
 

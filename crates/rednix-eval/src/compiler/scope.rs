@@ -2,9 +2,10 @@
 
 use super::Compiler;
 use crate::bytecode::{Op, WithSite};
-use crate::error::ErrorKind;
+use crate::error::{ErrorKind, EvalError};
 use crate::source::Range;
 use crate::value::Value;
+use crate::vm::explain::nearest;
 use rednix_syntax::Symbol;
 use rustc_hash::FxHashMap;
 
@@ -104,6 +105,22 @@ impl Compiler<'_> {
         if withs.is_empty() { Place::Nowhere } else { Place::With(withs) }
     }
 
+    /// Every name that code here could use.
+    fn visible(&self) -> Vec<String> {
+        let mut names: Vec<Symbol> = self.globals.values.keys().copied().collect();
+        for scope in &self.scopes {
+            match &scope.names {
+                Names::List(list) => names.extend(list.iter().map(|entry| entry.0)),
+                Names::Map(map) => names.extend(map.keys()),
+                Names::With(_) => {}
+            }
+        }
+        names.sort_unstable();
+        names.dedup();
+        let texts = names.into_iter().map(|name| self.interner.text(name).to_string());
+        texts.filter(|name| !name.starts_with("__")).collect()
+    }
+
     pub(super) fn is_shadowed(&self, name: Symbol) -> bool {
         self.scopes.iter().any(|scope| scope.slot(name).is_some())
     }
@@ -131,8 +148,12 @@ impl Compiler<'_> {
                 self.emit(Op::WithForced(site), range);
             }
             Place::Nowhere => {
-                let message = format!("undefined variable '{}'", self.interner.text(name));
-                self.fail(ErrorKind::UndefinedVariable, message, range);
+                let text = self.interner.text(name);
+                let mut error =
+                    EvalError::new(ErrorKind::UndefinedVariable, format!("undefined variable '{text}'"))
+                        .at(range);
+                error.suggestions = nearest(self.visible().into_iter(), &text);
+                self.errors.push(error);
             }
         }
     }

@@ -128,7 +128,7 @@ impl Vm {
                 (None, Some(DefaultValue::Code(code))) => {
                     Value::Thunk(self.heap.alloc_any(Thunk::new(Value::Suspended(code, env))))
                 }
-                (None, None) => return Err(self.missing_argument(id, formal.name)),
+                (None, None) => return Err(self.missing_argument(id, formal.name, set)),
             };
             slots[formal.slot as usize].set(value);
         }
@@ -139,14 +139,26 @@ impl Vm {
     }
 
     #[cold]
-    fn missing_argument(&self, id: LambdaId, name: rednix_syntax::Symbol) -> Box<EvalError> {
+    fn missing_argument(
+        &mut self,
+        id: LambdaId,
+        name: rednix_syntax::Symbol,
+        set: Gc<Attrs>,
+    ) -> Box<EvalError> {
+        let given = self.sorted_by_symbol(set);
         let info = &self.program.lambdas[id.0 as usize];
         let message = format!(
             "function '{}' called without required argument '{}'",
             self.lambda_name(id),
             self.interner.text(name)
         );
-        let error = EvalError::type_error(message).at(info.range);
+        // What was given under a name that is no argument's may be this one.
+        let formals = info.formals.as_ref().expect("called for functions with formals only");
+        let unknown = given.into_iter().filter(|&given| !formals.formals.iter().any(|f| f.name == given));
+        let wanted = self.text_of(name);
+        let suggestions = super::explain::nearest(unknown.map(|name| self.text_of(name)), &wanted);
+        let mut error = EvalError::type_error(message).at(info.range);
+        error.suggestions = suggestions;
         self.frame_here(error, "from call site")
     }
 

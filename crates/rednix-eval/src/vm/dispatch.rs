@@ -197,7 +197,7 @@ impl Vm {
                 self.set_top(value);
                 Ok(())
             }
-            other => Err(self.cannot_force(other)),
+            _ => Err(self.cannot_force(thunk)),
         }
     }
 
@@ -223,7 +223,7 @@ impl Vm {
                 self.ip -= 1;
                 Ok(())
             }
-            other => Err(self.cannot_force(other)),
+            _ => Err(self.cannot_force(thunk)),
         }
     }
 

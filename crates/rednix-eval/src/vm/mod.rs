@@ -11,7 +11,7 @@ pub(crate) mod compare;
 mod condition;
 pub(crate) mod deep;
 mod dispatch;
-mod explain;
+pub(crate) mod explain;
 pub(crate) mod native;
 mod raise;
 pub(crate) mod show;

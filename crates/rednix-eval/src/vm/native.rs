@@ -219,7 +219,7 @@ impl Vm {
                 self.enter_call(call[0], &call[1..]);
                 Ok(())
             }
-            other => Err(self.cannot_force(other)),
+            _ => Err(self.cannot_force(thunk)),
         }
     }
 
@@ -290,16 +290,5 @@ impl Vm {
         self.env = env;
         self.stack.push(value);
         Ok(())
-    }
-
-    #[cold]
-    pub(crate) fn cannot_force(&self, state: Value) -> Box<EvalError> {
-        match state {
-            Value::Blackhole => {
-                EvalError::new(ErrorKind::InfiniteRecursion, "infinite recursion encountered").at(self.here())
-            }
-            Value::Failed(number) => self.failures[number as usize].clone(),
-            _ => EvalError::evaluation("internal error: a thunk holds no code"),
-        }
     }
 }

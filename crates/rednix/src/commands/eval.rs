@@ -20,7 +20,15 @@ pub fn run(session: &Session, arguments: &EvalArgs) -> Result<(), Failure> {
         None => plain(session, arguments)?,
     };
     let result = evaluator.select(result, &arguments.attr, &[]);
-    let handle = explain(session, &evaluator, result)?;
+    let mut handle = explain(session, &evaluator, result)?;
+    if let Some(function) = &arguments.apply {
+        let folder = evaluation::working_directory();
+        let result = evaluator
+            .text(function.as_bytes(), folder.as_bytes())
+            .and_then(|function| evaluator.force(function))
+            .and_then(|function| evaluator.call(function, &[handle]));
+        handle = explain(session, &evaluator, result)?;
+    }
     let text = if arguments.json {
         let text = evaluator.to_json(handle);
         explain(session, &evaluator, text)?
@@ -72,7 +80,7 @@ fn plain(session: &Session, arguments: &EvalArgs) -> Result<(Evaluator, StoreWor
 
 fn value(session: &Session, evaluator: &mut Evaluator, arguments: &EvalArgs) -> Result<Handle, Failure> {
     let folder = evaluation::working_directory();
-    let result = match (&arguments.expr, &arguments.file) {
+    let result = match (&arguments.expr, arguments.file.as_ref().or(arguments.file_option.as_ref())) {
         (Some(expression), _) => evaluator.text(expression.as_bytes(), folder.as_bytes()),
         (None, Some(file)) if file.as_os_str() == "-" => {
             let mut source = Vec::new();

@@ -11,6 +11,7 @@ pub mod lock;
 pub mod log;
 pub mod nix_instantiate;
 pub mod rebuild;
+pub mod repl;
 pub mod repo;
 pub mod run;
 pub mod shell;

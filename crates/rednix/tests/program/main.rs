@@ -5,9 +5,11 @@
 
 mod bad_input;
 mod endings;
+mod errors;
 mod flakes;
 mod host_tools;
 mod images;
+mod language;
 mod locking;
 mod locking_rust;
 mod machine;
@@ -18,6 +20,7 @@ mod recipes_changes;
 mod recipes_dependencies;
 mod recipes_globs;
 mod recipes_templates;
+mod repl;
 mod reports;
 mod reproducible;
 mod support;
@@ -43,7 +46,10 @@ fn main() {
     tests.extend(endings::TESTS);
     tests.extend(peer::TESTS);
     tests.extend(flakes::TESTS);
+    tests.extend(language::TESTS);
+    tests.extend(errors::TESTS);
     tests.extend(reports::TESTS);
+    tests.extend(repl::TESTS);
     tests.extend(work::TESTS);
     tests.extend(reproducible::TESTS);
     tests.extend(host_tools::TESTS);
@@ -55,7 +61,8 @@ fn main() {
 
 /// What is known to be absent beforehand is shown as ignored, never as passed.
 fn trial((name, test): (&'static str, fn() -> Outcome)) -> Trial {
-    let absent = peer::absent(name);
+    let absent = peer::absent(name)
+        .or_else(|| language::TESTS.iter().find(|t| t.0 == name).and_then(|_| language::absent()));
     if let Some(reason) = &absent {
         eprintln!("skipped: {name}: {reason}");
     }

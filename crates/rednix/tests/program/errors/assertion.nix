@@ -1,0 +1,5 @@
+let
+  version = "2";
+in
+assert version == "3";
+version

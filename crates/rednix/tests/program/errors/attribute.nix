@@ -1,0 +1,9 @@
+let
+  system = {
+    hostName = "probe";
+    packages = [ ];
+  };
+in
+{
+  name = "x-${system.hostname}";
+}

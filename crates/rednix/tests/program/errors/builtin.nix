@@ -1,0 +1,3 @@
+{
+  count = builtins.lenght [ 1 2 ];
+}

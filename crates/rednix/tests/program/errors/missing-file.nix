@@ -1,0 +1,3 @@
+{
+  a = import ./nothing.nix;
+}

@@ -1,0 +1,3 @@
+{
+  enable = if "yes" then 1 else 2;
+}

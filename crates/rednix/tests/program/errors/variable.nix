@@ -1,0 +1,7 @@
+let
+  colour = "red";
+  size = 3;
+in
+{
+  shown = color;
+}
