@@ -131,22 +131,48 @@ pub fn resolve_again(
     let sources: BTreeSet<&str> = placed.iter().map(|p| p.package.source.as_str()).collect();
     write(&config, &source_tables(&sources, &vendor))?;
 
-    let mut command = Command::new(&fetcher.config.cargo);
-    // A neutral folder: neither the source's own cargo configuration nor its pinned toolchain may have a say.
+    let mut command = cargo(fetcher, scratch);
     command.args(["update", "--workspace", "--config"]).arg(&config).arg("--manifest-path").arg(&manifest);
+    finish(fetcher, command, lock)?;
+    fs::read_to_string(&file).map_err(|error| FetchError::io("read", &file, error))
+}
+
+/// Lets cargo write the lock of a source that has none. `root` is a writable copy of the source; git dependencies come
+/// through the mirrors that hold for everything else.
+pub fn generate(fetcher: &Fetcher, root: &Path, scratch: &Path) -> Result<String, FetchError> {
+    let mut command = cargo(fetcher, scratch);
+    command.arg("generate-lockfile").arg("--manifest-path").arg(root.join("Cargo.toml"));
+    command.env("CARGO_NET_GIT_FETCH_WITH_CLI", "true");
+    for (index, (from, to)) in fetcher.config.mirrors.iter().enumerate() {
+        command.env(format!("GIT_CONFIG_KEY_{index}"), format!("url.{to}.insteadOf"));
+        command.env(format!("GIT_CONFIG_VALUE_{index}"), from);
+    }
+    command.env("GIT_CONFIG_COUNT", fetcher.config.mirrors.len().to_string());
+    finish(fetcher, command, Path::new("Cargo.lock"))?;
+    let file = root.join("Cargo.lock");
+    fs::read_to_string(&file).map_err(|error| FetchError::io("read", &file, error))
+}
+
+/// Cargo in a neutral folder: neither the source's own configuration nor its pinned toolchain may have a say.
+fn cargo(fetcher: &Fetcher, scratch: &Path) -> Command {
+    let mut command = Command::new(&fetcher.config.cargo);
     command.current_dir(scratch).env("CARGO_TERM_COLOR", "never").env("RUSTC_BOOTSTRAP", "1");
     command.env_remove("CARGO_BUILD_TARGET").env_remove("CARGO_TARGET_DIR").env_remove("RUSTFLAGS");
     if let Some(home) = &fetcher.config.cargo_home {
         command.env("CARGO_HOME", home);
     }
+    command
+}
+
+fn finish(fetcher: &Fetcher, mut command: Command, lock: &Path) -> Result<(), FetchError> {
     if fetcher.config.offline {
         command.arg("--offline");
     }
     let finished = process::run(&fetcher.config, command)?;
-    if !finished.is_success {
-        return Err(failed(finished.last_words()));
+    if finished.is_success {
+        return Ok(());
     }
-    fs::read_to_string(&file).map_err(|error| FetchError::io("read", &file, error))
+    Err(FetchError::Resolution { lock: lock.display().to_string(), reason: finished.last_words() })
 }
 
 /// Cargo's configuration that takes the given git sources from a folder.

@@ -8,8 +8,9 @@ use crate::locking::{World, cargo_package, same};
 use crate::recipes::{contents, equal};
 use crate::support::{checkout, run, write};
 
-pub const TESTS: [(&str, fn() -> Outcome); 2] = [
+pub const TESTS: [(&str, fn() -> Outcome); 3] = [
     ("toolchain_of_a_day_takes_debians_place", toolchain_of_a_day),
+    ("source_without_a_cargo_lock_gets_one", source_without_lock),
     ("two_locks_of_a_package_mean_two_commits", two_locks_two_commits),
 ];
 
@@ -150,5 +151,41 @@ fn two_locks_two_commits() -> Outcome {
     let result = run(&mut world.call(&["build", "--no-link", "host:both"]));
     result.expect(0, &[])?;
     equal(&contents(&Path::new(result.stdout.trim()).join("said"))?, "first\nsecond\nsecond\n")?;
+    Ok(None)
+}
+
+/// A program whose author keeps no Cargo.lock: what cargo makes of it when it is locked holds from then on.
+fn source_without_lock() -> Outcome {
+    let world = World::new();
+    cargo_package(&world, "dep", "dep", "0.1.0", "");
+    world.write("dep/src/lib.rs", "pub const WORD: &str = \"one\";\n");
+    let rev = world.commit("dep", "2026-01-01", "note", "one")?;
+    let url = world.url("dep");
+    cargo_package(&world, "own", "own", "1.0.0", &format!("[dependencies]\ndep = {{ git = \"{url}\" }}\n"));
+    world.write("own/src/main.rs", "fn main() { println!(\"{}\", dep::WORD); }\n");
+    world.commit("own", "2026-01-01", "note", "own")?;
+    world.write(
+        "tree/recipes/own/recipe.toml",
+        &format!(
+            "[source]\ngit = \"{}\"\n[build]\ntemplate = \"custom\"\nscript = \"\"\"\n\
+             cargo run --quiet --locked --manifest-path ${{COOKBOOK_SOURCE}}/Cargo.toml > ${{COOKBOOK_STAGE}}/said\n\
+             \"\"\"\n[rednix]\nroot = \"rust\"\n",
+            world.url("own")
+        ),
+    );
+    // Cargo itself fetches the repository next door.
+    let output = world.path("tree/rednix.lock");
+    let mut lock =
+        world.call(&["lock", "own", "--output", output.to_str().expect("scratch paths are plain")]);
+    run(lock.env("CARGO_NET_OFFLINE", "false")).expect(0, &["which has no Cargo.lock"])?;
+    let line = world.read()?["sources"]["own"]["cargo"]["Cargo.lock"]["git"][0]["source"].clone();
+    same("the dependency", &line, &format!("git+{url}#{rev}"))?;
+    // What comes later counts only when it is asked for.
+    world.write("dep/src/lib.rs", "pub const WORD: &str = \"two\";\n");
+    world.commit("dep", "2026-01-02", "note", "two")?;
+    world.lock(&["lock", "own"]).expect(0, &[])?;
+    let result = run(&mut world.call(&["build", "--no-link", "host:own"]));
+    result.expect(0, &[])?;
+    equal(&contents(&Path::new(result.stdout.trim()).join("said"))?, "one\n")?;
     Ok(None)
 }

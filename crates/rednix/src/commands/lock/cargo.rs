@@ -22,15 +22,34 @@ pub struct Looked {
     tree: PathBuf,
     /// Every Cargo.lock by its path in the tree.
     pub locks: BTreeMap<String, cargo_lock::CargoLock>,
+    /// The text of the source's Cargo.lock where it had none.
+    generated: Option<String>,
 }
+
+const OWN: &str = "Cargo.lock";
 
 /// Reads a source's Cargo.lock files, after the recipe's patches.
 pub fn look(tools: &Tools, pinned: Pinned, recipe: &Recipe) -> Result<Looked, Failure> {
     let Some(source) = pinned.tree.clone() else {
-        return Ok(Looked { pinned, tree: PathBuf::new(), locks: BTreeMap::new() });
+        return Ok(Looked { pinned, tree: PathBuf::new(), locks: BTreeMap::new(), generated: None });
     };
     let is_patched = pinned.pin.patches.is_some() && !pinned.pin.source.is_folder();
-    let tree = if is_patched { patched(tools, &source, recipe)? } else { source };
+    let mut tree = if is_patched { patched(tools, &source, recipe)? } else { source };
+    let mut generated = None;
+    if tree.join("Cargo.toml").exists() && !tree.join(OWN).exists() {
+        let copy = writable_copy(tools, &tree)?;
+        tools.step(format!("resolving the dependencies of {}, which has no Cargo.lock", pinned.name));
+        match cargo_lock::generate(&tools.fetcher, &copy, &tools.folder()?) {
+            Ok(text) => {
+                generated = Some(text);
+                tree = copy;
+            }
+            // Not everything with a Cargo.toml is built by cargo.
+            Err(error) => {
+                tools.warn(format!("{} has no Cargo.lock, and none can be made: {error}", pinned.name))
+            }
+        }
+    }
     let mut locks = BTreeMap::new();
     for relative in find_files(&tree, "Cargo.lock", 3)? {
         let text = std::fs::read_to_string(tree.join(&relative))?;
@@ -44,7 +63,7 @@ pub fn look(tools: &Tools, pinned: Pinned, recipe: &Recipe) -> Result<Looked, Fa
             Err(reason) => tools.warn(format!("`{shown}` of {} is passed over: {reason}", pinned.name)),
         }
     }
-    Ok(Looked { pinned, tree, locks })
+    Ok(Looked { pinned, tree, locks, generated })
 }
 
 /// A copy of a source with the recipe's patches applied.
@@ -206,7 +225,11 @@ pub fn finish(
         };
         let concerned = lock.git.iter().any(is_replaced) || (submodule_replaced && path == "Cargo.lock");
         if !concerned {
-            entries.insert(path.clone(), entry_of(lock));
+            let mut entry = entry_of(lock);
+            if let Some(text) = looked.generated.as_ref().filter(|_| path == OWN) {
+                entry.patch = Some(difference(tools, path, "", text)?);
+            }
+            entries.insert(path.clone(), entry);
             continue;
         }
         let root = match &copy {
@@ -249,7 +272,10 @@ fn resolve(
             Some(Placed { package: package.clone(), version, tree: pinned.tree.clone(), folder })
         })
         .collect();
-    let before = std::fs::read_to_string(root.join(path))?;
+    let before = match &looked.generated {
+        Some(_) if path == OWN => String::new(),
+        _ => std::fs::read_to_string(root.join(path))?,
+    };
     let scratch = tools.folder()?;
     let after = cargo_lock::resolve_again(&tools.fetcher, root, Path::new(path), &placed, &scratch).map_err(
         |error| Failure::from(error).details(format!("this is the Cargo.lock of {}", looked.pinned.name)),
@@ -321,6 +347,7 @@ fn difference(tools: &Tools, path: &str, before: &str, after: &str) -> Result<St
         std::fs::create_dir_all(file.parent().expect("it lies in the side's folder"))?;
         std::fs::write(file, text)?;
     }
+    // A file that is not there yet is an empty one to `patch`.
     let output = Command::new(&tools.fetcher.config().git)
         .args(["-c", "core.autocrlf=false", "-c", "core.attributesFile=/dev/null", "-c", "diff.external="])
         .args(["diff", "--no-index", "--no-color", "--no-ext-diff", "--no-prefix", "--unified=3", "--text"])
