@@ -44,11 +44,12 @@ let
         (link "lib64" "usr/lib64")
       ];
   };
+  roots = builtins.mapAttrs (_: packages: [ glue ] ++ map (package: layers.${package}) packages) lock.roots;
 in
 {
   inherit archive layers lock;
 
-  # The layers of a named root of the lock, the glue on top.
-  root = name: [ glue ] ++ map (package: layers.${package}) (lock.roots.${name} or (throw
-    "the Debian lock has no root `${name}`; it has: ${builtins.concatStringsSep ", " (builtins.attrNames lock.roots)}"));
+  # The layers of a named root of the lock, the glue on top. Thousands of recipes share one list.
+  root = name: roots.${name} or (throw
+    "the Debian lock has no root `${name}`; it has: ${builtins.concatStringsSep ", " (builtins.attrNames lock.roots)}");
 }

@@ -73,7 +73,11 @@ pub trait World {
     /// Whether a store path is valid.
     fn is_valid(&mut self, path: &StorePath) -> WorldResult<bool>;
     fn current_system(&self) -> String;
-    /// Seconds since 1970, for `builtins.currentTime`; None hides it.
+    /// Whether `builtins.currentTime` exists.
+    fn tells_time(&self) -> bool {
+        false
+    }
+    /// Seconds since 1970, asked for when `builtins.currentTime` is used.
     fn current_time(&self) -> Option<i64> {
         None
     }
@@ -127,6 +131,9 @@ impl<W: World + ?Sized> World for Box<W> {
     }
     fn current_system(&self) -> String {
         (**self).current_system()
+    }
+    fn tells_time(&self) -> bool {
+        (**self).tells_time()
     }
     fn current_time(&self) -> Option<i64> {
         (**self).current_time()

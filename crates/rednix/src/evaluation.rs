@@ -6,10 +6,11 @@ use std::time::Instant;
 
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 use rednix_eval::{ErrorKind, EvalError, Evaluator, Origin, SearchEntry, Settings};
-use rednix_events::Event;
+use rednix_events::{Event, Events};
 use rednix_store::path::StorePath;
 use serde_json::Value;
 
+use crate::evalcache::{self, Answer, Question};
 use crate::failure::{EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, Failure};
 use crate::project::{self, Project};
 use crate::session::{Session, Wanted};
@@ -79,6 +80,18 @@ impl Target {
         Target { label: format!("machine of {system}"), what: What::Expression(text), own: false }
     }
 
+    fn expression_of((at, target): (usize, &Target)) -> Option<(usize, &str)> {
+        match &target.what {
+            What::Expression(text) => Some((at, text)),
+            What::Derivation(_) => None,
+        }
+    }
+
+    /// What an answer is remembered by: errors apart, which are not, only the expression counts.
+    fn question(&self, expression: &str) -> String {
+        format!("{:?} {expression}", self.origin())
+    }
+
     fn origin(&self) -> Origin {
         if self.own { Origin::Text } else { Origin::Internal("the command line") }
     }
@@ -123,7 +136,7 @@ fn system_expression(project: &Project, name: &str) -> String {
 
 /// An evaluator over the session's store, and the world to flush afterwards.
 pub fn evaluator(session: &Session, settings: Settings) -> Result<(Evaluator, StoreWorld), Failure> {
-    let world = StoreWorld::new(session.store()?, session.events().clone());
+    let world = StoreWorld::new(session.store()?, session.events().clone()).names_only(settings.read_only);
     Ok((Evaluator::new(Box::new(world.clone()), settings), world))
 }
 
@@ -145,36 +158,45 @@ pub fn working_directory() -> String {
 
 /// The derivations of all targets, written to the store.
 pub fn wanted(session: &Session, targets: &[Target]) -> Result<Vec<Wanted>, Failure> {
-    let (mut evaluator, world) = evaluator(session, settings())?;
-    let mut all = Vec::new();
-    for target in targets {
-        let expression = match &target.what {
-            What::Derivation(path) => {
-                let derivation = session.store()?.read_derivation(path)?;
-                all.extend(
-                    derivation
-                        .outputs
-                        .keys()
-                        .map(|output| Wanted { derivation: path.clone(), output: output.clone() }),
-                );
-                continue;
-            }
-            What::Expression(expression) => expression,
-        };
-        timed(session, &target.label, || {
+    let settings = settings();
+    let expressions: Vec<(usize, &str)> =
+        targets.iter().enumerate().filter_map(Target::expression_of).collect();
+    let texts: Vec<String> = expressions.iter().map(|(at, text)| targets[*at].question(text)).collect();
+    let (all_frames, events) = (session.global.show_trace, session.events().clone());
+    let question = Question { kind: "derivations", texts: &texts, settings: &settings };
+    let answers = evalcache::answer(session, &question, expressions.len(), |evaluator, part| {
+        let (at, expression) = expressions[part];
+        let target = &targets[at];
+        timed(&events, &target.label, || {
             let found = evaluator
                 .source(target.origin(), expression.as_bytes(), working_directory().as_bytes())
                 .and_then(|handle| evaluator.force(handle))
                 .and_then(|handle| evaluator.derivations(handle, &[]));
-            let found = found.map_err(|error| failure(session, &evaluator, &error))?;
+            let found = found.map_err(|error| failure_at(all_frames, evaluator, &error))?;
             if found.is_empty() {
                 return Err(Failure::usage(format!("`{}` is nothing that can be built", target.label)));
             }
-            all.extend(found.into_iter().map(|f| Wanted { derivation: f.derivation, output: f.output }));
-            Ok(())
-        })?;
+            let lines: Vec<String> = found.iter().map(|f| format!("{}!{}", f.derivation, f.output)).collect();
+            let derivations = found.into_iter().map(|f| f.derivation).collect();
+            Ok(Answer { text: lines.join("\n"), derivations })
+        })
+    })?;
+    let mut answers = answers.into_iter();
+    let mut all = Vec::new();
+    for target in targets {
+        match &target.what {
+            What::Derivation(path) => {
+                let outputs = session.store()?.read_derivation(path)?.outputs.into_keys();
+                all.extend(outputs.map(|output| Wanted { derivation: path.clone(), output }));
+            }
+            What::Expression(_) => {
+                for line in answers.next().unwrap_or_default().lines() {
+                    let (path, output) = line.split_once('!').unwrap_or((line, "out"));
+                    all.push(Wanted { derivation: StorePath::parse(path)?, output: output.to_owned() });
+                }
+            }
+        }
     }
-    world.flush()?;
     Ok(all)
 }
 
@@ -183,24 +205,29 @@ pub fn json(session: &Session, target: &Target) -> Result<Value, Failure> {
     let What::Expression(expression) = &target.what else {
         return Err(Failure::usage(format!("`{}` has no value", target.label)));
     };
-    let (mut evaluator, world) = evaluator(session, settings())?;
-    let text = timed(session, &target.label, || {
-        evaluator
-            .source(target.origin(), expression.as_bytes(), working_directory().as_bytes())
-            .and_then(|handle| evaluator.to_json(handle))
-            .map_err(|error| failure(session, &evaluator, &error))
+    let settings = settings();
+    let (all_frames, events) = (session.global.show_trace, session.events().clone());
+    let texts = [target.question(expression)];
+    let question = Question { kind: "json", texts: &texts, settings: &settings };
+    let answers = evalcache::answer(session, &question, 1, |evaluator, _| {
+        let text = timed(&events, &target.label, || {
+            evaluator
+                .source(target.origin(), expression.as_bytes(), working_directory().as_bytes())
+                .and_then(|handle| evaluator.to_json(handle))
+                .map_err(|error| failure_at(all_frames, evaluator, &error))
+        })?;
+        Ok(Answer { text: String::from_utf8_lossy(&text).into_owned(), derivations: Vec::new() })
     })?;
-    world.flush()?;
-    serde_json::from_slice(&text)
-        .map_err(|e| Failure::failed(format!("`{}` gives no JSON: {e}", target.label)))
+    let text = answers.into_iter().next().unwrap_or_default();
+    serde_json::from_str(&text).map_err(|e| Failure::failed(format!("`{}` gives no JSON: {e}", target.label)))
 }
 
-fn timed<T>(session: &Session, what: &str, work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
+fn timed<T>(events: &Events, what: &str, work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
     let started = Instant::now();
-    session.events().emit(Event::EvalStarted { what: what.to_owned() });
+    events.emit(Event::EvalStarted { what: what.to_owned() });
     let result = work();
     let duration_ms = started.elapsed().as_millis() as u64;
-    session.events().emit(Event::EvalDone { what: what.to_owned(), duration_ms });
+    events.emit(Event::EvalDone { what: what.to_owned(), duration_ms });
     result
 }
 
@@ -216,7 +243,11 @@ pub fn explain<T>(
 /// The error at the place it happened, then what led there. What lies inside the library is left out without
 /// `--show-trace`, apart from what the library itself says about the user's files.
 pub fn failure(session: &Session, evaluator: &Evaluator, error: &EvalError) -> Failure {
-    let all = session.global.show_trace;
+    failure_at(session.global.show_trace, evaluator, error)
+}
+
+/// The same where there is no session; `all` frames or only those outside of the library.
+pub fn failure_at(all: bool, evaluator: &Evaluator, error: &EvalError) -> Failure {
     let mut details = String::new();
     let place = evaluator.place(error.range.start);
     if let Some(snippet) = evaluator.snippet(error.range)

@@ -83,6 +83,12 @@ impl Session {
         Ok(Store::open(root, OpenOptions::default().with_events(self.events().clone()))?)
     }
 
+    /// Evaluators that may run at once.
+    pub fn eval_jobs(&self) -> usize {
+        let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        self.global.eval_jobs.unwrap_or_else(cores)
+    }
+
     pub fn fetcher(&self) -> Fetcher {
         let mut config = self.config.fetch(self.global.offline);
         config.cancel = interrupt::flag();

@@ -2,7 +2,7 @@
 //! gathered and written in one transaction when the evaluation is over.
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -10,9 +10,9 @@ use std::sync::Arc;
 use rednix_eval::{AddPath, FileKind, World, WorldError, WorldResult};
 use rednix_events::{Event, Events};
 use rednix_store::derivation::Derivation;
-use rednix_store::hash::HashAlgorithm;
-use rednix_store::path::{STORE_DIR, StorePath};
-use rednix_store::store::{Source, Store};
+use rednix_store::hash::{Hash, HashAlgorithm};
+use rednix_store::path::{PathHashing, STORE_DIR, StorePath, text_path};
+use rednix_store::store::{DerivationText, Source, Store};
 
 use crate::failure::chain;
 
@@ -22,24 +22,40 @@ pub struct StoreWorld {
     store: Arc<Store>,
     events: Events,
     gathered: Rc<RefCell<Gathered>>,
+    /// Nothing is added to the store: what would be only gets its name.
+    names_only: bool,
 }
 
 #[derive(Default)]
 struct Gathered {
-    pending: Vec<Derivation>,
-    known: BTreeSet<StorePath>,
+    pending: Vec<DerivationText>,
+    pending_bytes: usize,
+    known: HashSet<StorePath, PathHashing>,
 }
+
+/// Derivations are written whenever this many bytes of them are gathered: in few transactions, and without keeping
+/// the texts of thousands.
+const PENDING_BYTES_MAX: usize = 16 << 20;
 
 impl StoreWorld {
     pub fn new(store: Arc<Store>, events: Events) -> StoreWorld {
-        StoreWorld { store, events, gathered: Rc::default() }
+        StoreWorld { store, events, gathered: Rc::default(), names_only: false }
+    }
+
+    /// The same, for an evaluation that writes nothing.
+    pub fn names_only(self, names_only: bool) -> StoreWorld {
+        StoreWorld { names_only, ..self }
     }
 
     /// Writes what is gathered. Later calls write only what came since.
     pub fn flush(&self) -> Result<(), rednix_store::Error> {
-        let pending = std::mem::take(&mut self.gathered.borrow_mut().pending);
+        let pending = {
+            let mut gathered = self.gathered.borrow_mut();
+            gathered.pending_bytes = 0;
+            std::mem::take(&mut gathered.pending)
+        };
         if !pending.is_empty() {
-            self.store.write_derivations(&pending)?;
+            self.store.write_derivation_texts(pending)?;
         }
         Ok(())
     }
@@ -128,8 +144,11 @@ impl World for StoreWorld {
             accept: if request.accepted.is_some() { Some(&mut accept) } else { None },
             expected: request.expected.cloned(),
         };
-        let added = self.store.add_from_path(&self.real(request.path), source).map_err(store_error)?;
-        Ok(added.path)
+        let path = self.real(request.path);
+        if self.names_only {
+            return Store::name_of_path(&path, source).map_err(store_error);
+        }
+        Ok(self.store.add_from_path(&path, source).map_err(store_error)?.path)
     }
 
     fn add_text(
@@ -138,18 +157,30 @@ impl World for StoreWorld {
         text: &[u8],
         references: &BTreeSet<StorePath>,
     ) -> WorldResult<StorePath> {
+        if self.names_only {
+            return text_path(name, &Hash::sha256(text), references).map_err(store_error);
+        }
         if references.iter().any(StorePath::is_derivation) {
             self.flush().map_err(store_error)?;
         }
         self.store.add_text(name, text, references).map_err(store_error)
     }
 
-    fn write_derivation(&mut self, path: &StorePath, derivation: &Derivation, _: &[u8]) -> WorldResult<()> {
+    fn write_derivation(
+        &mut self,
+        path: &StorePath,
+        derivation: &Derivation,
+        aterm: &[u8],
+    ) -> WorldResult<()> {
         let mut gathered = self.gathered.borrow_mut();
-        if gathered.known.insert(path.clone()) {
-            gathered.pending.push(derivation.clone());
+        if !gathered.known.insert(path.clone()) {
+            return Ok(());
         }
-        Ok(())
+        gathered.pending.push(DerivationText::new(path.clone(), derivation, aterm.to_vec()));
+        gathered.pending_bytes += aterm.len();
+        let full = gathered.pending_bytes > PENDING_BYTES_MAX;
+        drop(gathered);
+        if full { self.flush().map_err(store_error) } else { Ok(()) }
     }
 
     fn read_derivation(&mut self, path: &StorePath) -> WorldResult<Derivation> {
@@ -188,6 +219,10 @@ impl World for StoreWorld {
 
     fn current_system(&self) -> String {
         format!("{}-linux", std::env::consts::ARCH)
+    }
+
+    fn tells_time(&self) -> bool {
+        true
     }
 
     fn current_time(&self) -> Option<i64> {

@@ -1,11 +1,13 @@
 //! `rednix eval`: a value, as Nix, JSON or raw text.
 
 use std::io::Read;
+use std::path::PathBuf;
 
-use rednix_eval::{Evaluator, Handle, Origin};
+use rednix_eval::{EvalResult, Evaluator, Origin};
 
 use crate::cli::EvalArgs;
-use crate::evaluation::{self, explain};
+use crate::evalcache::{self, Answer, Question};
+use crate::evaluation;
 use crate::failure::Failure;
 use crate::project::Project;
 use crate::session::Session;
@@ -13,48 +15,63 @@ use crate::session::Session;
 use super::print;
 
 pub fn run(session: &Session, arguments: &EvalArgs) -> Result<(), Failure> {
-    let (mut evaluator, world) = evaluation::evaluator(session, evaluation::settings())?;
-    let result = value(session, &mut evaluator, arguments)?;
-    let result = evaluator.select(result, &arguments.attr, &[]);
-    let handle = explain(session, &evaluator, result)?;
-    let text = if arguments.json {
-        let text = evaluator.to_json(handle);
-        explain(session, &evaluator, text)?
-    } else if arguments.raw {
-        let text = evaluator.to_text(handle);
-        explain(session, &evaluator, text)?
-    } else {
-        let forced = evaluator.force_deep(handle);
-        let handle = explain(session, &evaluator, forced)?;
-        evaluator.show(handle)
-    };
-    world.flush()?;
+    let settings = evaluation::settings();
+    let source = source(session, arguments)?;
+    let texts =
+        [format!("{source:?}"), arguments.attr.clone(), format!("{} {}", arguments.json, arguments.raw)];
+    let question = Question { kind: "value", texts: &texts, settings: &settings };
+    let all_frames = session.global.show_trace;
+    let answers = evalcache::answer(session, &question, 1, |evaluator, _| {
+        let text = value(evaluator, &source, arguments);
+        let text = text.map_err(|error| evaluation::failure_at(all_frames, evaluator, &error))?;
+        Ok(Answer { text: String::from_utf8_lossy(&text).into_owned(), derivations: Vec::new() })
+    })?;
     session.view.finish();
-    let mut text = String::from_utf8_lossy(&text).into_owned();
+    let mut text = answers.into_iter().next().unwrap_or_default();
     if !arguments.raw {
         text.push('\n');
     }
     print(&text)
 }
 
-fn value(session: &Session, evaluator: &mut Evaluator, arguments: &EvalArgs) -> Result<Handle, Failure> {
-    let folder = evaluation::working_directory();
-    let result = match (&arguments.expr, &arguments.file) {
-        (Some(expression), _) => evaluator.text(expression.as_bytes(), folder.as_bytes()),
+/// Where the value comes from.
+#[derive(Debug)]
+enum Source {
+    Text(Vec<u8>),
+    StandardInput(Vec<u8>),
+    File(PathBuf),
+}
+
+fn source(session: &Session, arguments: &EvalArgs) -> Result<Source, Failure> {
+    Ok(match (&arguments.expr, &arguments.file) {
+        (Some(expression), _) => Source::Text(expression.clone().into_bytes()),
         (None, Some(file)) if file.as_os_str() == "-" => {
             let mut source = Vec::new();
             std::io::stdin().read_to_end(&mut source)?;
-            evaluator.source(Origin::StandardInput, &source, folder.as_bytes())
+            Source::StandardInput(source)
         }
-        (None, Some(file)) => {
-            use std::os::unix::ffi::OsStrExt;
-            let absolute = std::path::absolute(file)?;
-            evaluator.file(absolute.as_os_str().as_bytes())
-        }
+        (None, Some(file)) => Source::File(std::path::absolute(file)?),
         (None, None) => {
-            let project = Project::find(&session.config, &arguments.tree)?;
-            evaluator.text(project.expression().as_bytes(), folder.as_bytes())
+            Source::Text(Project::find(&session.config, &arguments.tree)?.expression().into_bytes())
         }
-    };
-    explain(session, evaluator, result)
+    })
+}
+
+fn value(evaluator: &mut Evaluator, source: &Source, arguments: &EvalArgs) -> EvalResult<Vec<u8>> {
+    use std::os::unix::ffi::OsStrExt;
+    let folder = evaluation::working_directory();
+    let whole = match source {
+        Source::Text(text) => evaluator.text(text, folder.as_bytes()),
+        Source::StandardInput(text) => evaluator.source(Origin::StandardInput, text, folder.as_bytes()),
+        Source::File(file) => evaluator.file(file.as_os_str().as_bytes()),
+    }?;
+    let handle = evaluator.select(whole, &arguments.attr, &[])?;
+    if arguments.json {
+        return evaluator.to_json(handle);
+    }
+    if arguments.raw {
+        return evaluator.to_text(handle);
+    }
+    let handle = evaluator.force_deep(handle)?;
+    Ok(evaluator.show(handle))
 }

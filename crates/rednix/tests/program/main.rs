@@ -5,6 +5,7 @@
 
 mod bad_input;
 mod endings;
+mod evaluations;
 mod host_tools;
 mod images;
 mod locking;
@@ -38,6 +39,7 @@ fn main() {
     tests.extend(recipes_changes::TESTS);
     tests.extend(recipes_templates::TESTS);
     tests.extend(endings::TESTS);
+    tests.extend(evaluations::TESTS);
     tests.extend(peer::TESTS);
     tests.extend(reports::TESTS);
     tests.extend(work::TESTS);
