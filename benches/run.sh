@@ -29,5 +29,8 @@ set -- -n rednix "$rednix nix-instantiate --store local?root=$work/ours nix/defa
 have_peer && set -- "$@" -n "C++ Nix" "${peer}nix-instantiate --store local?root=$work/theirs nix/default.nix -A systems.probe.image"
 measure "$@"
 
+echo "== the evaluator, workload by workload"
+if command -v python3 >/dev/null; then python3 benches/eval/run.py --rednix "$rednix"; else echo "skipped: no python3"; fi
+
 echo "== NAR hashing, unpacking, image writing (in process)"
 REDNIX_BENCH_STORE=$store cargo bench --quiet -p rednix --bench rooms 2>/dev/null

@@ -45,13 +45,15 @@ let
       ];
   };
   # A named root without the packages a predicate is true for.
-  rootWithout = isUnwanted: name: [ glue ] ++ map (package: layers.${package}) (builtins.filter (package: !(isUnwanted package)) (lock.roots.${name} or (throw
-    "the Debian lock has no root `${name}`; it has: ${builtins.concatStringsSep ", " (builtins.attrNames lock.roots)}")));
+  rootWithout = isUnwanted: name: [ glue ] ++ map (package: layers.${package}) (builtins.filter (package: !(isUnwanted package)) (packagesOf name));
+  packagesOf = name: lock.roots.${name} or (throw
+    "the Debian lock has no root `${name}`; it has: ${builtins.concatStringsSep ", " (builtins.attrNames lock.roots)}");
+  roots = builtins.mapAttrs (name: _: rootWithout (_: false) name) lock.roots;
 in
 {
   inherit archive layers lock;
 
-  # The layers of a named root of the lock, the glue on top.
-  root = rootWithout (_: false);
+  # The layers of a named root of the lock, the glue on top. Thousands of recipes share one list.
+  root = name: builtins.seq (packagesOf name) roots.${name};
   inherit rootWithout;
 }

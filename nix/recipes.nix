@@ -120,7 +120,18 @@ let
   # -- dependencies -------------------------------------------------------------------------------------
 
   # What building `name` needs below its first level: `dependencies` only, as upstream follows them.
-  buildNames = isHost: name: dev:
+  buildNames = isHost: name: dev: map (item: item.part) (buildItems isHost name dev);
+
+  # The same with keys, worked out once for each recipe however many closures it is in.
+  buildItems = isHost: name: dev:
+    let ways = itemsOf.${name} or (waysOf name);
+    in if isHost then (if dev then ways.hostDev else ways.host) else (if dev then ways.targetDev else ways.target);
+  itemsOf = mapAttrs (name: _: waysOf name) recipes;
+  waysOf = name:
+    let keyed = isHost: dev: map (part: { inherit part; key = keyOf part; }) (workOutNames isHost name dev);
+    in { host = keyed true false; hostDev = keyed true true; target = keyed false false; targetDev = keyed false true; };
+
+  workOutNames = isHost: name: dev:
     let
       build = recipes.${name}.build or { };
       declared = (build.dependencies or [ ]) ++ lib.optionals dev (build.dev-dependencies or [ ]);
@@ -156,11 +167,11 @@ let
   # first level: not what a sysroot holds, but what has to be built before.
   reached = dev: isHost: name:
     let
-      items = chain: parts: map (part: rec { key = keyOf part; inherit part; chain' = chain ++ [ key ]; }) parts;
+      items = chain: found: map (item: { inherit (item) key part; chain' = chain ++ [ item.key ]; }) found;
     in
     builtins.genericClosure {
-      startSet = items [ (keyOf { host = isHost; recipe = name; suffix = null; }) ] (buildNames isHost name true);
-      operator = item: items item.chain' (buildNames item.part.host item.part.recipe dev);
+      startSet = items [ (keyOf { host = isHost; recipe = name; suffix = null; }) ] (buildItems isHost name true);
+      operator = item: items item.chain' (buildItems item.part.host item.part.recipe dev);
     };
 
   buildClosure = isHost: name:

@@ -105,7 +105,7 @@ pub(crate) enum Op {
     /// A part of a path: not copied to the store.
     CoercePathPart,
     Return,
-    /// As `Return`; nothing holds the environment any more.
+    /// As `Return` of a function: its environment is used again where nothing captured it.
     ReturnFree,
     /// Ends a run started from outside.
     Stop,
@@ -191,6 +191,14 @@ pub(crate) struct LambdaInfo {
     pub parameters: Vec<Symbol>,
     /// Positions of the functions inside that were fused into this one, outermost first.
     pub inner: Vec<Pos>,
+}
+
+impl LambdaInfo {
+    /// Whether a call with that many arguments needs nothing but an environment for them.
+    #[inline(always)]
+    pub fn takes_plainly(&self, count: usize) -> bool {
+        self.arity as usize == count && self.formals.is_none()
+    }
 }
 
 /// All code of one evaluation. Grows with each file that is imported.

@@ -45,9 +45,21 @@ pub(crate) fn unite(into: &mut Vec<u32>, more: &[u32]) {
         into.extend_from_slice(more);
         return;
     }
-    into.extend_from_slice(more);
-    into.sort_unstable();
-    into.dedup();
+    if more.len() > 32 {
+        into.extend_from_slice(more);
+        // Two sorted runs: this sort finds and merges them.
+        into.sort();
+        into.dedup();
+        return;
+    }
+    for &number in more {
+        // Later strings mostly refer to what was made later.
+        if into.last().is_some_and(|&last| last < number) {
+            into.push(number);
+        } else if let Err(place) = into.binary_search(&number) {
+            into.insert(place, number);
+        }
+    }
 }
 
 impl ContextElement {

@@ -10,11 +10,14 @@ pub const FRAMES_MAX: usize = 2_000_000;
 pub const LENGTH_MAX: usize = u32::MAX as usize;
 
 /// Layers of `//` before an attribute set is copied flat.
-pub const LAYERS_MAX: u32 = 8;
+pub const LAYERS_MAX: u32 = 12;
 
 /// First and largest chunk of the arena, in bytes.
 pub const CHUNK_BYTES_MIN: usize = 256 << 10;
 pub const CHUNK_BYTES_MAX: usize = 16 << 20;
+
+/// What memory comes in from the kernel, in bytes.
+pub const PAGE_BYTES: usize = 4096;
 
 /// Strings and lists at least this long (bytes, elements) are given room to grow when concatenated.
 pub const GROW_BYTES_MIN: usize = 256;
@@ -38,8 +41,8 @@ pub const SHOWN_STRING_BYTES: usize = 1024;
 /// Items of a list that is made at once instead of as a thunk.
 pub const READY_ITEMS_MAX: usize = 16;
 
-/// Attributes that `//` may add as a layer.
-pub const LAYER_ENTRIES_MAX: usize = 16;
+/// Attribute sets of up to this many entries are copied by `//`, never put below a layer.
+pub const LAYER_BASE_MIN: usize = 12;
 
 /// Messages of `addErrorContext` that are computed one inside of another.
 pub const CONTEXT_RUNS_MAX: u32 = 16;

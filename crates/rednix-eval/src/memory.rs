@@ -15,7 +15,7 @@
 //! `Cell`, on one thread (`Gc` is neither `Send` nor `Sync`).
 
 use crate::limits;
-use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
+use std::alloc::{Layout, handle_alloc_error};
 use std::ptr::NonNull;
 
 /// A pointer to a `T` in the arena.
@@ -81,7 +81,7 @@ pub(crate) fn subslice<T>(start: Gc<T>, length: u32, from: u32) -> Gc<T> {
 
 struct Chunk {
     start: NonNull<u8>,
-    layout: Layout,
+    size: usize,
 }
 
 /// Room behind the last item of a long string or list, keyed by the address of its end.
@@ -92,6 +92,8 @@ pub(crate) struct Heap {
     next: usize,
     end: usize,
     room: Room,
+    /// Places of calls with one and with two arguments that were made, to be used again.
+    made_calls: [Vec<NonNull<u8>>; 2],
     /// Bytes handed out so far.
     pub allocated: usize,
 }
@@ -100,7 +102,14 @@ const ALIGN: usize = 16;
 
 impl Heap {
     pub fn new() -> Self {
-        Heap { chunks: Vec::new(), next: 0, end: 0, room: Room::default(), allocated: 0 }
+        Heap {
+            chunks: Vec::new(),
+            next: 0,
+            end: 0,
+            room: Room::default(),
+            made_calls: Default::default(),
+            allocated: 0,
+        }
     }
 
     #[inline(always)]
@@ -130,11 +139,27 @@ impl Heap {
         start
     }
 
+    /// From the kernel, not from the allocator: freshly mapped memory costs nothing until it is touched, goes back
+    /// when the heap does, and is not made of huge pages, which are cleared whole for the few objects of the last one.
     fn chunk(&mut self, size: usize) -> NonNull<u8> {
+        use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous};
+        let size = size.next_multiple_of(limits::PAGE_BYTES);
         let layout = Layout::from_size_align(size, ALIGN).expect("a chunk's size fits the address space");
-        // SAFETY: the size is not zero.
-        let Some(start) = NonNull::new(unsafe { alloc(layout) }) else { handle_alloc_error(layout) };
-        self.chunks.push(Chunk { start, layout });
+        // SAFETY: a new mapping at a place of the kernel's choice, which overlaps nothing.
+        let mapped = unsafe {
+            mmap_anonymous(
+                std::ptr::null_mut(),
+                size,
+                ProtFlags::READ | ProtFlags::WRITE,
+                MapFlags::PRIVATE | MapFlags::NORESERVE,
+            )
+        };
+        let Some(start) = mapped.ok().and_then(|start| NonNull::new(start.cast::<u8>())) else {
+            handle_alloc_error(layout)
+        };
+        // SAFETY: exactly the mapping made above. Where the kernel knows no huge pages, nothing has to be refused.
+        let _ = unsafe { madvise(start.as_ptr().cast(), size, Advice::LinuxNoHugepage) };
+        self.chunks.push(Chunk { start, size });
         start
     }
 
@@ -188,6 +213,47 @@ impl Heap {
         Gc(place)
     }
 
+    /// Pieces in a row, `total` bytes together.
+    pub fn join<'a>(&mut self, total: usize, pieces: impl Iterator<Item = &'a [u8]>) -> Gc<u8> {
+        let place = self.raw(total, 1);
+        let mut written = 0;
+        for piece in pieces {
+            assert!(piece.len() <= total - written, "the pieces were counted");
+            // SAFETY: `total` bytes were just allocated, and the piece ends within them.
+            unsafe {
+                std::ptr::copy_nonoverlapping(piece.as_ptr(), place.as_ptr().add(written), piece.len())
+            };
+            written += piece.len();
+        }
+        assert_eq!(written, total, "the pieces were counted");
+        Gc(place)
+    }
+
+    /// A copy of a function and its arguments, for a thunk that calls it later.
+    pub fn waiting_call<T: Copy, const N: usize>(&mut self, call: [T; N]) -> Gc<T> {
+        const {
+            assert!(
+                (N == 2 || N == 3) && std::mem::size_of::<T>() == 16 && std::mem::align_of::<T>() <= ALIGN
+            )
+        };
+        match self.made_calls[N - 2].pop() {
+            Some(place) => {
+                let place = place.cast::<T>();
+                // SAFETY: an allocation of this size (every `T` has 16 bytes), given back by its only holder.
+                unsafe { place.cast::<[T; N]>().write(call) };
+                Gc(place)
+            }
+            None => self.copy_slice(&call),
+        }
+    }
+
+    /// Takes back what [`Heap::waiting_call`] gave; the thunk that held it must hold something else by now.
+    pub fn call_made<T: Copy>(&mut self, start: Gc<T>, count: u32) {
+        if let Some(places) = self.made_calls.get_mut(count as usize - 2) {
+            places.push(start.0.cast());
+        }
+    }
+
     /// `left` followed by `right`; when `left` is the newest use of a block with room behind it, `right` is
     /// written there and `left` is not copied, so that building a text or list piece by piece is linear.
     pub fn concat<T: Copy>(&mut self, left: (Gc<T>, u32), right: &[T], grow_from: usize) -> Gc<T> {
@@ -225,8 +291,9 @@ impl Heap {
 impl Drop for Heap {
     fn drop(&mut self) {
         for chunk in &self.chunks {
-            // SAFETY: allocated with this layout in `chunk`, and nothing that points into it is left.
-            unsafe { dealloc(chunk.start.as_ptr(), chunk.layout) };
+            // SAFETY: mapped with this size in `chunk`, and nothing that points into it is left. Failing would only
+            // keep the memory.
+            let _ = unsafe { rustix::mm::munmap(chunk.start.as_ptr().cast(), chunk.size) };
         }
     }
 }

@@ -85,6 +85,8 @@ impl Partial {
 pub(crate) struct Env {
     pub up: Cell<Option<Gc<Env>>>,
     pub length: u32,
+    /// Something may hold it beyond the call it was made for: it is not used again.
+    pub captured: Cell<bool>,
 }
 
 impl Gc<Env> {
@@ -106,7 +108,7 @@ impl Gc<Env> {
 
 pub(crate) fn new_env(heap: &mut Heap, up: Option<Gc<Env>>, length: u32) -> Gc<Env> {
     let slots = (0..length as usize).map(|_| Cell::new(Value::Null));
-    heap.with_tail(Env { up: Cell::new(up), length }, slots)
+    heap.with_tail(Env { up: Cell::new(up), length, captured: Cell::new(false) }, slots)
 }
 
 #[derive(Clone)]
@@ -166,6 +168,11 @@ impl Gc<Attrs> {
         self.layer.map_or(0, |layer| layer.depth)
     }
 
+    /// A layered set that was flattened before, as that.
+    fn flattened(self) -> Gc<Attrs> {
+        self.layer.and_then(|layer| layer.flat.get()).unwrap_or(self)
+    }
+
     /// Number of entries of the topmost layer alone: cheap, and enough to judge how large a set is.
     pub fn own_length(self) -> u32 {
         self.length
@@ -196,36 +203,82 @@ pub(crate) fn entries<'a>(heap: &mut Heap, set: Gc<Attrs>) -> &'a [Entry] {
         layers.push(base.own());
         base = below.base;
     }
-    let mut merged: Vec<Entry> = base.own().to_vec();
-    for top in layers.into_iter().rev() {
-        merged = merge(&merged, top);
+    // From the top down, for upper layers are the smaller ones.
+    let mut upper: Option<Vec<Entry>> = None;
+    for below in &layers[1..] {
+        upper = Some(merge(below, upper.as_deref().unwrap_or(layers[0])));
     }
-    let flat = new_attrs(heap, set.pos, merged);
+    let flat = merged(heap, set.pos, base.own(), upper.as_deref().unwrap_or(layers[0]));
     layer.flat.set(Some(flat));
     flat.own()
 }
 
 /// Both sorted runs in one; of equal names `top`'s stays.
 pub(crate) fn merge(base: &[Entry], top: &[Entry]) -> Vec<Entry> {
-    let mut out = Vec::with_capacity(base.len() + top.len());
-    let (mut left, mut right) = (0, 0);
-    while left < base.len() && right < top.len() {
-        match base[left].name.cmp(&top[right].name) {
-            std::cmp::Ordering::Less => {
-                out.push(base[left].clone());
-                left += 1;
-            }
-            order => {
-                out.push(top[right].clone());
-                right += 1;
-                left += usize::from(order == std::cmp::Ordering::Equal);
-            }
-        }
-    }
-    out.extend_from_slice(&base[left..]);
-    out.extend_from_slice(&top[right..]);
-    out
+    Merging::new(base, top).collect()
 }
+
+/// Two sorted runs on their way into one, whose length is counted before.
+struct Merging<'a> {
+    base: &'a [Entry],
+    top: &'a [Entry],
+    length: usize,
+}
+
+impl<'a> Merging<'a> {
+    fn new(base: &'a [Entry], top: &'a [Entry]) -> Self {
+        let (small, large) = if base.len() < top.len() { (base, top) } else { (top, base) };
+        // A few names are looked up among many; else both runs are walked.
+        let common = if small.len() * 16 < large.len() {
+            small.iter().filter(|entry| find(large, entry.name).is_some()).count()
+        } else {
+            let mut rest = large.iter().peekable();
+            let mut common = 0;
+            for entry in small {
+                while rest.next_if(|other| other.name < entry.name).is_some() {}
+                common += usize::from(rest.next_if(|other| other.name == entry.name).is_some());
+            }
+            common
+        };
+        Merging { base, top, length: base.len() + top.len() - common }
+    }
+}
+
+impl Iterator for Merging<'_> {
+    type Item = Entry;
+
+    #[inline]
+    fn next(&mut self) -> Option<Entry> {
+        let taken = match (self.base.split_first(), self.top.split_first()) {
+            (Some((left, rest)), Some((right, _))) if left.name < right.name => {
+                self.base = rest;
+                left
+            }
+            (base, Some((right, rest))) => {
+                if let Some((left, others)) = base
+                    && left.name == right.name
+                {
+                    self.base = others;
+                }
+                self.top = rest;
+                right
+            }
+            (Some((left, rest)), None) => {
+                self.base = rest;
+                left
+            }
+            (None, None) => return None,
+        };
+        self.length -= 1;
+        Some(taken.clone())
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.length, Some(self.length))
+    }
+}
+
+impl ExactSizeIterator for Merging<'_> {}
 
 /// A flat set of entries that are already sorted, each name once.
 pub(crate) fn new_attrs(heap: &mut Heap, pos: Pos, entries: Vec<Entry>) -> Gc<Attrs> {
@@ -242,18 +295,45 @@ pub(crate) fn new_attrs_from(
     heap.with_tail(header, entries)
 }
 
-/// `base // top` without copying `base`.
-pub(crate) fn layer(heap: &mut Heap, base: Gc<Attrs>, pos: Pos, top: &[Entry]) -> Gc<Attrs> {
+/// A flat set of both sorted runs; of equal names `top`'s stays.
+fn merged(heap: &mut Heap, pos: Pos, base: &[Entry], top: &[Entry]) -> Gc<Attrs> {
+    let merging = Merging::new(base, top);
+    let length = merging.len() as u32;
+    heap.with_tail(Attrs { length, pos, layer: None }, merging)
+}
+
+/// `base // top`. A base that is large beside what is added is not copied; a layer that is not, is merged with
+/// what is added, so that sizes grow downwards and their number stays the logarithm of the whole.
+pub(crate) fn layer(heap: &mut Heap, base: Gc<Attrs>, top: &[Entry]) -> Gc<Attrs> {
+    let pos = base.pos;
+    let mut base = base.flattened();
+    let mut both: Option<Vec<Entry>> = None;
+    loop {
+        let added = both.as_deref().unwrap_or(top);
+        let small = base.own().len() <= (2 * added.len()).max(crate::limits::LAYER_BASE_MIN);
+        let Some(below) = base.layer else {
+            if small {
+                return merged(heap, pos, base.own(), added);
+            }
+            break;
+        };
+        if !small && below.depth < crate::limits::LAYERS_MAX {
+            break;
+        }
+        both = Some(merge(base.own(), added));
+        base = below.base.flattened();
+    }
+    let added = both.as_deref().unwrap_or(top);
     let layer = heap.alloc_any(Layer { base, depth: base.depth() + 1, flat: Cell::new(None) });
-    let header = Attrs { length: top.len() as u32, pos, layer: Some(layer) };
-    heap.with_tail(header, top.iter().cloned())
+    let header = Attrs { length: added.len() as u32, pos, layer: Some(layer) };
+    heap.with_tail(header, added.iter().cloned())
 }
 
 /// A thunk for `function arguments`, which are two at most.
 pub(crate) fn apply(heap: &mut Heap, function: Value, arguments: &[Value]) -> Value {
     let start = match *arguments {
-        [one] => heap.copy_slice(&[function, one]),
-        [one, two] => heap.copy_slice(&[function, one, two]),
+        [one] => heap.waiting_call([function, one]),
+        [one, two] => heap.waiting_call([function, one, two]),
         _ => unreachable!("calls that wait have one or two arguments"),
     };
     Value::Thunk(heap.alloc_any(Thunk::new(Value::Apply(arguments.len() as u32 + 1, start))))

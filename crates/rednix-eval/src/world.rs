@@ -134,7 +134,11 @@ pub trait World {
         nothing_is_fetched(&reference.show())
     }
     fn current_system(&self) -> String;
-    /// Seconds since 1970, for `builtins.currentTime`; None hides it.
+    /// Whether `builtins.currentTime` exists.
+    fn tells_time(&self) -> bool {
+        false
+    }
+    /// Seconds since 1970, asked for when `builtins.currentTime` is used.
     fn current_time(&self) -> Option<i64> {
         None
     }
@@ -200,6 +204,9 @@ impl<W: World + ?Sized> World for Box<W> {
     }
     fn current_system(&self) -> String {
         (**self).current_system()
+    }
+    fn tells_time(&self) -> bool {
+        (**self).tells_time()
     }
     fn current_time(&self) -> Option<i64> {
         (**self).current_time()

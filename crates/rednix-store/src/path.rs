@@ -24,6 +24,37 @@ pub struct StorePath {
     basename: Arc<str>,
 }
 
+/// Hashing for maps by store path: a path begins with a hash, so its first bytes are as good as any.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PathHashing;
+
+/// See [`PathHashing`].
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PathHasher(u64);
+
+impl std::hash::BuildHasher for PathHashing {
+    type Hasher = PathHasher;
+
+    fn build_hasher(&self) -> PathHasher {
+        PathHasher(0)
+    }
+}
+
+impl std::hash::Hasher for PathHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        for chunk in bytes.chunks(8).take(2) {
+            let mut word = [0; 8];
+            word[..chunk.len()].copy_from_slice(chunk);
+            // Five of eight bits of each character tell something: multiplying spreads them.
+            self.0 = (self.0.rotate_left(29) ^ u64::from_le_bytes(word)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        }
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
 impl StorePath {
     /// Reads `/nix/store/<hash>-<name>`, nothing before, nothing after.
     pub fn parse(full: &str) -> Result<StorePath> {

@@ -42,6 +42,12 @@ pub struct Global {
     /// Builds that run at once [default: the number of cores]
     #[arg(long, short = 'j', global = true, value_name = "N")]
     pub jobs: Option<usize>,
+    /// Evaluators that run at once where several things are asked for [default: the number of cores]
+    #[arg(long, global = true, value_name = "N")]
+    pub eval_jobs: Option<usize>,
+    /// Evaluate even where nothing that was read the last time has changed
+    #[arg(long, global = true)]
+    pub no_eval_cache: bool,
     /// Cores a build may use [default: all]
     #[arg(long, global = true, value_name = "N")]
     pub cores: Option<usize>,

@@ -5,12 +5,13 @@ use std::path::Path;
 use std::time::Instant;
 
 use rednix_eval::{Evaluator, Origin, SearchEntry, Settings};
-use rednix_events::Event;
+use rednix_events::{Event, Events};
 use rednix_store::path::StorePath;
 use serde_json::Value;
 
 use crate::cli::LockFlags;
-pub use crate::explaining::{explain, failure};
+use crate::evalcache::{self, Answer, Question};
+pub use crate::explaining::{explain, failure, failure_at};
 use crate::failure::Failure;
 use crate::flake::Installable;
 use crate::project::{self, Project};
@@ -104,6 +105,18 @@ impl Target {
         Target { label: text.to_owned(), what, own: false }
     }
 
+    fn expression_of((at, target): (usize, &Target)) -> Option<(usize, &str)> {
+        match &target.what {
+            What::Expression(text) => Some((at, text)),
+            What::Derivation(_) | What::Flake { .. } => None,
+        }
+    }
+
+    /// What an answer is remembered by: errors apart, which are not, only the expression counts.
+    fn question(&self, expression: &str) -> String {
+        format!("{:?} {expression}", self.origin())
+    }
+
     fn origin(&self) -> Origin {
         if self.own { Origin::Text } else { Origin::Internal("the command line") }
     }
@@ -158,7 +171,8 @@ pub fn evaluator_with(
     settings: Settings,
     access: Access,
 ) -> Result<(Evaluator, StoreWorld), Failure> {
-    let world = StoreWorld::new(session.store()?, session.events().clone(), session.outside()?, access);
+    let world = StoreWorld::new(session.store()?, session.events().clone(), session.outside()?, access)
+        .names_only(settings.read_only);
     if access == Access::Restricted {
         for entry in &settings.search_path {
             world.allow_path(Path::new(&working_directory()).join(&entry.path));
@@ -209,41 +223,51 @@ pub fn working_directory() -> String {
 
 /// The derivations of all targets, written to the store.
 pub fn wanted(session: &Session, targets: &[Target]) -> Result<Vec<Wanted>, Failure> {
-    let (mut evaluator, world) = evaluator(session, settings())?;
-    let mut all = Vec::new();
-    for target in targets {
-        let expression = match &target.what {
-            What::Derivation(path) => {
-                let derivation = session.store()?.read_derivation(path)?;
-                all.extend(
-                    derivation
-                        .outputs
-                        .keys()
-                        .map(|output| Wanted { derivation: path.clone(), output: output.clone() }),
-                );
-                continue;
-            }
-            What::Flake { text, flags, role, part } => {
-                let installable = Installable::parse(text, flags)?;
-                all.extend(timed(session, &target.label, || installable.wanted(session, role, part))?);
-                continue;
-            }
-            What::Expression(expression) => expression,
-        };
-        timed(session, &target.label, || {
+    let settings = settings();
+    let expressions: Vec<(usize, &str)> =
+        targets.iter().enumerate().filter_map(Target::expression_of).collect();
+    let texts: Vec<String> = expressions.iter().map(|(at, text)| targets[*at].question(text)).collect();
+    let (all_frames, events) = (session.global.show_trace, session.events().clone());
+    let question = Question { kind: "derivations", texts: &texts, settings: &settings };
+    let answers = evalcache::answer(session, &question, expressions.len(), |evaluator, part| {
+        let (at, expression) = expressions[part];
+        let target = &targets[at];
+        timed(&events, &target.label, || {
             let found = evaluator
                 .source(target.origin(), expression.as_bytes(), working_directory().as_bytes())
                 .and_then(|handle| evaluator.force(handle))
                 .and_then(|handle| evaluator.derivations(handle, &[]));
-            let found = found.map_err(|error| failure(session, &evaluator, &error))?;
+            let found = found.map_err(|error| failure_at(all_frames, evaluator, &error))?;
             if found.is_empty() {
                 return Err(Failure::usage(format!("`{}` is nothing that can be built", target.label)));
             }
-            all.extend(found.into_iter().map(|f| Wanted { derivation: f.derivation, output: f.output }));
-            Ok(())
-        })?;
+            let lines: Vec<String> = found.iter().map(|f| format!("{}!{}", f.derivation, f.output)).collect();
+            let derivations = found.into_iter().map(|f| f.derivation).collect();
+            Ok(Answer { text: lines.join("\n"), derivations })
+        })
+    })?;
+    let mut answers = answers.into_iter();
+    let mut all = Vec::new();
+    for target in targets {
+        match &target.what {
+            What::Derivation(path) => {
+                let outputs = session.store()?.read_derivation(path)?.outputs.into_keys();
+                all.extend(outputs.map(|output| Wanted { derivation: path.clone(), output }));
+            }
+            What::Flake { text, flags, role, part } => {
+                let installable = Installable::parse(text, flags)?;
+                all.extend(timed(session.events(), &target.label, || {
+                    installable.wanted(session, role, part)
+                })?);
+            }
+            What::Expression(_) => {
+                for line in answers.next().unwrap_or_default().lines() {
+                    let (path, output) = line.split_once('!').unwrap_or((line, "out"));
+                    all.push(Wanted { derivation: StorePath::parse(path)?, output: output.to_owned() });
+                }
+            }
+        }
     }
-    world.flush()?;
     Ok(all)
 }
 
@@ -255,16 +279,21 @@ pub fn json(session: &Session, target: &Target) -> Result<Value, Failure> {
     let What::Expression(expression) = &target.what else {
         return Err(Failure::usage(format!("`{}` has no value", target.label)));
     };
-    let (mut evaluator, world) = evaluator(session, settings())?;
-    let text = timed(session, &target.label, || {
-        evaluator
-            .source(target.origin(), expression.as_bytes(), working_directory().as_bytes())
-            .and_then(|handle| evaluator.to_json(handle))
-            .map_err(|error| failure(session, &evaluator, &error))
+    let settings = settings();
+    let (all_frames, events) = (session.global.show_trace, session.events().clone());
+    let texts = [target.question(expression)];
+    let question = Question { kind: "json", texts: &texts, settings: &settings };
+    let answers = evalcache::answer(session, &question, 1, |evaluator, _| {
+        let text = timed(&events, &target.label, || {
+            evaluator
+                .source(target.origin(), expression.as_bytes(), working_directory().as_bytes())
+                .and_then(|handle| evaluator.to_json(handle))
+                .map_err(|error| failure_at(all_frames, evaluator, &error))
+        })?;
+        Ok(Answer { text: String::from_utf8_lossy(&text).into_owned(), derivations: Vec::new() })
     })?;
-    world.flush()?;
-    serde_json::from_slice(&text)
-        .map_err(|e| Failure::failed(format!("`{}` gives no JSON: {e}", target.label)))
+    let text = answers.into_iter().next().unwrap_or_default();
+    serde_json::from_str(&text).map_err(|e| Failure::failed(format!("`{}` gives no JSON: {e}", target.label)))
 }
 
 /// An attribute of what a flake gives, as JSON; null where it is not there.
@@ -283,11 +312,11 @@ fn flake_json(
         .map_err(|e| Failure::failed(format!("`{}` gives no JSON: {e}", installable.show())))
 }
 
-fn timed<T>(session: &Session, what: &str, work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
+fn timed<T>(events: &Events, what: &str, work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
     let started = Instant::now();
-    session.events().emit(Event::EvalStarted { what: what.to_owned() });
+    events.emit(Event::EvalStarted { what: what.to_owned() });
     let result = work();
     let duration_ms = started.elapsed().as_millis() as u64;
-    session.events().emit(Event::EvalDone { what: what.to_owned(), duration_ms });
+    events.emit(Event::EvalDone { what: what.to_owned(), duration_ms });
     result
 }

@@ -28,7 +28,12 @@ pub fn explain<T>(
 /// The error at the place it happened, then what led there. What lies inside the library is left out without
 /// `--show-trace`, apart from what the library itself says about the user's files.
 pub fn failure(session: &Session, evaluator: &Evaluator, error: &EvalError) -> Failure {
-    let explained = Explained { evaluator, all: session.global.show_trace };
+    failure_at(session.global.show_trace, evaluator, error)
+}
+
+/// The same where there is no session; `all` steps or only those outside of the library.
+pub fn failure_at(all: bool, evaluator: &Evaluator, error: &EvalError) -> Failure {
+    let explained = Explained { evaluator, all };
     let (message, hint) = parted(&error.message);
     let mut hints: Vec<String> = hint.into_iter().collect();
     let mut details = explained.own_line(error);

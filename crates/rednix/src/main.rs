@@ -4,6 +4,7 @@ mod builtins;
 mod cli;
 mod commands;
 mod config;
+mod evalcache;
 mod evaluation;
 mod explaining;
 mod failure;

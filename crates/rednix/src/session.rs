@@ -14,7 +14,7 @@ use crate::cli::Global;
 use crate::config::Config;
 use crate::failure::Failure;
 use crate::fetching::Sources;
-use crate::outside::Outside;
+use crate::outside::{Outside, OutsideMaker};
 use crate::project::Project;
 use crate::report::last;
 use crate::view::View;
@@ -129,6 +129,12 @@ impl Session {
         Ok(Store::open(root, OpenOptions::default().with_events(self.events().clone()))?)
     }
 
+    /// Evaluators that may run at once.
+    pub fn eval_jobs(&self) -> usize {
+        let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        self.global.eval_jobs.unwrap_or_else(cores)
+    }
+
     pub fn fetcher(&self) -> Fetcher {
         let mut config = self.config.fetch(self.global.offline);
         config.cancel = interrupt::flag();
@@ -152,8 +158,18 @@ impl Session {
 
     /// What an evaluation may get from outside.
     pub fn outside(&self) -> Result<Rc<Outside>, Failure> {
-        let files = self.config.registries.clone();
-        Ok(Outside::new(self.store()?, self.events().clone(), self.fetcher(), self.builds()?, files))
+        Ok(self.outside_maker()?.make())
+    }
+
+    /// What threads make their own from.
+    pub fn outside_maker(&self) -> Result<OutsideMaker, Failure> {
+        Ok(OutsideMaker {
+            store: self.store()?,
+            events: self.events().clone(),
+            fetching: self.fetcher().config().clone(),
+            builds: self.builds()?,
+            registries: self.config.registries.clone(),
+        })
     }
 
     /// Builds outputs; the paths are in the order they were wanted.

@@ -2,7 +2,7 @@
 //! gathered and written in one transaction when the evaluation is over.
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -13,9 +13,9 @@ use rednix_eval::{
 use rednix_events::{Event, Events};
 use rednix_flake::{FlakeRef, Input, LockOptions, Registries};
 use rednix_store::derivation::Derivation;
-use rednix_store::hash::HashAlgorithm;
-use rednix_store::path::{STORE_DIR, StorePath};
-use rednix_store::store::{Source, Store};
+use rednix_store::hash::{Hash, HashAlgorithm};
+use rednix_store::path::{PathHashing, STORE_DIR, StorePath, text_path};
+use rednix_store::store::{DerivationText, Source, Store};
 
 use crate::failure::chain;
 use crate::outside::{self, Outside};
@@ -40,19 +40,31 @@ pub struct StoreWorld {
     gathered: Rc<RefCell<Gathered>>,
     outside: Rc<Outside>,
     access: Access,
+    /// Nothing is added to the store: what would be only gets its name.
+    names_only: bool,
 }
 
 #[derive(Default)]
 struct Gathered {
-    pending: Vec<Derivation>,
-    known: BTreeSet<StorePath>,
+    pending: Vec<DerivationText>,
+    pending_bytes: usize,
+    known: HashSet<StorePath, PathHashing>,
     /// What may be read where not everything may.
     allowed: BTreeSet<PathBuf>,
 }
 
+/// Derivations are written whenever this many bytes of them are gathered: in few transactions, and without keeping
+/// the texts of thousands.
+const PENDING_BYTES_MAX: usize = 16 << 20;
+
 impl StoreWorld {
     pub fn new(store: Arc<Store>, events: Events, outside: Rc<Outside>, access: Access) -> StoreWorld {
-        StoreWorld { store, events, gathered: Rc::default(), outside, access }
+        StoreWorld { store, events, gathered: Rc::default(), outside, access, names_only: false }
+    }
+
+    /// The same, for an evaluation that writes nothing.
+    pub fn names_only(self, names_only: bool) -> StoreWorld {
+        StoreWorld { names_only, ..self }
     }
 
     pub fn outside(&self) -> &Outside {
@@ -109,9 +121,13 @@ impl StoreWorld {
 
     /// Writes what is gathered. Later calls write only what came since.
     pub fn flush(&self) -> Result<(), rednix_store::Error> {
-        let pending = std::mem::take(&mut self.gathered.borrow_mut().pending);
+        let pending = {
+            let mut gathered = self.gathered.borrow_mut();
+            gathered.pending_bytes = 0;
+            std::mem::take(&mut gathered.pending)
+        };
         if !pending.is_empty() {
-            self.store.write_derivations(&pending)?;
+            self.store.write_derivation_texts(pending)?;
         }
         Ok(())
     }
@@ -220,6 +236,9 @@ impl World for StoreWorld {
         if self.file_kind(request.path)?.is_none() {
             return Err(WorldError::Missing(request.path.display().to_string()));
         }
+        if self.names_only {
+            return Store::name_of_path(&real, source).map_err(store_error);
+        }
         let added = self.store.add_from_path(&real, source).map_err(store_error)?;
         self.allow(&added.path);
         Ok(added.path)
@@ -231,6 +250,9 @@ impl World for StoreWorld {
         text: &[u8],
         references: &BTreeSet<StorePath>,
     ) -> WorldResult<StorePath> {
+        if self.names_only {
+            return text_path(name, &Hash::sha256(text), references).map_err(store_error);
+        }
         if references.iter().any(StorePath::is_derivation) {
             self.flush().map_err(store_error)?;
         }
@@ -239,12 +261,21 @@ impl World for StoreWorld {
         Ok(path)
     }
 
-    fn write_derivation(&mut self, path: &StorePath, derivation: &Derivation, _: &[u8]) -> WorldResult<()> {
+    fn write_derivation(
+        &mut self,
+        path: &StorePath,
+        derivation: &Derivation,
+        aterm: &[u8],
+    ) -> WorldResult<()> {
         let mut gathered = self.gathered.borrow_mut();
-        if gathered.known.insert(path.clone()) {
-            gathered.pending.push(derivation.clone());
+        if !gathered.known.insert(path.clone()) {
+            return Ok(());
         }
-        Ok(())
+        gathered.pending.push(DerivationText::new(path.clone(), derivation, aterm.to_vec()));
+        gathered.pending_bytes += aterm.len();
+        let full = gathered.pending_bytes > PENDING_BYTES_MAX;
+        drop(gathered);
+        if full { self.flush().map_err(store_error) } else { Ok(()) }
     }
 
     fn read_derivation(&mut self, path: &StorePath) -> WorldResult<Derivation> {
@@ -329,6 +360,10 @@ impl World for StoreWorld {
 
     fn current_system(&self) -> String {
         format!("{}-linux", std::env::consts::ARCH)
+    }
+
+    fn tells_time(&self) -> bool {
+        true
     }
 
     fn current_time(&self) -> Option<i64> {

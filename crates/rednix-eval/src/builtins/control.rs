@@ -171,3 +171,8 @@ impl Native for Try {
         Ok(tried(vm, false, Value::Bool(false)))
     }
 }
+
+/// Once per evaluation: `builtins.currentTime` keeps it.
+pub(super) fn current_time(vm: &mut Vm, _: &[Value]) -> Result<Outcome> {
+    value(vm.world.current_time().map_or(Value::Null, Value::Int))
+}

@@ -10,7 +10,7 @@ use crate::vm::Vm;
 use crate::vm::coerce::{Coerce, CoerceOptions};
 use crate::vm::native::{Native, Step};
 use rednix_store::derivation::{self, Derivation, DerivationHash, Output, hash_modulo};
-use rednix_store::hash::HashAlgorithm;
+use rednix_store::hash::{Hash, HashAlgorithm};
 use rednix_store::path::{ContentMethod, StorePath, check_name};
 use rednix_syntax::Symbol;
 use std::collections::{BTreeMap, BTreeSet};
@@ -134,7 +134,7 @@ impl Making {
             return (Stage::Arguments, Step::Force(found));
         }
         if self.structured.is_none() {
-            return (Stage::Text, Step::Run(Box::new(Coerce::new(found, ENVIRONMENT, ""))));
+            return (Stage::Text, Step::Run(Box::new(Coerce::apart(found, ENVIRONMENT, ""))));
         }
         if entry.name == symbols.structured_attrs {
             return (self.skip(), Step::Force(Value::Null));
@@ -146,7 +146,7 @@ impl Making {
         match items.get(index) {
             Some(&item) => {
                 let context = "while evaluating an element of the argument list";
-                let coerce = Coerce::new(item, ENVIRONMENT, context);
+                let coerce = Coerce::apart(item, ENVIRONMENT, context);
                 (Stage::Argument(items, index), Step::Run(Box::new(coerce)))
             }
             None => (self.skip(), Step::Force(Value::Null)),
@@ -201,8 +201,9 @@ impl Making {
                 Ok(self.argument(items, 0))
             }
             Stage::Argument(items, index) => {
-                self.parts.arguments.push(value.as_bytes().unwrap_or_default().to_vec());
-                unite(&mut self.parts.context, value.context());
+                let (bytes, context) = vm.take_apart(value);
+                self.parts.arguments.push(bytes);
+                unite(&mut self.parts.context, &context);
                 Ok(self.argument(items, index + 1))
             }
             Stage::Text => {
@@ -236,16 +237,16 @@ impl Making {
     fn text(&mut self, vm: &mut Vm, value: Value) -> Result<()> {
         let symbols = vm.symbols;
         let name = self.entry().name;
-        let bytes = value.as_bytes().unwrap_or_default();
-        unite(&mut self.parts.context, value.context());
+        let (bytes, context) = vm.take_apart(value);
+        unite(&mut self.parts.context, &context);
         if name == symbols.outputs {
-            let text = String::from_utf8_lossy(bytes);
+            let text = String::from_utf8_lossy(&bytes);
             let names = text.split([' ', '\t', '\n', '\r']).filter(|name| !name.is_empty());
             self.outputs(names.map(str::to_owned).collect())?;
         } else {
-            self.special(vm, name, bytes)?;
+            self.special(vm, name, &bytes)?;
         }
-        self.parts.environment.insert(vm.interner.name(name).to_vec(), bytes.to_vec());
+        self.parts.environment.insert(vm.interner.name(name).to_vec(), bytes);
         Ok(())
     }
 
@@ -405,8 +406,15 @@ impl Making {
         }
         let hash = modulo(vm, &made)?;
         vm.derivation_hashes.insert(path.clone(), hash);
-        Ok(result(vm, path, &made))
+        Ok(result(vm, path, &made, parts.context))
     }
+}
+
+/// What evaluation keeps of a derivation it made.
+pub(crate) struct Made {
+    /// The numbers of what it refers to.
+    context: Box<[u32]>,
+    outputs: Box<[String]>,
 }
 
 #[cold]
@@ -456,15 +464,29 @@ fn inputs(vm: &mut Vm, made: &mut Derivation, context: &[u32]) -> Result<()> {
 }
 
 fn fill(vm: &mut Vm, made: &mut Derivation) -> Result<()> {
+    let open = !made.is_fixed() && !made.is_floating() && below_floating(vm, made);
     let Vm { derivation_hashes, world, .. } = vm;
-    let filled = {
+    let filled = if open {
+        made.leave_outputs_open()
+    } else {
         let mut load = loader(world);
         made.fill_output_paths(&mut |input| derivation_hashes.resolve(input, &mut load))
     };
     filled.map_err(|why| EvalError::new(ErrorKind::World, why.to_string()).at(vm.here()))
 }
 
+/// Whether an input is known to float, or to lie below something that does.
+fn below_floating(vm: &Vm, made: &Derivation) -> bool {
+    let known = |input| vm.derivation_hashes.get(input).is_some_and(|hash| hash.is_deferred());
+    made.input_derivations.keys().any(known)
+}
+
 fn modulo(vm: &mut Vm, made: &Derivation) -> Result<DerivationHash> {
+    // No path that is known while evaluating follows from the hash of something that floats: whoever depends on it
+    // only has to know that it does.
+    if made.is_floating() || (!made.is_fixed() && below_floating(vm, made)) {
+        return Ok(DerivationHash::Deferred(Hash::zero(HashAlgorithm::Sha256)));
+    }
     let Vm { derivation_hashes, world, .. } = vm;
     let hash = {
         let mut load = loader(world);
@@ -487,7 +509,7 @@ fn loader(
 }
 
 /// `{ drvPath, out, … }`: strings that depend on what they name.
-fn result(vm: &mut Vm, path: StorePath, made: &Derivation) -> Value {
+fn result(vm: &mut Vm, path: StorePath, made: &Derivation, context: Vec<u32>) -> Value {
     let symbols = vm.symbols;
     let number = vm.contexts.number(ContextElement::DrvDeep(path.clone()));
     let drv_path = Value::string_with_context(&mut vm.heap, path.to_string().as_bytes(), &[number]);
@@ -502,7 +524,8 @@ fn result(vm: &mut Vm, path: StorePath, made: &Derivation) -> Value {
         let text = Value::string_with_context(&mut vm.heap, text.as_bytes(), &[number]);
         pairs.push((vm.interner.intern(output.as_bytes()), text));
     }
-    vm.made_derivations.insert(path, (made.references(), made.outputs.keys().cloned().collect()));
+    let outputs = made.outputs.keys().cloned().collect();
+    vm.made_derivations.insert(path, Made { context: context.into_boxed_slice(), outputs });
     vm.attrs(&pairs)
 }
 
@@ -522,14 +545,17 @@ impl Vm {
                 closure.insert(path, None);
                 continue;
             }
-            if !self.made_derivations.contains_key(&path) {
-                let read = self.world.read_derivation(&path).map_err(|why| self.world_error(&why))?;
-                let known = (read.references(), read.outputs.keys().cloned().collect());
-                self.made_derivations.insert(path.clone(), known);
+            if let Some(made) = self.made_derivations.get(&path) {
+                pending.extend(made.context.iter().map(|&number| match self.contexts.get(number) {
+                    ContextElement::Opaque(path) | ContextElement::DrvDeep(path) => path.clone(),
+                    ContextElement::Built { derivation, .. } => derivation.clone(),
+                }));
+                closure.insert(path, Some(made.outputs.iter().cloned().collect()));
+                continue;
             }
-            let (references, outputs) = &self.made_derivations[&path];
-            pending.extend(references.iter().cloned());
-            closure.insert(path, Some(outputs.clone()));
+            let read = self.world.read_derivation(&path).map_err(|why| self.world_error(&why))?;
+            pending.extend(read.references());
+            closure.insert(path, Some(read.outputs.keys().cloned().collect()));
         }
         Ok(closure)
     }

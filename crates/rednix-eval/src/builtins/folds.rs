@@ -34,16 +34,12 @@ impl Each {
 
     /// Takes the result for the element before; a value ends it.
     fn take(&mut self, vm: &mut Vm, result: Value) -> Result<Option<Value>> {
-        let element = self.list[self.next - 1];
-        let predicate = |vm: &mut Vm, name: &str| {
-            let context = format!(
-                "while evaluating the return value of the filtering function passed to builtins.{name}"
-            );
-            vm.want_bool(result, &context)
-        };
+        let element = self.list[self.next - 1].peek();
         match &mut self.purpose {
             Purpose::Filter(kept) => {
-                if predicate(vm, "filter")? {
+                let context =
+                    "while evaluating the return value of the filtering function passed to builtins.filter";
+                if vm.want_bool(result, context)? {
                     kept.push(element);
                 }
             }

@@ -32,13 +32,14 @@ use crate::compiler::{BuiltinShape, Globals, Names};
 use crate::error::{EvalError, Result};
 use crate::memory::{Gc, Heap, slice};
 use crate::source::{Origin, Pos};
-use crate::value::{Attrs, BuiltinId, Entry, Thunk, Value, new_attrs};
+use crate::value::{Attrs, BuiltinId, Entry, Thunk, Value, apply, new_attrs};
 use crate::vm::Vm;
 use crate::vm::native::{Arguments, Native};
 use crate::vm::symbols::Symbols;
 use rednix_syntax::Interner;
 use rustc_hash::FxHashMap;
 
+pub(crate) use derivation::Made;
 pub use downloads::hash_mismatch;
 pub(crate) use regexes::RegexCache;
 
@@ -180,7 +181,11 @@ pub(crate) static TABLE: &[Builtin] = &[
     builtin("__warn", 2, 1, control::warn),
     builtin("__zipAttrsWith", 2, 2, attrsets::zip_attrs_with),
     builtin(flakes::FETCH_FINAL_TREE, 1, 1, fetching::fetch_final_tree),
+    // Behind `builtins.currentTime`, and not a function anybody sees.
+    builtin(CLOCK, 1, 0, control::current_time),
 ];
+
+const CLOCK: &str = "currentTime";
 
 /// `derivation` in terms of `derivationStrict`: one set for each output, all of them reachable from each.
 const DERIVATION_SOURCE: &str = r#"given@{ outputs ? [ "out" ], ... }:
@@ -209,14 +214,13 @@ pub(crate) fn globals(heap: &mut Heap, interner: &mut Interner, symbols: &Symbol
     let mut builtins = Vec::with_capacity(TABLE.len());
     for (index, entry) in TABLE.iter().enumerate() {
         let id = BuiltinId(index as u16);
-        if entry.name == flakes::FETCH_FINAL_TREE {
-            // Only the embedded evaluation of lock files may say that a source is final.
-            builtins.push(BuiltinShape { arity: entry.arity, strict: entry.strict });
+        builtins.push(BuiltinShape { arity: entry.arity, strict: entry.strict });
+        // Only the embedded evaluation of lock files may say that a source is final; the time is there for who asks.
+        if entry.name == flakes::FETCH_FINAL_TREE || entry.name == CLOCK {
             continue;
         }
         values.insert(interner.intern(entry.name.as_bytes()), Value::Builtin(id));
         functions.insert(interner.intern(entry.name.trim_start_matches("__").as_bytes()), id);
-        builtins.push(BuiltinShape { arity: entry.arity, strict: entry.strict });
     }
     values.insert(interner.intern(b"true"), Value::Bool(true));
     values.insert(interner.intern(b"false"), Value::Bool(false));
@@ -249,8 +253,10 @@ pub(crate) fn finish_globals(vm: &mut Vm) {
     if !vm.settings.pure {
         let system = vm.settings.system.clone().unwrap_or_else(|| vm.world.current_system());
         more.push(("__currentSystem", vm.string(system.as_bytes())));
-        if let Some(time) = vm.world.current_time() {
-            more.push(("__currentTime", Value::Int(time)));
+        if vm.world.tells_time() {
+            // A call that waits: who does not use the time does not depend on it.
+            let clock = Value::Builtin(BuiltinId(TABLE.len() as u16 - 1));
+            more.push(("__currentTime", apply(&mut vm.heap, clock, &[Value::Null])));
         }
     }
     let path = files::nix_path(vm);

@@ -19,18 +19,15 @@ pub(super) fn sort(vm: &mut Vm, arguments: &[Value]) -> Result<Outcome> {
     Ok(Outcome::Run(Box::new(Sort {
         function,
         natural,
-        items: list.to_vec(),
+        items: list.iter().map(|item| item.peek()).collect(),
         forced: if natural { 0 } else { list.len() },
-        buffer: Vec::new(),
-        width: 1,
-        start: 0,
-        left: 0,
-        right: 0,
-        comparing: false,
+        runs: Vec::new(),
+        state: State::Start,
     })))
 }
 
-/// Runs of `width` items are sorted; pairs of them are merged from `start` on.
+/// Runs that are there already are found first, so that sorted lists take one comparison for each item; then runs
+/// are merged, the shorter ones first.
 struct Sort {
     function: Value,
     /// The function is `lessThan`: values that are computed can be compared at once.
@@ -38,33 +35,118 @@ struct Sort {
     items: Vec<Value>,
     /// How many items are known to be computed, when that is wanted first.
     forced: usize,
-    buffer: Vec<Value>,
-    width: usize,
-    start: usize,
-    left: usize,
-    right: usize,
-    comparing: bool,
+    /// Lengths of finished runs, from the start of the list.
+    runs: Vec<usize>,
+    state: State,
+}
+
+enum State {
+    Start,
+    /// Item `next` is being compared with the one before; the run began at `start`.
+    Run {
+        start: usize,
+        next: usize,
+        descending: Option<bool>,
+    },
+    /// The two runs on top are being merged: `left` was copied, `right` and `to` are places in the list.
+    Merge {
+        left: Vec<Value>,
+        taken: usize,
+        right: usize,
+        end: usize,
+        to: usize,
+    },
 }
 
 impl Sort {
-    fn middle(&self) -> usize {
-        (self.start + self.width).min(self.items.len())
+    /// The places of a question: whether the first item is less than the second.
+    fn ask(&self, first: Value, second: Value) -> Step {
+        Step::call(self.function, &[first, second])
     }
 
-    fn end(&self) -> usize {
-        (self.start + 2 * self.width).min(self.items.len())
-    }
-
-    fn next_pair(&mut self) {
-        self.start += 2 * self.width;
-        if self.start >= self.items.len() {
-            std::mem::swap(&mut self.items, &mut self.buffer);
-            self.buffer.clear();
-            self.width *= 2;
-            self.start = 0;
+    /// Begins the next run, or the next merge; nothing when all is one run.
+    fn go_on(&mut self) -> Option<Step> {
+        loop {
+            let sorted: usize = self.runs.iter().sum();
+            let rest = self.items.len() - sorted;
+            let [.., below, top] = self.runs[..] else {
+                if rest == 0 {
+                    return None;
+                }
+                if let Some(step) = self.begin_run(sorted) {
+                    return Some(step);
+                }
+                continue;
+            };
+            if rest == 0 || top >= below / 2 {
+                return Some(self.begin_merge(sorted, below, top));
+            }
+            if let Some(step) = self.begin_run(sorted) {
+                return Some(step);
+            }
         }
-        self.left = self.start;
-        self.right = self.middle();
+    }
+
+    /// A single item is a run without asking.
+    fn begin_run(&mut self, start: usize) -> Option<Step> {
+        if start + 1 == self.items.len() {
+            self.runs.push(1);
+            return None;
+        }
+        self.state = State::Run { start, next: start + 1, descending: None };
+        Some(self.ask(self.items[start + 1], self.items[start]))
+    }
+
+    fn begin_merge(&mut self, sorted: usize, below: usize, top: usize) -> Step {
+        let start = sorted - below - top;
+        let left = self.items[start..start + below].to_vec();
+        let step = self.ask(self.items[start + below], left[0]);
+        self.state = State::Merge { left, taken: 0, right: start + below, end: sorted, to: start };
+        step
+    }
+
+    /// Takes an answer; the next question of the same run or merge, if it has one.
+    fn answer(&mut self, less: bool) -> Option<Step> {
+        match std::mem::replace(&mut self.state, State::Start) {
+            State::Start => None,
+            State::Run { start, next, descending } => {
+                // Only a strictly descending run may be turned round: equal items keep their order.
+                let known = *descending.as_ref().unwrap_or(&less);
+                let belongs = less == known;
+                let next = next + usize::from(belongs);
+                if belongs && next < self.items.len() {
+                    self.state = State::Run { start, next, descending: Some(known) };
+                    return Some(self.ask(self.items[next], self.items[next - 1]));
+                }
+                if known {
+                    self.items[start..next].reverse();
+                }
+                self.runs.push(next - start);
+                None
+            }
+            State::Merge { left, mut taken, mut right, end, mut to } => {
+                // The right item goes first only if it is less: that keeps equal items in order.
+                if less {
+                    self.items[to] = self.items[right];
+                    right += 1;
+                } else {
+                    self.items[to] = left[taken];
+                    taken += 1;
+                }
+                to += 1;
+                if taken < left.len() && right < end {
+                    let step = self.ask(self.items[right], left[taken]);
+                    self.state = State::Merge { left, taken, right, end, to };
+                    return Some(step);
+                }
+                self.items[to..to + left.len() - taken].copy_from_slice(&left[taken..]);
+                let top = self.runs.pop().unwrap_or_default();
+                if let Some(below) = self.runs.last_mut() {
+                    *below += top;
+                }
+                None
+            }
+        }
     }
 
     /// All items computed and of one simple type: sorted without asking anyone.
@@ -96,34 +178,23 @@ impl Native for Sort {
             self.items[self.forced] = item;
             self.forced += 1;
         }
-        if self.natural && self.width == 1 && !self.comparing && self.buffer.is_empty() && self.at_once(vm)? {
-            return Ok(Step::Return(vm.list(&self.items)));
-        }
-        if std::mem::replace(&mut self.comparing, false) {
-            let context = "while evaluating the return value of the sorting function passed to builtins.sort";
-            // The right item goes first only if it is less: that keeps equal items in order.
-            if vm.want_bool(value, context)? {
-                self.buffer.push(self.items[self.right]);
-                self.right += 1;
-            } else {
-                self.buffer.push(self.items[self.left]);
-                self.left += 1;
+        let step = match self.state {
+            State::Start => {
+                if self.natural && self.at_once(vm)? {
+                    return Ok(Step::Return(vm.list(&self.items)));
+                }
+                None
             }
-        } else {
-            self.right = self.middle();
-        }
-        loop {
-            if self.width >= self.items.len() {
-                return Ok(Step::Return(vm.list(&self.items)));
+            _ => {
+                let context =
+                    "while evaluating the return value of the sorting function passed to builtins.sort";
+                let less = vm.want_bool(value, context)?;
+                self.answer(less)
             }
-            let (middle, end) = (self.middle(), self.end());
-            if self.left < middle && self.right < end {
-                self.comparing = true;
-                return Ok(Step::call(self.function, &[self.items[self.right], self.items[self.left]]));
-            }
-            self.buffer.extend_from_slice(&self.items[self.left..middle.max(self.left)]);
-            self.buffer.extend_from_slice(&self.items[self.right..end.max(self.right)]);
-            self.next_pair();
+        };
+        match step.or_else(|| self.go_on()) {
+            Some(step) => Ok(step),
+            None => Ok(Step::Return(vm.list(&self.items))),
         }
     }
 }

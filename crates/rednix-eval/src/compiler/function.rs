@@ -33,8 +33,7 @@ impl Compiler<'_> {
         self.level -= 1;
         self.unit_depth -= 1;
         let mut unit = std::mem::replace(&mut self.unit, outer);
-        let free = if unit.captures { Op::Return } else { Op::ReturnFree };
-        unit.code.push(free);
+        unit.code.push(Op::ReturnFree);
         unit.ranges.push(range);
         self.program.lambdas[number.0 as usize].slots = unit.slots.expect("a function has an environment");
         let entry = self.place(unit);
@@ -107,9 +106,6 @@ impl Compiler<'_> {
         for (mut info, default) in infos {
             info.default = default.map(|expr| self.default_value(expr));
             compiled.push(info);
-        }
-        if compiled.iter().any(|info| matches!(info.default, Some(DefaultValue::Code(_)))) {
-            self.unit.captures = true;
         }
         let info = &mut self.program.lambdas[number.0 as usize];
         info.argument = argument;

@@ -122,8 +122,6 @@ impl<'a> Compiler<'a> {
     }
 
     fn emit(&mut self, op: Op, range: Range) -> usize {
-        self.unit.captures |=
-            matches!(op, Op::Thunk(_) | Op::Lambda(_) | Op::NewEnv(_) | Op::Speculate { .. });
         self.unit.code.push(op);
         self.unit.ranges.push(range);
         self.unit.code.len() - 1

@@ -69,8 +69,6 @@ pub(super) struct Unit {
     pub ranges: Vec<Range>,
     /// Slots of the environment this unit itself fills, where it has one.
     pub slots: Option<u32>,
-    /// Whether anything it does keeps its environment alive.
-    pub captures: bool,
 }
 
 /// Slots opened for a `let` or the like; to be closed again.

@@ -130,11 +130,12 @@ impl Vm {
 
     /// Stack: set, then name and value of each dynamic binding.
     pub(crate) fn make_attrs_dynamic(&mut self, site: u32) -> Result<()> {
-        let positions = self.program.dynamic_sites[site as usize].positions.clone();
-        let from = self.stack.len() - 2 * positions.len() - 1;
+        let count = self.program.dynamic_sites[site as usize].positions.len();
+        let from = self.stack.len() - 2 * count - 1;
         let Value::Attrs(set) = self.stack[from] else { unreachable!("the set was just made") };
         let mut all: Vec<Entry> = entries(&mut self.heap, set).to_vec();
-        for (index, pos) in positions.into_iter().enumerate() {
+        for index in 0..count {
+            let pos = self.program.dynamic_sites[site as usize].positions[index];
             let name = self.stack[from + 1 + 2 * index];
             let value = self.stack[from + 2 + 2 * index];
             if let Value::Null = name {
@@ -209,12 +210,7 @@ impl Vm {
         if base.own_length() == 0 && base.depth() == 0 {
             return top;
         }
-        if base.depth() < limits::LAYERS_MAX && added.len() <= limits::LAYER_ENTRIES_MAX {
-            return layer(&mut self.heap, base, base.pos, added);
-        }
-        let below = entries(&mut self.heap, base);
-        let merged = merge(below, added);
-        new_attrs(&mut self.heap, base.pos, merged)
+        layer(&mut self.heap, base, added)
     }
 
     pub(crate) fn concat(&mut self) -> Result<()> {

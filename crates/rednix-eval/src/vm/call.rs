@@ -3,7 +3,7 @@
 use super::native::Step;
 use super::{Frame, Vm};
 use crate::builtins::Outcome;
-use crate::bytecode::DefaultValue;
+use crate::bytecode::{DefaultValue, Program};
 use crate::error::{EvalError, Result};
 use crate::memory::Gc;
 use crate::value::{Attrs, BuiltinId, Env, LambdaId, Partial, Thunk, Value, entries, new_env};
@@ -42,6 +42,7 @@ impl Vm {
             && let Some(env) = free.pop()
         {
             env.up.set(Some(up));
+            env.captured.set(false);
             return env;
         }
         new_env(&mut self.heap, Some(up), slots)
@@ -90,6 +91,24 @@ impl Vm {
         Ok(())
     }
 
+    /// A call with exactly the plain arguments a function takes, for the frame on top.
+    #[inline]
+    pub(crate) fn enter_lambda(&mut self, id: LambdaId, up: Gc<Env>, arguments: &[Value]) -> Result<()> {
+        let info = &self.program.lambdas[id.0 as usize];
+        let (slots, entry) = (info.slots, info.entry);
+        let at = Program::call_stub(arguments.len() as u32) + 1;
+        self.ip = at;
+        self.deeper()?;
+        let env = self.environment(up, slots);
+        for (cell, &value) in env.slots().iter().zip(arguments) {
+            cell.set(value);
+        }
+        self.push_frame(Frame::Leave { at, callee: id })?;
+        self.ip = entry;
+        self.env = env;
+        Ok(())
+    }
+
     /// Gives each formal its attribute or its default.
     fn bind_formals(&mut self, id: LambdaId, env: Gc<Env>, base: usize) -> Result<()> {
         let argument = self.stack[base + 1];
@@ -126,6 +145,7 @@ impl Vm {
                 }
                 (None, Some(DefaultValue::Constant(value))) => value,
                 (None, Some(DefaultValue::Code(code))) => {
+                    env.captured.set(true);
                     Value::Thunk(self.heap.alloc_any(Thunk::new(Value::Suspended(code, env))))
                 }
                 (None, None) => return Err(self.missing_argument(id, formal.name, set)),
@@ -236,8 +256,7 @@ impl Vm {
             let arguments = self.heap.copy_slice(later);
             self.push_frame(Frame::Apply { arguments, count: later.len() as u32 })?;
         }
-        self.enter_call(function, now);
-        Ok(())
+        self.enter_call(function, now)
     }
 
     /// `{ __functor = self: argument: …; } argument`.
@@ -338,10 +357,7 @@ impl Vm {
                 let value = value.peek();
                 if value.is_whnf() { self.give(value) } else { self.enter_thunk(value) }
             }
-            Outcome::Call(function, arguments) => {
-                self.enter_call(function, arguments.as_slice());
-                Ok(())
-            }
+            Outcome::Call(function, arguments) => self.enter_call(function, arguments.as_slice()),
             Outcome::Run(native) => match self.start_native(native)? {
                 Some(value) => self.give(value),
                 None => Ok(()),

@@ -35,9 +35,26 @@ pub(crate) struct Coerce {
     started: bool,
     /// Sets that led here by `outPath` or `__toString`; bounded by the call depth.
     hops: u32,
+    /// The result is left in `Vm::apart`, for somebody who would only copy it.
+    apart: bool,
+}
+
+impl Vm {
+    /// The result of a [`Coerce::apart`], or of a string that needed no machine.
+    pub(crate) fn take_apart(&mut self, value: Value) -> (Vec<u8>, Vec<u32>) {
+        match self.apart.take() {
+            Some(result) => result,
+            None => (value.as_bytes().unwrap_or_default().to_vec(), value.context().to_vec()),
+        }
+    }
 }
 
 impl Coerce {
+    /// As [`Coerce::new`], but its result is null and has to be fetched by [`Vm::take_apart`] at once.
+    pub fn apart(value: Value, options: CoerceOptions, context: &'static str) -> Coerce {
+        Coerce { apart: true, ..Coerce::new(value, options, context) }
+    }
+
     pub fn new(value: Value, options: CoerceOptions, context: &'static str) -> Coerce {
         Coerce {
             value,
@@ -48,6 +65,7 @@ impl Coerce {
             lists: Vec::new(),
             started: false,
             hops: 0,
+            apart: false,
         }
     }
 
@@ -149,6 +167,10 @@ impl Native for Coerce {
                 }
             }
             match self.next_item().map(Value::peek) {
+                None if self.apart => {
+                    vm.apart = Some((std::mem::take(&mut self.out), std::mem::take(&mut self.elements)));
+                    return Ok(Step::Return(Value::Null));
+                }
                 None => {
                     let string = Value::string_with_context(&mut vm.heap, &self.out, &self.elements);
                     return Ok(Step::Return(string));

@@ -30,16 +30,23 @@ impl Vm {
                 }
                 Op::LocalForced { depth, slot } => self.local_forced(depth, slot)?,
                 Op::Thunk(code) => {
+                    self.env.captured.set(true);
                     let thunk = self.heap.alloc_any(Thunk::new(Value::Suspended(code, self.env)));
                     self.stack.push(Value::Thunk(thunk));
                 }
-                Op::Lambda(id) => self.stack.push(Value::Lambda(id, self.env)),
+                Op::Lambda(id) => {
+                    self.env.captured.set(true);
+                    self.stack.push(Value::Lambda(id, self.env));
+                }
                 Op::Force => self.force_top()?,
                 Op::Pop => {
                     self.stack.pop();
                 }
                 Op::Speculate { operator, code } => self.speculate(operator, code),
-                Op::NewEnv(slots) => self.env = new_env(&mut self.heap, Some(self.env), slots),
+                Op::NewEnv(slots) => {
+                    self.env.captured.set(true);
+                    self.env = new_env(&mut self.heap, Some(self.env), slots);
+                }
                 Op::LeaveEnv => self.env = self.env.ancestor(1),
                 Op::SetSlot(slot) => {
                     let value = self.pop();
@@ -74,6 +81,7 @@ impl Vm {
     }
 
     /// The instructions that are run less often.
+    #[inline(always)]
     fn other_instruction(&mut self, op: Op) -> Result<()> {
         match op {
             Op::WithForced(site) => self.with_forced(site),
@@ -189,9 +197,7 @@ impl Vm {
                 let frame = Frame::Force { ip: self.ip, env: self.env, thunk };
                 self.push_frame(frame)?;
                 thunk.set(Value::Blackhole);
-                let call = crate::memory::slice(start, count);
-                self.enter_call(call[0], &call[1..]);
-                Ok(())
+                self.enter_waiting_call(count, start)
             }
             value if value.is_whnf() => {
                 self.set_top(value);
@@ -215,9 +221,7 @@ impl Vm {
             Value::Apply(count, start) => {
                 self.push_frame(frame)?;
                 thunk.set(Value::Blackhole);
-                let call = crate::memory::slice(start, count);
-                self.enter_call(call[0], &call[1..]);
-                Ok(())
+                self.enter_waiting_call(count, start)
             }
             value if value.is_whnf() => {
                 self.ip -= 1;
@@ -242,6 +246,7 @@ impl Vm {
                 return;
             }
         }
+        self.env.captured.set(true);
         let thunk = self.heap.alloc_any(Thunk::new(Value::Suspended(code, self.env)));
         self.stack.push(Value::Thunk(thunk));
     }
@@ -275,10 +280,13 @@ impl Vm {
         Err(EvalError::new(crate::error::ErrorKind::UndefinedVariable, message).at(self.here()))
     }
 
-    /// The function that returns kept nothing of its environment.
+    /// A function returns: nothing but what it made can hold its environment.
     #[inline(always)]
     fn free_env(&mut self) {
         let env: Gc<Env> = self.env;
+        if env.captured.get() {
+            return;
+        }
         if let Some(free) = self.free_envs.get_mut(env.length as usize) {
             free.push(env);
         }

@@ -30,10 +30,10 @@ use crate::value::{Address, Env, LambdaId, Thunk, Value, new_env};
 use crate::world::World;
 use native::Native;
 use rednix_store::derivation::DerivationHashes;
-use rednix_store::path::StorePath;
+use rednix_store::path::{PathHashing, StorePath};
 use rednix_syntax::Interner;
 use rustc_hash::FxHashMap;
-use std::collections::BTreeSet;
+use std::collections::HashMap;
 use std::rc::Rc;
 use symbols::Symbols;
 
@@ -86,8 +86,9 @@ pub(crate) struct Vm {
     /// Which file a path to be imported means.
     pub resolved: FxHashMap<Vec<u8>, Vec<u8>>,
     pub derivation_hashes: DerivationHashes,
-    /// References and outputs of the derivations seen so far.
-    pub made_derivations: FxHashMap<StorePath, (BTreeSet<StorePath>, BTreeSet<String>)>,
+    pub(crate) made_derivations: HashMap<StorePath, crate::builtins::Made, PathHashing>,
+    /// Bytes and context that a coercion leaves for its caller.
+    pub(crate) apart: Option<(Vec<u8>, Vec<u32>)>,
     pub copied: FxHashMap<Vec<u8>, StorePath>,
     /// Where entries of the search path lie that are addresses.
     pub fetched_entries: FxHashMap<String, Option<std::path::PathBuf>>,
@@ -126,7 +127,8 @@ impl Vm {
             files: FxHashMap::default(),
             resolved: FxHashMap::default(),
             derivation_hashes: DerivationHashes::new(),
-            made_derivations: FxHashMap::default(),
+            made_derivations: HashMap::default(),
+            apart: None,
             copied: FxHashMap::default(),
             fetched_entries: FxHashMap::default(),
             regexes: Default::default(),

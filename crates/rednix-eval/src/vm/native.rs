@@ -4,6 +4,7 @@ use super::{Frame, Vm};
 use crate::bytecode::{Program, stub};
 use crate::error::{ErrorKind, EvalError, Result};
 use crate::limits;
+use crate::memory::Gc;
 use crate::value::Value;
 
 /// Up to three arguments of a call.
@@ -119,13 +120,19 @@ impl Vm {
         Ok(())
     }
 
+    #[inline(always)]
     pub(crate) fn push_frame(&mut self, frame: Frame) -> Result<()> {
         if self.frames.len() >= limits::FRAMES_MAX {
-            let message = "stack overflow (possible infinite recursion)";
-            return Err(EvalError::new(ErrorKind::StackOverflow, message).at(self.here()));
+            return Err(self.too_many_frames());
         }
         self.frames.push(frame);
         Ok(())
+    }
+
+    #[cold]
+    fn too_many_frames(&self) -> Box<EvalError> {
+        let message = "stack overflow (possible infinite recursion)";
+        EvalError::new(ErrorKind::StackOverflow, message).at(self.here())
     }
 
     /// Begins a machine; its result, if it has one at once.
@@ -170,7 +177,7 @@ impl Vm {
                 }
                 Step::Call(function, arguments) => {
                     self.push_frame(Frame::Native { native, height, at })?;
-                    self.enter_call(function, arguments.as_slice());
+                    self.enter_call(function, arguments.as_slice())?;
                     return Ok(None);
                 }
                 Step::Run(inner) => {
@@ -192,7 +199,7 @@ impl Vm {
                 }
                 Step::ReturnCall(function, arguments) => {
                     self.depth -= 1;
-                    self.enter_call(function, arguments.as_slice());
+                    self.enter_call(function, arguments.as_slice())?;
                     return Ok(None);
                 }
             }
@@ -215,19 +222,35 @@ impl Vm {
             Value::Apply(count, start) => {
                 self.push_frame(Frame::Update { thunk })?;
                 thunk.set(Value::Blackhole);
-                let call = crate::memory::slice(start, count);
-                self.enter_call(call[0], &call[1..]);
-                Ok(())
+                self.enter_waiting_call(count, start)
             }
             _ => Err(self.cannot_force(thunk)),
         }
     }
 
     /// Sets the machine up to call a function and give the result to the frame on top.
-    pub(crate) fn enter_call(&mut self, function: Value, arguments: &[Value]) {
+    #[inline]
+    pub(crate) fn enter_call(&mut self, function: Value, arguments: &[Value]) -> Result<()> {
+        if let Value::Lambda(id, up) = function
+            && self.program.lambdas[id.0 as usize].takes_plainly(arguments.len())
+        {
+            return self.enter_lambda(id, up, arguments);
+        }
         self.stack.push(function);
         self.stack.extend_from_slice(arguments);
         self.ip = Program::call_stub(arguments.len() as u32);
+        Ok(())
+    }
+
+    /// Makes the call that a thunk waited with. Only that thunk held it, so its place can be used again.
+    #[inline]
+    pub(crate) fn enter_waiting_call(&mut self, count: u32, start: Gc<Value>) -> Result<()> {
+        let call = crate::memory::slice(start, count);
+        let mut kept = [Value::Null; 3];
+        let kept = &mut kept[..call.len()];
+        kept.copy_from_slice(call);
+        self.heap.call_made(start, count);
+        self.enter_call(kept[0], &kept[1..])
     }
 
     /// Runs a machine in place of the current instruction: its result is pushed.
@@ -240,6 +263,7 @@ impl Vm {
     }
 
     /// Hands a computed value to the frame on top.
+    #[inline]
     pub(crate) fn give(&mut self, mut value: Value) -> Result<()> {
         loop {
             match self.frames.pop() {
@@ -272,8 +296,7 @@ impl Vm {
                         let arguments = self.heap.copy_slice(later);
                         self.push_frame(Frame::Apply { arguments, count })?;
                     }
-                    self.enter_call(value, now);
-                    return Ok(());
+                    return self.enter_call(value, now);
                 }
                 Some(Frame::Stop) | None => {
                     self.stack.push(value);
@@ -285,7 +308,7 @@ impl Vm {
     }
 
     #[inline(always)]
-    fn resume_at(&mut self, ip: u32, env: crate::memory::Gc<crate::value::Env>, value: Value) -> Result<()> {
+    fn resume_at(&mut self, ip: u32, env: Gc<crate::value::Env>, value: Value) -> Result<()> {
         self.ip = ip;
         self.env = env;
         self.stack.push(value);

@@ -43,13 +43,17 @@ impl Vm {
         let parts = &self.stack[from..];
         let total: usize = parts.iter().map(|part| part.as_bytes().map_or(0, <[u8]>::len)).sum();
         self.length(total)?;
-        let mut bytes = Vec::with_capacity(total);
         let mut context = Vec::new();
-        for part in &self.stack[from..] {
-            bytes.extend_from_slice(part.as_bytes().unwrap_or_default());
+        for part in parts {
             unite(&mut context, part.context());
         }
-        let value = Value::string_with_context(&mut self.heap, &bytes, &context);
+        let value = if total == 0 && context.is_empty() {
+            Value::empty_string()
+        } else {
+            let pieces = parts.iter().map(|part| part.as_bytes().unwrap_or_default());
+            let start = self.heap.join(total, pieces);
+            Value::string_at(&mut self.heap, start, crate::value::length(total), &context)
+        };
         self.stack.truncate(from);
         self.stack.push(value);
         Ok(())

@@ -3,15 +3,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Derivation, HashedInputs, Output};
+use super::{Derivation, Output};
 use crate::error::{Error, Result};
 use crate::hash::Hash;
 use crate::limits::DERIVATION_BYTES_MAX;
-use crate::path::{ContentMethod, StorePath, check_name};
+use crate::path::{ContentMethod, STORE_DIR, StorePath, check_name};
 
 /// Writes a derivation. `masked` blanks output paths and the variables named like outputs; `inputs` replaces
 /// the input derivations.
-pub(super) fn write(derivation: &Derivation, masked: bool, inputs: Option<&HashedInputs>) -> Vec<u8> {
+pub(super) fn write(
+    derivation: &Derivation,
+    masked: bool,
+    inputs: Option<&[(&str, &BTreeSet<String>)]>,
+) -> Vec<u8> {
     let mut out = Vec::with_capacity(estimate(derivation));
     out.extend_from_slice(b"Derive([");
     separated(&mut out, &derivation.outputs, |out, (name, output)| {
@@ -24,11 +28,13 @@ pub(super) fn write(derivation: &Derivation, masked: bool, inputs: Option<&Hashe
     match inputs {
         Some(inputs) => separated(&mut out, inputs, |out, (hash, outputs)| input(out, hash, outputs)),
         None => separated(&mut out, &derivation.input_derivations, |out, (path, outputs)| {
-            input(out, &path.to_string(), outputs);
+            out.push(b'(');
+            store_path(out, path);
+            rest_of_input(out, outputs);
         }),
     }
     out.extend_from_slice(b"],[");
-    separated(&mut out, &derivation.input_sources, |out, path| string(out, path.to_string().as_bytes()));
+    separated(&mut out, &derivation.input_sources, store_path);
     out.extend_from_slice(b"],");
     string(&mut out, &derivation.system);
     out.push(b',');
@@ -90,6 +96,19 @@ fn separated<T>(
 fn input(out: &mut Vec<u8>, key: &str, outputs: &BTreeSet<String>) {
     out.push(b'(');
     string(out, key.as_bytes());
+    rest_of_input(out, outputs);
+}
+
+/// No byte of a path needs an escape.
+fn store_path(out: &mut Vec<u8>, path: &StorePath) {
+    out.push(b'"');
+    out.extend_from_slice(STORE_DIR.as_bytes());
+    out.push(b'/');
+    out.extend_from_slice(path.basename().as_bytes());
+    out.push(b'"');
+}
+
+fn rest_of_input(out: &mut Vec<u8>, outputs: &BTreeSet<String>) {
     out.extend_from_slice(b",[");
     separated(out, outputs, |out, output| string(out, output.as_bytes()));
     out.extend_from_slice(b"])");

@@ -97,7 +97,8 @@ impl Derivation {
 
     /// The text that is hashed: output paths and their variables blank, inputs by their hashes.
     pub fn to_aterm_masked(&self, inputs: &HashedInputs) -> Vec<u8> {
-        aterm::write(self, true, Some(inputs))
+        let inputs: Vec<_> = inputs.iter().map(|(hash, outputs)| (hash.as_str(), outputs)).collect();
+        aterm::write(self, true, Some(&inputs))
     }
 
     /// Everything the `.drv` file refers to.
@@ -214,6 +215,14 @@ impl Derivation {
             };
             self.environment.insert(name.into_bytes(), value.unwrap_or_default().into_bytes());
         }
+        Ok(())
+    }
+
+    /// What [`Derivation::fill_output_paths`] comes to where something below floats: paths stay open, and the hash
+    /// that would tell so is not worked out.
+    pub fn leave_outputs_open(&mut self) -> Result<()> {
+        self.check_outputs()?;
+        self.defer_outputs();
         Ok(())
     }
 

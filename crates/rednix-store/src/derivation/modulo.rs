@@ -1,12 +1,13 @@
 //! Hashing of derivations modulo fixed outputs: what output paths and realisations are named by.
 //! Does not read derivations itself; its callers say where they are.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::borrow::Cow;
+use std::collections::{BTreeSet, HashMap, HashSet};
 
-use super::{Derivation, HashedInputs, aterm};
+use super::{Derivation, aterm};
 use crate::error::{Error, Result};
 use crate::hash::Hash;
-use crate::path::{StorePath, fixed_output_digest};
+use crate::path::{PathHashing, StorePath, fixed_output_digest};
 
 /// A derivation's hash modulo fixed outputs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,13 +56,24 @@ fn hash_with(
         return Ok(DerivationHash::Regular(fixed_output_digest(method, hash, &path.to_string())));
     }
     let mut deferred = derivation.is_floating();
-    let mut inputs: HashedInputs = BTreeMap::new();
+    let mut inputs: Vec<(String, Cow<'_, BTreeSet<String>>)> =
+        Vec::with_capacity(derivation.input_derivations.len());
     for (path, outputs) in &derivation.input_derivations {
         let hash = resolve(path)?;
         deferred |= hash.is_deferred();
-        // Different derivations of the same fixed output have one hash: their outputs unite.
-        inputs.entry(hash.hash().to_hex()).or_default().extend(outputs.iter().cloned());
+        inputs.push((hash.hash().to_hex(), Cow::Borrowed(outputs)));
     }
+    inputs.sort_by(|a, b| a.0.cmp(&b.0));
+    // Different derivations of the same fixed output have one hash: their outputs unite.
+    inputs.dedup_by(|second, first| {
+        let same = second.0 == first.0;
+        if same {
+            first.1.to_mut().extend(second.1.iter().cloned());
+        }
+        same
+    });
+    let inputs: Vec<(&str, &BTreeSet<String>)> =
+        inputs.iter().map(|(hash, outputs)| (hash.as_str(), outputs.as_ref())).collect();
     let hash = Hash::sha256(&aterm::write(derivation, masked, Some(&inputs)));
     Ok(if deferred { DerivationHash::Deferred(hash) } else { DerivationHash::Regular(hash) })
 }
@@ -69,7 +81,7 @@ fn hash_with(
 /// Remembers the hashes of derivations, and works through closures without recursion.
 #[derive(Clone, Debug, Default)]
 pub struct DerivationHashes {
-    known: HashMap<StorePath, DerivationHash>,
+    known: HashMap<StorePath, DerivationHash, PathHashing>,
 }
 
 impl DerivationHashes {
@@ -91,6 +103,9 @@ impl DerivationHashes {
         path: &StorePath,
         load: &mut dyn FnMut(&StorePath) -> Result<Derivation>,
     ) -> Result<DerivationHash> {
+        if let Some(known) = self.known.get(path) {
+            return Ok(*known);
+        }
         let mut pending: Vec<(StorePath, Option<Derivation>)> = vec![(path.clone(), None)];
         let mut open: HashSet<StorePath> = HashSet::new();
         while let Some((path, loaded)) = pending.pop() {

@@ -49,6 +49,27 @@ impl Source<'_> {
     }
 }
 
+/// A derivation's file to be written.
+pub struct DerivationText {
+    pub path: StorePath,
+    /// The ATerm text; the path must follow from it.
+    pub contents: Vec<u8>,
+    pub references: BTreeSet<StorePath>,
+    /// Outputs whose paths are known.
+    pub outputs: Vec<(String, StorePath)>,
+}
+
+impl DerivationText {
+    pub fn new(path: StorePath, derivation: &Derivation, contents: Vec<u8>) -> DerivationText {
+        DerivationText {
+            path,
+            contents,
+            references: derivation.references(),
+            outputs: known_outputs(derivation),
+        }
+    }
+}
+
 /// One text on its way into the store.
 struct Text {
     path: StorePath,
@@ -89,6 +110,18 @@ impl Store {
         }
         self.add_texts(texts, &outputs)?;
         Ok(paths)
+    }
+
+    /// [`Store::write_derivations`] for a caller who has texts and paths already.
+    pub fn write_derivation_texts(&self, derivations: Vec<DerivationText>) -> Result<()> {
+        let mut texts = Vec::with_capacity(derivations.len());
+        let mut outputs = KnownOutputs::new();
+        for DerivationText { path, contents, references, outputs: known } in derivations {
+            let hash = Hash::sha256(&contents);
+            outputs.insert(path.clone(), known);
+            texts.push(Text { path, contents, references, hash });
+        }
+        self.add_texts(texts, &outputs)
     }
 
     pub fn write_derivation(&self, derivation: &Derivation) -> Result<StorePath> {
@@ -173,6 +206,26 @@ impl Store {
                 .map(drop),
         };
         self.add_spooled(from, source.name, source.method, source.expected, spool, &mut again)
+    }
+
+    /// The path that [`Store::add_from_path`] would add it at. Touches no store.
+    pub fn name_of_path(from: &Path, mut source: Source<'_>) -> Result<StorePath> {
+        let mut spool = Spool::new(source.method, source.algorithm);
+        spool.kept = None;
+        match (source.method, &mut source.accept) {
+            (ContentMethod::Flat, _) => dump_flat(from, &mut spool)?,
+            (_, Some(accept)) => drop(nar::dump_accepted(from, accept, &mut spool)?),
+            (_, None) => drop(nar::dump_accepted(from, &mut |_, _| Ok(true), &mut spool)?),
+        }
+        let (_, hash, ..) = spool.finish();
+        if let Some(expected) = source.expected.filter(|expected| *expected != hash) {
+            return Err(Error::HashMismatch {
+                what: from.display().to_string(),
+                expected: expected.to_sri(),
+                found: hash.to_sri(),
+            });
+        }
+        fixed_output_path(source.method, &hash, source.name, &BTreeSet::new(), false)
     }
 
     /// Adds a tree that is in memory.

@@ -33,7 +33,7 @@ use std::sync::Mutex;
 
 use rednix_events::{Event, Events};
 
-pub use add::{AddedPath, Source};
+pub use add::{AddedPath, DerivationText, Source};
 pub use gc::{GcOptions, GcReport};
 pub use import::{ContentName, ImportMode, Imported, hash_flat, name_by_contents};
 pub use layout::Layout;

@@ -1,48 +1,33 @@
 //! `rednix eval`: a value, as Nix, JSON or raw text.
 
 use std::io::Read;
+use std::path::PathBuf;
 
-use rednix_eval::{Evaluator, Handle, Origin, SearchEntry};
+use rednix_eval::{EvalResult, Evaluator, Handle, Origin, SearchEntry, Settings};
 
 use crate::cli::EvalArgs;
-use crate::evaluation::{self, explain};
+use crate::evalcache::{self, Answer, Question};
+use crate::evaluation::{self, explain, failure_at};
 use crate::failure::Failure;
 use crate::flake::Installable;
 use crate::project::Project;
 use crate::session::Session;
-use crate::world::{Access, StoreWorld};
+use crate::world::Access;
 
 use super::print;
 
 pub fn run(session: &Session, arguments: &EvalArgs) -> Result<(), Failure> {
-    let (mut evaluator, world, result) = match flake(session, arguments)? {
-        Some(installable) => installable.evaluate(session, "")?,
+    let mut text = match flake(session, arguments)? {
+        Some(installable) => {
+            let (mut evaluator, world, whole) = installable.evaluate(session, "")?;
+            let text = shown(&mut evaluator, whole, arguments);
+            let text = explain(session, &evaluator, text)?;
+            world.flush()?;
+            text
+        }
         None => plain(session, arguments)?,
     };
-    let result = evaluator.select(result, &arguments.attr, &[]);
-    let mut handle = explain(session, &evaluator, result)?;
-    if let Some(function) = &arguments.apply {
-        let folder = evaluation::working_directory();
-        let result = evaluator
-            .text(function.as_bytes(), folder.as_bytes())
-            .and_then(|function| evaluator.force(function))
-            .and_then(|function| evaluator.call(function, &[handle]));
-        handle = explain(session, &evaluator, result)?;
-    }
-    let text = if arguments.json {
-        let text = evaluator.to_json(handle);
-        explain(session, &evaluator, text)?
-    } else if arguments.raw {
-        let text = evaluator.to_text(handle);
-        explain(session, &evaluator, text)?
-    } else {
-        let forced = evaluator.force_deep(handle);
-        let handle = explain(session, &evaluator, forced)?;
-        evaluator.show(handle)
-    };
-    world.flush()?;
     session.view.finish();
-    let mut text = String::from_utf8_lossy(&text).into_owned();
     if !arguments.raw {
         text.push('\n');
     }
@@ -62,46 +47,103 @@ fn flake(session: &Session, arguments: &EvalArgs) -> Result<Option<Installable>,
     Installable::parse(text, &arguments.lock_flags).map(Some)
 }
 
-fn plain(session: &Session, arguments: &EvalArgs) -> Result<(Evaluator, StoreWorld, Handle), Failure> {
-    let mut settings = evaluation::settings();
-    settings.pure = arguments.pure_eval;
-    let entries = arguments.include.iter().map(|entry| SearchEntry::parse(entry));
-    settings.search_path = entries.chain(settings.search_path).collect();
-    let access = match (arguments.pure_eval, arguments.restrict_eval) {
-        (true, _) => Access::Pure,
-        (false, true) => Access::Restricted,
-        (false, false) => Access::All,
-    };
-    let (mut evaluator, world) = evaluation::evaluator_with(session, settings, access)?;
-    world.outside().refresh.set(arguments.lock_flags.refresh);
-    let result = value(session, &mut evaluator, arguments)?;
-    Ok((evaluator, world, result))
+/// Where the value comes from.
+#[derive(Debug)]
+enum Source {
+    Text(Vec<u8>),
+    StandardInput(Vec<u8>),
+    File(PathBuf),
+    /// An attribute of what a text gives.
+    Attribute(Vec<u8>, String),
 }
 
-fn value(session: &Session, evaluator: &mut Evaluator, arguments: &EvalArgs) -> Result<Handle, Failure> {
-    let folder = evaluation::working_directory();
-    let result = match (&arguments.expr, arguments.file.as_ref().or(arguments.file_option.as_ref())) {
-        (Some(expression), _) => evaluator.text(expression.as_bytes(), folder.as_bytes()),
+fn source(session: &Session, arguments: &EvalArgs) -> Result<Source, Failure> {
+    let library = || -> Result<Vec<u8>, Failure> {
+        Ok(Project::find(&session.config, &arguments.tree)?.expression().into_bytes())
+    };
+    Ok(match (&arguments.expr, arguments.file.as_ref().or(arguments.file_option.as_ref())) {
+        (Some(expression), _) => Source::Text(expression.clone().into_bytes()),
         (None, Some(file)) if file.as_os_str() == "-" => {
             let mut source = Vec::new();
             std::io::stdin().read_to_end(&mut source)?;
-            evaluator.source(Origin::StandardInput, &source, folder.as_bytes())
+            Source::StandardInput(source)
         }
-        (None, Some(file)) if file.to_string_lossy().starts_with(".#") => {
-            let project = Project::find(&session.config, &arguments.tree)?;
-            let attribute = &file.to_string_lossy()[2..];
-            let library = evaluator.text(project.expression().as_bytes(), folder.as_bytes());
-            library.and_then(|library| evaluator.select(library, attribute, &[]))
-        }
-        (None, Some(file)) => {
-            use std::os::unix::ffi::OsStrExt;
-            let absolute = std::path::absolute(file)?;
-            evaluator.file(absolute.as_os_str().as_bytes())
-        }
-        (None, None) => {
-            let project = Project::find(&session.config, &arguments.tree)?;
-            evaluator.text(project.expression().as_bytes(), folder.as_bytes())
-        }
+        (None, Some(file)) => match file.to_str().and_then(|text| text.strip_prefix(".#")) {
+            Some(attribute) => Source::Attribute(library()?, attribute.to_owned()),
+            None => Source::File(std::path::absolute(file)?),
+        },
+        (None, None) => Source::Text(library()?),
+    })
+}
+
+/// A value of no flake: remembered, unless it may read only some files or has to ask sources again.
+fn plain(session: &Session, arguments: &EvalArgs) -> Result<String, Failure> {
+    let mut settings: Settings = evaluation::settings();
+    settings.pure = arguments.pure_eval;
+    let entries = arguments.include.iter().map(|entry| SearchEntry::parse(entry));
+    settings.search_path = entries.chain(settings.search_path).collect();
+    let source = source(session, arguments)?;
+    let evaluate = |evaluator: &mut Evaluator| -> EvalResult<String> {
+        let whole = value(evaluator, &source)?;
+        shown(evaluator, whole, arguments)
     };
-    explain(session, evaluator, result)
+    if arguments.restrict_eval || arguments.lock_flags.refresh {
+        let access = match (arguments.pure_eval, arguments.restrict_eval) {
+            (true, _) => Access::Pure,
+            (false, true) => Access::Restricted,
+            (false, false) => Access::All,
+        };
+        let (mut evaluator, world) = evaluation::evaluator_with(session, settings, access)?;
+        world.outside().refresh.set(arguments.lock_flags.refresh);
+        let text = evaluate(&mut evaluator);
+        let text = explain(session, &evaluator, text)?;
+        world.flush()?;
+        return Ok(text);
+    }
+    let texts = [
+        format!("{source:?}"),
+        arguments.attr.clone(),
+        format!("{} {} {:?}", arguments.json, arguments.raw, arguments.apply),
+    ];
+    let question = Question { kind: "value", texts: &texts, settings: &settings };
+    let all_frames = session.global.show_trace;
+    let answers = evalcache::answer(session, &question, 1, |evaluator, _| {
+        let text = evaluate(evaluator).map_err(|error| failure_at(all_frames, evaluator, &error))?;
+        Ok(Answer { text, derivations: Vec::new() })
+    })?;
+    Ok(answers.into_iter().next().unwrap_or_default())
+}
+
+fn value(evaluator: &mut Evaluator, source: &Source) -> EvalResult<Handle> {
+    use std::os::unix::ffi::OsStrExt;
+    let folder = evaluation::working_directory();
+    match source {
+        Source::Text(text) => evaluator.text(text, folder.as_bytes()),
+        Source::StandardInput(text) => evaluator.source(Origin::StandardInput, text, folder.as_bytes()),
+        Source::File(file) => evaluator.file(file.as_os_str().as_bytes()),
+        Source::Attribute(text, attribute) => {
+            let whole = evaluator.text(text, folder.as_bytes())?;
+            evaluator.select(whole, attribute, &[])
+        }
+    }
+}
+
+/// The part that is wanted, in the form that is wanted.
+fn shown(evaluator: &mut Evaluator, whole: Handle, arguments: &EvalArgs) -> EvalResult<String> {
+    let mut handle = evaluator.select(whole, &arguments.attr, &[])?;
+    if let Some(function) = &arguments.apply {
+        let folder = evaluation::working_directory();
+        let function = evaluator.text(function.as_bytes(), folder.as_bytes())?;
+        let function = evaluator.force(function)?;
+        handle = evaluator.call(function, &[handle])?;
+    }
+    let text = if arguments.json {
+        evaluator.to_json(handle)?
+    } else if arguments.raw {
+        evaluator.to_text(handle)?
+    } else {
+        let handle = evaluator.force_deep(handle)?;
+        evaluator.show(handle)
+    };
+    Ok(String::from_utf8_lossy(&text).into_owned())
 }

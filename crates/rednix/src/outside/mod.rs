@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use rednix_eval::{FetchedTree, FileRequest, WorldError, WorldResult};
 use rednix_events::{Event, Events};
-use rednix_fetch::{FetchedInput, Fetcher, InputOptions};
+use rednix_fetch::{FetchConfig, FetchedInput, Fetcher, InputOptions};
 use rednix_flake::{Attributes, Input, Kind, Registries, Registry};
 use rednix_store::hash::{Hash, HashAlgorithm};
 use rednix_store::path::{ContentMethod, StorePath, fixed_output_path};
@@ -37,6 +37,23 @@ pub struct Outside {
     done: RefCell<BTreeMap<(Attributes, bool), FetchedTree>>,
     /// Sources are asked again, however lately they were.
     pub refresh: std::cell::Cell<bool>,
+}
+
+/// What such a thing is made from; unlike it, this may go to other threads.
+#[derive(Clone)]
+pub struct OutsideMaker {
+    pub store: Arc<Store>,
+    pub events: Events,
+    pub fetching: FetchConfig,
+    pub builds: Builds,
+    pub registries: Vec<PathBuf>,
+}
+
+impl OutsideMaker {
+    pub fn make(&self) -> Rc<Outside> {
+        let Self { store, events, fetching, builds, registries } = self.clone();
+        Outside::new(store, events, Fetcher::new(fetching), builds, registries)
+    }
 }
 
 fn failed(message: impl ToString) -> WorldError {

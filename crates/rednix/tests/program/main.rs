@@ -6,6 +6,7 @@
 mod bad_input;
 mod endings;
 mod errors;
+mod evaluations;
 mod flakes;
 mod host_tools;
 mod images;
@@ -44,6 +45,7 @@ fn main() {
     tests.extend(recipes_changes::TESTS);
     tests.extend(recipes_templates::TESTS);
     tests.extend(endings::TESTS);
+    tests.extend(evaluations::TESTS);
     tests.extend(peer::TESTS);
     tests.extend(flakes::TESTS);
     tests.extend(language::TESTS);

@@ -1,0 +1,13 @@
+# The .drv paths of all recipes of a tree, through this project's library. Recipes that cannot be evaluated are
+# counted, not hidden: their number is part of the output.
+{ tree, lock }:
+let
+  library = import ../../nix { inherit tree lock; };
+  paths = builtins.mapAttrs (_: package: let tried = builtins.tryEval package.drvPath; in if tried.success then builtins.unsafeDiscardStringContext tried.value else null) library.packages;
+  made = builtins.filter (path: path != null) (builtins.attrValues paths);
+in
+{
+  made = builtins.length made;
+  failed = builtins.length (builtins.attrValues paths) - builtins.length made;
+  paths = builtins.hashString "sha256" (builtins.concatStringsSep "\n" made);
+}
