@@ -10,6 +10,7 @@ mod fetching;
 mod flake;
 mod interrupt;
 mod machines;
+mod nix_conf;
 mod outside;
 mod overriding;
 mod project;
