@@ -9,6 +9,7 @@ use serde::Deserialize;
 
 use crate::cli::Global;
 use crate::failure::{EXIT_USAGE, Failure};
+use crate::nix_conf::NixConf;
 
 /// `config.toml` in the user's configuration folder. Unknown keys are errors, so that a typo is seen.
 #[derive(Debug, Default, Deserialize)]
@@ -90,6 +91,10 @@ pub struct Config {
     pub no_proxy: Option<String>,
     pub certificates: Option<PathBuf>,
     pub cargo_home: PathBuf,
+    /// What the user should know about the files read.
+    pub warnings: Vec<String>,
+    /// (`host` or `host/owner/repo`, token), from C++ Nix's configuration.
+    pub access_tokens: Vec<(String, String)>,
     /// Registries of flakes, rednix's own first.
     pub registries: Vec<PathBuf>,
     pub path: Vec<PathBuf>,
@@ -137,6 +142,9 @@ impl Config {
         let state = xdg("XDG_STATE_HOME", ".local/state")
             .map(|s| s.join("rednix"))
             .unwrap_or_else(|| store.join("state"));
+        let user = xdg("XDG_CONFIG_HOME", ".config").map(|folder| folder.join("nix/nix.conf"));
+        let nix_conf =
+            NixConf::read(&[Some(PathBuf::from("/etc/nix/nix.conf")), user].map(Option::unwrap_or_default));
         let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
         let variable =
             |names: [&str; 3]| names.iter().find_map(|n| std::env::var(n).ok()).filter(|v| !v.is_empty());
@@ -156,11 +164,19 @@ impl Config {
                 .map(PathBuf::from)
                 .or_else(|| home.as_ref().map(|h| h.join(".cargo")))
                 .ok_or_else(no_home)?,
+            access_tokens: nix_conf.pairs("access-tokens"),
+            warnings: nix_conf.warnings.clone(),
             registries: registries(xdg("XDG_CONFIG_HOME", ".config").as_deref()),
             path: std::env::var_os("PATH").map(|p| std::env::split_paths(&p).collect()).unwrap_or_default(),
             firmware: file.firmware,
-            max_jobs: global.jobs.or(file.max_jobs).unwrap_or(cores).max(1),
-            cores: global.cores.or(file.cores).unwrap_or(cores).max(1),
+            max_jobs: global.jobs.or(file.max_jobs).or(nix_conf.number("max-jobs")).unwrap_or(cores).max(1),
+            cores: global
+                .cores
+                .or(file.cores)
+                // None or all, in that file.
+                .or(nix_conf.number("cores").filter(|&n| n > 0))
+                .unwrap_or(cores)
+                .max(1),
         })
     }
 
@@ -206,6 +222,7 @@ impl Config {
         fetch.no_proxy = self.no_proxy.clone();
         fetch.ca_bundle = self.certificates.clone();
         fetch.offline = offline;
+        fetch.access_tokens = self.access_tokens.clone();
         fetch.cargo_home = Some(self.cargo_home.clone());
         for (program, name) in
             [(&mut fetch.cargo, "cargo"), (&mut fetch.git, "git"), (&mut fetch.gpgv, "gpgv")]

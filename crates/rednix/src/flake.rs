@@ -284,6 +284,8 @@ impl Installable {
     ) -> Result<(Evaluator, StoreWorld, Handle), Failure> {
         let mut loaded = load(session, &self.reference, &self.flags)?;
         let top = loaded.value(session)?;
+        // What the flake itself gives, not what is known of its source.
+        let top = loaded.evaluator.attribute_of(top, "outputs").unwrap_or(top);
         let candidates = self.candidates(role);
         for path in &candidates {
             let found = find(&mut loaded.evaluator, top, path);

@@ -12,6 +12,7 @@ mod fetching;
 mod flake;
 mod interrupt;
 mod machines;
+mod nix_conf;
 mod outside;
 mod overriding;
 mod project;

@@ -88,6 +88,9 @@ impl Session {
                 Failure::usage(format!("cannot write the trace to `{}`: {e}", file.display()))
             })?;
         }
+        for message in &config.warnings {
+            view.events.emit(Event::Notice { message: format!("warning: {message}") });
+        }
         let (global, work) = (global.clone(), std::cell::RefCell::default());
         Ok(Session { config, view, global, store: std::cell::OnceCell::new(), work })
     }

@@ -138,13 +138,11 @@ impl Outside {
                 return Ok(FetchedTree { path, attributes: input.attributes.clone() });
             }
         }
-        if !self.refresh.get() || input.is_locked() {
-            if let Some(found) = self.known.tree(input) {
-                let found = Input { attributes: found };
-                if let Some(fetched) = self.present(input, found, is_final)? {
-                    return Ok(fetched);
-                }
-            }
+        let may_know = !self.refresh.get() || input.is_locked();
+        if let Some(attributes) = self.known.tree(input).filter(|_| may_know)
+            && let Some(fetched) = self.present(input, Input { attributes }, is_final)?
+        {
+            return Ok(fetched);
         }
         let (mut result, path) = self.fetch_and_add(input)?;
         self.known.note_tree(input, &result.attributes);
