@@ -1,6 +1,8 @@
 //! Properties of the parser: it never panics, and takes what is well formed.
 
 use proptest::prelude::*;
+use proptest::test_runner::TestCaseError;
+use rednix_syntax::format::format;
 use rednix_syntax::{Interner, Options, parse, printer};
 
 fn printed(source: &[u8]) -> Option<Vec<u8>> {
@@ -55,7 +57,53 @@ fn expression() -> impl Strategy<Value = String> {
     })
 }
 
+/// The same source with comments at some of its spaces, each of a text that occurs nowhere else.
+fn with_comments(source: &str, choices: &[u8]) -> String {
+    let mut out = String::new();
+    for (index, part) in source.split(' ').enumerate() {
+        let marker = format!("mark{index}z");
+        match (index, choices.get(index).copied().unwrap_or(0)) {
+            (0, _) => {}
+            (_, 1) => out.push_str(&format!(" /* {marker} */ ")),
+            (_, 2) => out.push_str(&format!(" # {marker}\n ")),
+            (_, 3) => out.push_str(&format!("\n\n  # {marker}\n\n ")),
+            (_, 4) => out.push_str(&format!("\n  /* {marker}\n   * two\n   */\n ")),
+            (_, 5) => out.push_str("\n\n\n"),
+            _ => out.push(' '),
+        }
+        out.push_str(part);
+    }
+    out
+}
+
+/// Laying out keeps the tree and every comment, and does nothing the second time.
+fn check_format(source: &str) -> Result<(), TestCaseError> {
+    let Some(tree) = printed(source.as_bytes()) else { return Ok(()) };
+    let once = format(source.as_bytes()).expect("it parses");
+    prop_assert_eq!(printed(once.as_bytes()), Some(tree), "{}\n---\n{}", source, once);
+    for marker in source.split("mark").skip(1).filter_map(|rest| rest.split('z').next()) {
+        let marker = format!("mark{marker}z");
+        prop_assert_eq!(once.matches(&marker).count(), 1, "{} in\n{}\n---\n{}", marker, source, once);
+    }
+    let twice = format(once.as_bytes()).expect("it parses");
+    prop_assert_eq!(&twice, &once, "{}", source);
+    Ok(())
+}
+
 proptest! {
+    #[test]
+    fn laying_out_keeps_the_tree(source in expression()) {
+        check_format(&source)?;
+    }
+
+    #[test]
+    fn laying_out_keeps_comments(
+        source in expression(),
+        choices in prop::collection::vec(prop_oneof![4 => Just(0u8), 1 => 1u8..6], 0..40),
+    ) {
+        check_format(&with_comments(&source, &choices))?;
+    }
+
     #[test]
     fn any_bytes_give_a_tree_and_errors(source in prop::collection::vec(any::<u8>(), 0..200)) {
         let _ = printed(&source);

@@ -1,5 +1,8 @@
 //! From the tree to a document: what each expression looks like on one line and on several.
 
+use std::cell::RefCell;
+use std::collections::HashSet;
+
 use super::concrete::*;
 use super::document::Document as D;
 use super::tokens::{Comment, Token};
@@ -8,11 +11,13 @@ use crate::token::Kind;
 
 pub struct Builder<'a> {
     pub(super) source: &'a str,
+    /// Where tokens begin whose comments were written before what they are the start of.
+    hoisted: RefCell<HashSet<u32>>,
 }
 
 impl<'a> Builder<'a> {
     pub fn new(source: &'a str) -> Self {
-        Builder { source }
+        Builder { source, hoisted: RefCell::default() }
     }
 
     pub fn file(&self, file: &File) -> D {
@@ -41,17 +46,25 @@ impl<'a> Builder<'a> {
         D::Concat(parts)
     }
 
-    /// The comments before a token.
+    /// The comments before a token, if they are not written yet.
     fn comments(&self, token: &Token) -> Vec<D> {
         let mut parts = Vec::new();
+        if self.hoisted.borrow().contains(&token.span.start) {
+            return parts;
+        }
         for (index, comment) in token.before.iter().enumerate() {
             if comment.blank_before && index > 0 {
                 parts.push(D::Blank);
             }
-            if comment.ends_line || comment.text.contains('\n') {
-                parts.push(D::Comment { text: written(comment), own_line: true });
-            } else {
+            // What names the language of a string stays before it.
+            let annotates = matches!(token.kind, Kind::Quote | Kind::IndentedOpen)
+                && index + 1 == token.before.len()
+                && !comment.ends_line
+                && !comment.text.contains('\n');
+            if annotates {
                 parts.push(D::text(format!("{} ", comment.text)));
+            } else {
+                parts.push(D::Comment { text: written(comment), own_line: true });
             }
         }
         if token.blank_inside {
@@ -94,7 +107,18 @@ impl<'a> Builder<'a> {
     }
 
     pub(super) fn node(&self, node: &Node) -> D {
-        limits::with_stack(|| self.node_here(node))
+        self.hoist(lead(node), || limits::with_stack(|| self.node_here(node)))
+    }
+
+    /// Writes the comments before something first, so that they do not break what it is laid out as.
+    fn hoist(&self, first: &Token, inner: impl FnOnce() -> D) -> D {
+        if first.before.is_empty() || self.hoisted.borrow().contains(&first.span.start) {
+            return inner();
+        }
+        let mut parts = self.comments(first);
+        self.hoisted.borrow_mut().insert(first.span.start);
+        parts.push(inner());
+        D::Concat(parts)
     }
 
     fn node_here(&self, node: &Node) -> D {
@@ -112,9 +136,12 @@ impl<'a> Builder<'a> {
             Node::Let { open, bindings, middle, body } => self.let_in(open, bindings, middle, body),
             Node::Paren { open, inner, close } => self.paren(open, inner, close),
             Node::Lambda { parameters, colon, body } => self.lambda(parameters, colon, body),
-            Node::Call { function, arguments } => self.call(function, arguments),
+            Node::Call { function, arguments } => self.call(function, arguments).1,
             Node::Select { base, path, default } => {
-                let mut parts = vec![self.node(base), D::text("."), self.path(path)];
+                // `1.a` would be read as a float.
+                let number = matches!(&**base, Node::Token(token) if token.kind == Kind::Integer);
+                let dot = if number { " ." } else { "." };
+                let mut parts = vec![self.node(base), D::text(dot), self.path(path)];
                 if let Some((or, value)) = default {
                     parts.extend([D::text(" "), self.token(or), D::text(" "), self.node(value)]);
                 }
@@ -193,14 +220,17 @@ impl<'a> Builder<'a> {
         if bindings.is_empty() && comment.is_none() && close.before.is_empty() {
             return D::Concat(vec![opening, D::text(" "), self.closing(close)]);
         }
-        let expanded = wide || bindings.first().is_some_and(|binding| binding_lead(binding).newline_before);
+        let expanded = wide
+            || bindings.len() > 1
+            || bindings.first().is_some_and(|binding| binding_lead(binding).newline_before);
         let separator = if expanded { D::Hard } else { D::Line };
         let inside = self.lines(self.bindings(bindings), comment, close, &separator);
         D::Group(vec![opening, D::Nest(inside), separator, self.closing(close)])
     }
 
     fn bindings(&self, bindings: &[Binding]) -> Vec<(bool, D)> {
-        bindings.iter().map(|b| (binding_lead(b).blank_before, self.binding(b))).collect()
+        let laid_out = |b| self.hoist(binding_lead(b), || self.binding(b));
+        bindings.iter().map(|b| (binding_lead(b).blank_before, laid_out(b))).collect()
     }
 
     fn binding(&self, binding: &Binding) -> D {
@@ -247,13 +277,12 @@ impl<'a> Builder<'a> {
                 same_line(D::Concat(vec![head, D::text(" "), self.node(body)]))
             }
             Node::Call { function, arguments } if arguments.last().is_some_and(absorbs) => {
-                let (head, whole) = (self.call_head(function, arguments), self.node(value));
+                let (head, whole) = self.call(function, arguments);
+                let whole = whole.shared();
+                let head = head.unwrap_or_else(|| whole.clone());
                 let compact = same_line(whole.clone());
-                D::Choice(
-                    Box::new(same_line(head)),
-                    Box::new(compact),
-                    Box::new(D::Nest(vec![D::Hard, whole])),
-                )
+                let wide = D::Nest(vec![D::Hard, whole]);
+                D::Choice(Box::new(same_line(head)), Box::new(compact), Box::new(wide))
             }
             Node::Text(..) | Node::List { .. } | Node::Token(_) => same_line(self.node(value)),
             Node::Paren { .. } if absorbs(value) => same_line(self.node(value)),
@@ -294,23 +323,29 @@ impl<'a> Builder<'a> {
             let name = parameters.name.as_ref().map(|name| self.token(name));
             let at = parameters.at.as_ref().map(|at| self.token(at));
             match (name, at, parameters.name_first) {
-                (Some(name), Some(at), true) => parts.extend([name, D::text(" "), at, D::text(" "), set]),
-                (Some(name), Some(at), false) => parts.extend([set, D::text(" "), at, D::text(" "), name]),
+                (Some(name), Some(at), true) => parts.extend([name, at, set]),
+                (Some(name), Some(at), false) => parts.extend([set, at, name]),
                 _ => parts.push(set),
             }
             parts.push(colon_text.clone());
             D::Concat(parts)
         };
-        let flat = around(self.formals(formals, false));
-        let expanded = D::Concat(vec![around(self.formals(formals, true)), D::Hard, self.node(body)]);
+        let defaults: Vec<Option<D>> = formals
+            .formals
+            .iter()
+            .map(|formal| formal.default.as_ref().map(|(_, default)| self.node(default).shared()))
+            .collect();
+        let body = self.node(body).shared();
+        let flat = D::Group(vec![around(self.formals(formals, &defaults, false))]).shared();
+        let expanded = D::Concat(vec![around(self.formals(formals, &defaults, true)), D::Hard, body.clone()]);
         if formals.formals.first().is_some_and(|formal| formal.name.newline_before) || flat.breaks() {
             return expanded;
         }
-        let compact = D::Group(vec![flat.clone(), D::Line, self.node(body)]);
+        let compact = D::Group(vec![flat.clone(), D::Line, body]);
         D::Choice(Box::new(flat), Box::new(compact), Box::new(expanded))
     }
 
-    fn formals(&self, formals: &Formals, expanded: bool) -> D {
+    fn formals(&self, formals: &Formals, defaults: &[Option<D>], expanded: bool) -> D {
         let (opening, comment) = self.opening(&formals.open);
         if formals.formals.is_empty() && comment.is_none() && formals.close.before.is_empty() {
             return D::Concat(vec![opening, D::text(" "), self.closing(&formals.close)]);
@@ -321,9 +356,9 @@ impl<'a> Builder<'a> {
         for (index, formal) in formals.formals.iter().enumerate() {
             let mut parts = vec![self.comments_and_text(&formal.name)];
             let mut last = &formal.name;
-            if let Some((question, default)) = &formal.default {
+            if let (Some((question, _)), Some(default)) = (&formal.default, &defaults[index]) {
                 parts.extend(after(&formal.name));
-                parts.extend([D::text(" "), self.token(question), D::text(" "), self.node(default)]);
+                parts.extend([D::text(" "), self.token(question), D::text(" "), default.clone()]);
                 last = question;
             }
             // Every line ends in a comma, but `...` may have none.
@@ -335,7 +370,8 @@ impl<'a> Builder<'a> {
                 parts.extend(after(last));
             }
             if let Some(comma) = &formal.comma {
-                parts.extend(self.comments(comma));
+                let before = comma.before.iter();
+                parts.extend(before.map(|c| D::Comment { text: written(c), own_line: false }));
                 parts.extend(after(comma));
             }
             items.push((formal.name.blank_before, D::Concat(parts)));
@@ -350,32 +386,22 @@ impl<'a> Builder<'a> {
         D::Concat(parts)
     }
 
-    /// A call up to where its last argument opens.
-    fn call_head(&self, function: &Node, arguments: &[Node]) -> D {
-        let mut parts = vec![self.node(function)];
-        for argument in &arguments[..arguments.len() - 1] {
-            parts.extend([D::text(" "), self.node(argument)]);
+    /// A call up to where its last argument opens, if that may begin at the end of the line; and the whole.
+    fn call(&self, function: &Node, arguments: &[Node]) -> (Option<D>, D) {
+        let function = self.node(function).shared();
+        let laid_out: Vec<D> = arguments.iter().map(|argument| self.node(argument).shared()).collect();
+        let nested = laid_out.iter().flat_map(|argument| [D::Line, argument.clone()]).collect();
+        let wide = D::Group(vec![function.clone(), D::Nest(nested)]);
+        let Some((last, others)) = laid_out.split_last() else { return (None, wide) };
+        if !arguments.last().is_some_and(|last| absorbs(last) && lead(last).before.is_empty()) {
+            return (None, wide);
         }
-        parts.push(D::text(" {"));
-        D::Concat(parts)
-    }
-
-    fn call(&self, function: &Node, arguments: &[Node]) -> D {
-        let mut nested = Vec::new();
-        for argument in arguments {
-            nested.extend([D::Line, self.node(argument)]);
-        }
-        let wide = D::Group(vec![self.node(function), D::Nest(nested)]);
-        let Some(last) = arguments.last().filter(|last| absorbs(last) && lead(last).before.is_empty()) else {
-            return wide;
-        };
-        let head = self.call_head(function, arguments);
-        let mut compact = vec![self.node(function)];
-        for argument in &arguments[..arguments.len() - 1] {
-            compact.extend([D::text(" "), self.node(argument)]);
-        }
-        compact.extend([D::text(" "), self.node(last)]);
-        D::Choice(Box::new(head), Box::new(D::Concat(compact)), Box::new(wide))
+        let mut start = vec![function];
+        start.extend(others.iter().flat_map(|argument| [D::text(" "), argument.clone()]));
+        let start = D::Concat(start).shared();
+        let head = D::Concat(vec![start.clone(), D::text(" {")]).shared();
+        let compact = D::Concat(vec![start, D::text(" "), last.clone()]);
+        (Some(head.clone()), D::Choice(Box::new(head), Box::new(compact), Box::new(wide)))
     }
 
     fn chain(&self, first: &Node, rest: &[(Token, Node)]) -> D {

@@ -1,5 +1,7 @@
 //! A layout to be chosen: text, and the places where lines may end.
 
+use std::rc::Rc;
+
 #[derive(Clone, Debug)]
 pub enum Document {
     /// Without line ends.
@@ -26,6 +28,8 @@ pub enum Document {
     /// The same whatever its width.
     Wide(Vec<Document>),
     Nest(Vec<Document>),
+    /// Something that stands in several places; whether it breaks is known.
+    Shared(Rc<(bool, Document)>),
     /// The second where the first fits on the line, else the third.
     Choice(Box<Document>, Box<Document>, Box<Document>),
 }
@@ -33,6 +37,11 @@ pub enum Document {
 impl Document {
     pub fn text(text: impl Into<String>) -> Document {
         Document::Text(text.into())
+    }
+
+    /// Cheap to clone from now on: alternatives hold the same parts, and copies of copies would grow without bound.
+    pub fn shared(self) -> Document {
+        Document::Shared(Rc::new((self.breaks(), self)))
     }
 
     pub fn nothing() -> Document {
@@ -49,6 +58,7 @@ impl Document {
             | Document::Group(parts)
             | Document::Wide(parts)
             | Document::Nest(parts) => parts.iter().any(Document::breaks),
+            Document::Shared(shared) => shared.0,
             Document::Choice(_, compact, _) => compact.breaks(),
         })
     }

@@ -70,6 +70,7 @@ impl<'a> Printer<'a> {
                 (self.fresh, self.pending) = (true, false);
             }
             Document::Comment { text, own_line } => self.comment(indent, text, *own_line),
+            Document::Shared(shared) => self.work.push((indent, mode, &shared.1)),
             Document::Concat(parts) => self.push(indent, mode, parts),
             Document::Nest(parts) => self.push(indent + 2, mode, parts),
             Document::Wide(parts) => {
@@ -170,13 +171,14 @@ impl<'a> Printer<'a> {
                 | Document::Blank
                 | Document::Bare
                 | Document::Comment { .. } => return left >= 0,
-                Document::Concat(parts) | Document::Nest(parts) => {
+                // What follows is taken to break where it may.
+                Document::Concat(parts)
+                | Document::Nest(parts)
+                | Document::Group(parts)
+                | Document::Wide(parts) => {
                     work.extend(parts.iter().rev().map(|part| (mode, part)));
                 }
-                Document::Group(parts) | Document::Wide(parts) => {
-                    let mode = if parts.iter().any(Document::breaks) { mode } else { Mode::Flat };
-                    work.extend(parts.iter().rev().map(|part| (mode, part)));
-                }
+                Document::Shared(shared) => work.push((mode, &shared.1)),
                 Document::Choice(_, compact, _) => work.push((mode, compact)),
             }
             if left < 0 {
