@@ -7,6 +7,7 @@ use crate::value::{Attrs, Value};
 use crate::vm::Vm;
 use crate::vm::compare::{LessThan, order_now};
 use crate::vm::native::{Native, Step};
+use rustc_hash::FxHashSet;
 use std::cmp::Ordering;
 use std::collections::VecDeque;
 
@@ -22,6 +23,7 @@ pub(super) fn generic_closure(vm: &mut Vm, arguments: &[Value]) -> Result<Outcom
         operator: Value::Null,
         queue: VecDeque::new(),
         keys: Vec::new(),
+        simple: Some(Simple::Nothing),
         done: Vec::new(),
     })))
 }
@@ -52,12 +54,68 @@ struct Closure {
     state: State,
     operator: Value,
     queue: VecDeque<Value>,
-    /// Keys seen, sorted.
+    /// Keys seen: sorted, or where all are of one simple type in the order they came, beside a set of them.
     keys: Vec<Value>,
+    simple: Option<Simple>,
     done: Vec<Value>,
 }
 
+/// Keys that can be told apart by hashing.
+enum Simple {
+    Nothing,
+    Integers(FxHashSet<i64>),
+    Strings(FxHashSet<&'static [u8]>),
+}
+
+impl Simple {
+    /// Whether a key is new; nothing where it is of another type than those before.
+    fn insert(&mut self, key: Value) -> Option<bool> {
+        if let Simple::Nothing = self {
+            *self = match key {
+                Value::Int(_) => Simple::Integers(FxHashSet::default()),
+                Value::String(..) | Value::ContextString(_) => Simple::Strings(FxHashSet::default()),
+                _ => return None,
+            };
+        }
+        match (self, key) {
+            (Simple::Integers(seen), Value::Int(number)) => Some(seen.insert(number)),
+            (Simple::Strings(seen), key) => key.as_bytes().map(|bytes| seen.insert(bytes)),
+            _ => None,
+        }
+    }
+}
+
 impl Closure {
+    /// Looks a key up, and calls the operator where it is new.
+    fn look_up(&mut self, vm: &mut Vm, element: Value, key: Value) -> Result<Step> {
+        match self.simple.as_mut().map(|simple| simple.insert(key)) {
+            Some(Some(true)) => {
+                self.keys.push(key);
+                return Ok(self.operate(element));
+            }
+            Some(Some(false)) => return Ok(self.again()),
+            Some(None) => {
+                // Another type: from here on by comparing, which may well be an error.
+                self.simple = None;
+                let mut keys = std::mem::take(&mut self.keys);
+                keys.sort_by(|a, b| match (a, b) {
+                    (Value::Int(a), Value::Int(b)) => a.cmp(b),
+                    _ => a.as_bytes().cmp(&b.as_bytes()),
+                });
+                self.keys = keys;
+            }
+            None => {}
+        }
+        let high = self.keys.len();
+        self.search(vm, element, key, 0, high)
+    }
+
+    fn operate(&mut self, element: Value) -> Step {
+        self.done.push(element);
+        self.state = State::Operated;
+        Step::call(self.operator, &[element])
+    }
+
     fn search(&mut self, vm: &mut Vm, element: Value, key: Value, low: usize, high: usize) -> Result<Step> {
         let (mut low, mut high) = (low, high);
         while low < high {
@@ -73,9 +131,7 @@ impl Closure {
             }
         }
         self.keys.insert(low, key);
-        self.done.push(element);
-        self.state = State::Operated;
-        Ok(Step::call(self.operator, &[element]))
+        Ok(self.operate(element))
     }
 
     fn again(&mut self) -> Step {
@@ -130,10 +186,7 @@ impl Native for Closure {
                 self.state = State::Key(value);
                 Ok(Step::Force(key))
             }
-            State::Key(element) => {
-                let high = self.keys.len();
-                self.search(vm, element, value, 0, high)
-            }
+            State::Key(element) => self.look_up(vm, element, value),
             State::Search { element, key, low, high, probe, second } => {
                 let less = matches!(value, Value::Bool(true));
                 match (second, less) {

@@ -206,12 +206,29 @@ pub(crate) fn order_now(vm: &mut Vm, left: Value, right: Value) -> Result<Option
         (Value::Int(a), Value::Float(b)) => (a as f64).partial_cmp(&b).unwrap_or_else(|| floats(a as f64, b)),
         (Value::Float(a), Value::Int(b)) => a.partial_cmp(&(b as f64)).unwrap_or_else(|| floats(a, b as f64)),
         (Value::Path(a, x), Value::Path(b, y)) => slice(x, a).cmp(slice(y, b)),
-        (Value::List(..), Value::List(..)) => return Ok(None),
+        (Value::List(a, x), Value::List(b, y)) => {
+            for (&left, &right) in slice(x, a).iter().zip(slice(y, b)) {
+                let (left, right) = (left.peek(), right.peek());
+                if !left.is_whnf() || !right.is_whnf() || !is_scalar(left) || !is_scalar(right) {
+                    return Ok(None);
+                }
+                if let Verdict::Known(true) = equal_now(left, right) {
+                    continue;
+                }
+                return order_now(vm, left, right);
+            }
+            a.cmp(&b)
+        }
         (left, right) => match (left.as_bytes(), right.as_bytes()) {
             (Some(a), Some(b)) => a.cmp(b),
             _ => return Err(incomparable(vm, left, right)),
         },
     }))
+}
+
+/// Compared without looking into it, and not itself a list.
+fn is_scalar(value: Value) -> bool {
+    matches!(value, Value::Int(_) | Value::Float(_) | Value::Path(..)) || value.as_bytes().is_some()
 }
 
 #[cold]
