@@ -159,7 +159,16 @@ case $subcommand in
         variable=CARGO_TARGET_${variable^^}_RUSTFLAGS
         if [ -n "${RUSTFLAGS-}" ]; then export "$variable=$RUSTFLAGS ${!variable-}"; fi
         unset RUSTFLAGS
-        exec cargo "$subcommand" --target "$TARGET" "$@"
+        # Older trees say this in every recipe, newer ones in the prelude's own flags; cargo takes it once.
+        words=() track=
+        for word in "$@"; do
+            if [ "$word" = --no-track ]; then
+                [ -z "$track" ] || continue
+                track=no
+            fi
+            words+=("$word")
+        done
+        exec cargo "$subcommand" --target "$TARGET" "${words[@]}"
         ;;
 esac
 FRONT

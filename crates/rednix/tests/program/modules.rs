@@ -111,9 +111,7 @@ fn error(name: &str) -> Result<String, String> {
         } else if let Some(hint) = line.strip_prefix("hint: ") {
             let hint: Vec<&str> = hint
                 .split("; ")
-                .filter(|part| {
-                    !part.contains("inside the library left out") && !part.contains("--show-trace")
-                })
+                .filter(|part| !part.contains("left out") && !part.contains("--show-trace"))
                 .collect();
             if !hint.is_empty() {
                 lines.push(format!("hint: {}", hint.join("; ")));

@@ -78,6 +78,11 @@ pub fn binding(text: &str) -> Option<(&str, &str)> {
     Some((name, expression.strip_suffix(';').unwrap_or(expression)))
 }
 
+/// Whether there is nothing in it but blank lines and remarks.
+pub fn says_nothing(text: &str) -> bool {
+    text.lines().map(str::trim).all(|line| line.is_empty() || line.starts_with('#'))
+}
+
 /// Whether more lines have to come: the text would parse if it went on.
 pub fn is_unfinished(text: &str) -> bool {
     let text = text.trim_end();
@@ -89,7 +94,7 @@ pub fn is_unfinished(text: &str) -> bool {
         },
         None => binding(text).map_or(text, |(_, expression)| expression),
     };
-    if text.trim().is_empty() {
+    if says_nothing(text) {
         return false;
     }
     let parsed = rednix_syntax::parse(text.as_bytes(), &mut Interner::new(), Options::default());
@@ -114,7 +119,7 @@ mod tests {
         for text in ["{", "let x = 1;", "x = [ 1", "\"a", "''\n  a", "f (", "1 +", ":p {", "if a then b"] {
             assert!(is_unfinished(text), "{text}");
         }
-        for text in ["1", "{ }", "x = 1", ")", ":l file", ":q", "", "x ="] {
+        for text in ["1", "{ }", "x = 1", ")", ":l file", ":q", "", "x =", "# remark", "# one\n\n# two"] {
             assert!(!is_unfinished(text), "{text}");
         }
     }
