@@ -98,6 +98,10 @@ pub enum TextKind {
 }
 
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a file has few texts of several pieces, and they live for one layout"
+)]
 pub enum Piece {
     Token(Token),
     Interpolation { open: Token, inner: Node, close: Token },
@@ -513,9 +517,9 @@ fn flattened(left: Node, operator: Token, right: Node, strength: u8) -> Node {
 pub fn first_token(node: &mut Node) -> Option<&mut Token> {
     match node {
         Node::Token(token) => Some(token),
-        Node::Text(pieces, _) => pieces.first_mut().and_then(|piece| match piece {
-            Piece::Token(token) => Some(token),
-            Piece::Interpolation { open, .. } => Some(open),
+        Node::Text(pieces, _) => pieces.first_mut().map(|piece| match piece {
+            Piece::Token(token) => token,
+            Piece::Interpolation { open, .. } => open,
         }),
         Node::Interpolation { open, .. } => Some(open),
         _ => None,
