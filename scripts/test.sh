@@ -9,7 +9,7 @@ trap 'rm -f "$log"' EXIT
 status=0
 
 cargo test --release --locked --manifest-path guest/common/Cargo.toml --target-dir target/guest --lib --tests 2>&1 | tee -a "$log" || status=1
-cargo test --release --locked --workspace --lib --bins --tests "$@" 2>&1 | tee -a "$log" || status=1
+cargo test --release --locked --no-fail-fast --workspace --lib --bins --tests "$@" 2>&1 | tee -a "$log" || status=1
 
 awk '
     /^skipped: / { said++ }

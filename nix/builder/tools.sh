@@ -153,12 +153,14 @@ case $subcommand in
     --gnu-target) echo "$GNU_TARGET" ;;
     --host-target) echo "$COOKBOOK_HOST_TARGET" ;;
     *)
-        # A script's own flags join the target's, and build scripts do not see them; for the host they do not count.
-        if [ "$TARGET" = "$COOKBOOK_HOST_TARGET" ]; then RUSTFLAGS=${REDOXER_HOST_RUSTFLAGS-}; fi
-        variable=${TARGET//-/_}
-        variable=CARGO_TARGET_${variable^^}_RUSTFLAGS
-        if [ -n "${RUSTFLAGS-}" ]; then export "$variable=$RUSTFLAGS ${!variable-}"; fi
-        unset RUSTFLAGS
+        # A script's own flags join the target's, and build scripts do not see them. For the host they stay: they make
+        # its programs static.
+        if [ "$TARGET" != "$COOKBOOK_HOST_TARGET" ] && [ -n "${RUSTFLAGS-}" ]; then
+            variable=${TARGET//-/_}
+            variable=CARGO_TARGET_${variable^^}_RUSTFLAGS
+            export "$variable=$RUSTFLAGS ${!variable-}"
+            unset RUSTFLAGS
+        fi
         # Older trees say this in every recipe, newer ones in the prelude's own flags; cargo takes it once.
         words=() track=
         for word in "$@"; do
