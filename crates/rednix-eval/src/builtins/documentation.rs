@@ -123,8 +123,11 @@ mod tests {
 
     #[test]
     fn every_builtin_function_is_documented() {
-        let names: Vec<_> =
-            crate::builtins::TABLE.iter().map(|builtin| builtin.name.trim_start_matches("__")).collect();
+        let names: Vec<_> = crate::builtins::TABLE
+            .iter()
+            .filter(|builtin| !crate::builtins::is_hidden(builtin))
+            .map(|builtin| builtin.name.trim_start_matches("__"))
+            .collect();
         let missing: Vec<_> = names.iter().filter(|name| documentation(name).is_none()).collect();
         assert!(missing.is_empty(), "{missing:?}");
     }

@@ -187,6 +187,11 @@ pub(crate) static TABLE: &[Builtin] = &[
 
 const CLOCK: &str = "currentTime";
 
+/// Only the embedded evaluation of lock files may say that a source is final; the time is there for who asks.
+pub(crate) fn is_hidden(builtin: &Builtin) -> bool {
+    builtin.name == flakes::FETCH_FINAL_TREE || builtin.name == CLOCK
+}
+
 /// `derivation` in terms of `derivationStrict`: one set for each output, all of them reachable from each.
 const DERIVATION_SOURCE: &str = r#"given@{ outputs ? [ "out" ], ... }:
 let
@@ -215,8 +220,7 @@ pub(crate) fn globals(heap: &mut Heap, interner: &mut Interner, symbols: &Symbol
     for (index, entry) in TABLE.iter().enumerate() {
         let id = BuiltinId(index as u16);
         builtins.push(BuiltinShape { arity: entry.arity, strict: entry.strict });
-        // Only the embedded evaluation of lock files may say that a source is final; the time is there for who asks.
-        if entry.name == flakes::FETCH_FINAL_TREE || entry.name == CLOCK {
+        if is_hidden(entry) {
             continue;
         }
         values.insert(interner.intern(entry.name.as_bytes()), Value::Builtin(id));
