@@ -39,6 +39,9 @@ pub fn failure_at(all: bool, evaluator: &Evaluator, error: &EvalError) -> Failur
     let mut details = explained.own_line(error);
     match error.suggestions.as_slice() {
         [] => {}
+        names if error.message.contains("without required argument") => {
+            hints.push(format!("`{}` was given, which is close to it", names.join("`, `")));
+        }
         names if error.more.is_empty() => hints.push(meant(names)),
         names => details.push_str(&format!("  {}\n", meant(names))),
     }

@@ -105,6 +105,7 @@ fn error(name: &str) -> Result<String, String> {
         is_message &= !(line.trim_start().starts_with("-->")
             || line.starts_with("  while ")
             || line.starts_with("  from ")
+            || line.starts_with("  in `")
             || line.is_empty());
         if is_message {
             lines.push(line.trim_start_matches("error: ").to_owned());
