@@ -40,6 +40,9 @@ fn sha256(file: &Path) -> Result<String, String> {
 
 /// A release of four tiny archives behind a mirror; with it no compiler of Debian's is in the root any more.
 fn toolchain_of_a_day() -> Outcome {
+    if Command::new("xz").arg("--version").output().is_err() {
+        return Ok(Some("xz is not installed".to_owned()));
+    }
     let world = World::new();
     let server = "https://static.rust-lang.org/dist";
     let mirror = world.path("dist");
