@@ -34,6 +34,9 @@ pub fn failure(session: &Session, evaluator: &Evaluator, error: &EvalError) -> F
     let mut details = explained.own_line(error);
     match error.suggestions.as_slice() {
         [] => {}
+        names if error.message.contains("without required argument") => {
+            hints.push(format!("`{}` was given, which is close to it", names.join("`, `")));
+        }
         names if error.more.is_empty() => hints.push(meant(names)),
         names => details.push_str(&format!("  {}\n", meant(names))),
     }

@@ -88,6 +88,7 @@ fn run(session: &mut Session, command: Command) -> Result<u8, Failure> {
         Command::Update(arguments) => commands::update::run(session, &arguments),
         Command::Tree(arguments) => return commands::tree::run(session, &arguments.command),
         Command::Eval(arguments) => commands::eval::run(session, &arguments),
+        Command::Fmt(arguments) => commands::fmt::run(&arguments),
         Command::Repl(arguments) => commands::repl::run(session, &arguments),
         Command::Log(arguments) => commands::log::run(session, &arguments),
         Command::Work(arguments) => commands::work::run(session, &arguments),

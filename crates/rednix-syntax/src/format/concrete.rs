@@ -100,7 +100,7 @@ pub enum TextKind {
 #[derive(Debug)]
 pub enum Piece {
     Token(Token),
-    Interpolation { open: Token, inner: Node, close: Token },
+    Interpolation { open: Token, inner: Box<Node>, close: Token },
 }
 
 #[derive(Debug)]
@@ -457,7 +457,7 @@ impl<'a> Reader<'a> {
             match self.kind() {
                 Kind::Interpolation => {
                     let open = self.bump();
-                    let inner = self.expr();
+                    let inner = Box::new(self.expr());
                     pieces.push(Piece::Interpolation { open, inner, close: self.bump() });
                 }
                 other => {
@@ -513,9 +513,9 @@ fn flattened(left: Node, operator: Token, right: Node, strength: u8) -> Node {
 pub fn first_token(node: &mut Node) -> Option<&mut Token> {
     match node {
         Node::Token(token) => Some(token),
-        Node::Text(pieces, _) => pieces.first_mut().and_then(|piece| match piece {
-            Piece::Token(token) => Some(token),
-            Piece::Interpolation { open, .. } => Some(open),
+        Node::Text(pieces, _) => pieces.first_mut().map(|piece| match piece {
+            Piece::Token(token) => token,
+            Piece::Interpolation { open, .. } => open,
         }),
         Node::Interpolation { open, .. } => Some(open),
         _ => None,

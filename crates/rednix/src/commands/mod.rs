@@ -4,6 +4,7 @@ pub mod build;
 pub mod diff;
 pub mod doctor;
 pub mod eval;
+pub mod fmt;
 pub mod gc;
 pub mod image;
 pub mod lock;

@@ -15,7 +15,7 @@ fn snapshots() -> Outcome {
     let mut names: Vec<String> = std::fs::read_dir(&folder)
         .map_err(|error| error.to_string())?
         .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-        .filter(|name| name.ends_with(".nix") && !name.starts_with("lib"))
+        .filter(|name| name.ends_with(".nix"))
         .collect();
     names.sort();
     let mut wrong = Vec::new();
@@ -23,6 +23,8 @@ fn snapshots() -> Outcome {
         let mut command = call(&["eval", "--store"]);
         let got = run(command.arg(store.path()).arg(name).current_dir(&folder));
         let text = format!("{}exit status {}\n", got.stderr, got.status.unwrap_or(-1));
+        // Paths of this machine are none of the expectation's.
+        let text = text.replace(&*folder.to_string_lossy(), "FOLDER");
         if let Some(difference) = compare(&folder.join(name).with_extension("txt"), &text) {
             wrong.push(format!("{name}:\n{difference}"));
         }

@@ -6,6 +6,8 @@
 mod bad_input;
 mod endings;
 mod errors;
+mod formatting;
+mod front;
 mod host_tools;
 mod images;
 mod language;
@@ -43,9 +45,11 @@ fn main() {
     tests.extend(endings::TESTS);
     tests.extend(peer::TESTS);
     tests.extend(language::TESTS);
+    tests.extend(front::TESTS);
     tests.extend(errors::TESTS);
     tests.extend(reports::TESTS);
     tests.extend(repl::TESTS);
+    tests.extend(formatting::TESTS);
     tests.extend(work::TESTS);
     tests.extend(reproducible::TESTS);
     tests.extend(host_tools::TESTS);

@@ -78,6 +78,11 @@ pub fn binding(text: &str) -> Option<(&str, &str)> {
     Some((name, expression.strip_suffix(';').unwrap_or(expression)))
 }
 
+/// Whether there are only comments.
+pub fn is_nothing(text: &str) -> bool {
+    text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#'))
+}
+
 /// Whether more lines have to come: the text would parse if it went on.
 pub fn is_unfinished(text: &str) -> bool {
     let text = text.trim_end();
@@ -89,7 +94,7 @@ pub fn is_unfinished(text: &str) -> bool {
         },
         None => binding(text).map_or(text, |(_, expression)| expression),
     };
-    if text.trim().is_empty() {
+    if is_nothing(text) {
         return false;
     }
     let parsed = rednix_syntax::parse(text.as_bytes(), &mut Interner::new(), Options::default());
