@@ -89,6 +89,10 @@ impl Parser<'_> {
         let missing_end = self.expect(Kind::Semicolon, &[Kind::Semicolon]);
         let names = self.ast.names(path).to_vec();
         let height = below + names.len() as u32;
+        if height > crate::limits::TREE_HEIGHT_MAX {
+            self.too_deep(start.to(end));
+            return missing_end.map(|_| 0);
+        }
         self.define(set, indices, &names, start.to(end), value);
         missing_end?;
         Ok(height)

@@ -163,7 +163,7 @@ impl<'a> Parser<'a> {
         self.ast.add(expr, span, below + 1)
     }
 
-    fn too_deep(&mut self, span: Span) -> Broken {
+    pub(crate) fn too_deep(&mut self, span: Span) -> Broken {
         let message = format!("expression is nested more than {} levels deep", limits::TREE_HEIGHT_MAX);
         self.error(SyntaxError::new(message, span))
     }

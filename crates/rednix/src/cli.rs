@@ -174,6 +174,12 @@ pub enum Command {
     Doctor,
     /// Check that the store holds what its database says
     Verify(VerifyArgs),
+    /// Lay Nix files out in the official style
+    #[command(after_help = "Examples:\n  \
+        rednix fmt                           every .nix file below this folder\n  \
+        rednix fmt --check nix               say which would change, and change none\n  \
+        rednix fmt - < in.nix > out.nix      from standard input to standard output")]
+    Fmt(FmtArgs),
     /// Evaluate what is entered, line by line; `:?` tells what can be
     #[command(after_help = "Examples:\n  \
         rednix repl nix/default.nix          with the file's attributes as variables\n  \
@@ -213,6 +219,7 @@ impl Command {
             | Command::Doctor
             | Command::Verify(_)
             | Command::Repl(_)
+            | Command::Fmt(_)
             | Command::NixInstantiate { .. } => None,
         }
     }
@@ -545,6 +552,15 @@ pub struct ShellArgs {
     /// Print the environment as shell assignments, and end
     #[arg(long, conflicts_with = "command")]
     pub print_env: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct FmtArgs {
+    /// Files, or folders whose .nix files are meant; `-` is standard input [default: this folder]
+    pub files: Vec<PathBuf>,
+    /// Print which files would change, and fail if any would
+    #[arg(long)]
+    pub check: bool,
 }
 
 #[derive(Debug, Args)]

@@ -94,6 +94,7 @@ fn run(session: &mut Session, command: Command) -> Result<u8, Failure> {
         Command::Eval(arguments) => commands::eval::run(session, &arguments),
         Command::Flake(arguments) => commands::flake::run(session, &arguments.command),
         Command::Shell(arguments) => return commands::shell::run(session, &arguments),
+        Command::Fmt(arguments) => commands::fmt::run(&arguments),
         Command::Repl(arguments) => commands::repl::run(session, &arguments),
         Command::Log(arguments) => commands::log::run(session, &arguments),
         Command::Work(arguments) => commands::work::run(session, &arguments),

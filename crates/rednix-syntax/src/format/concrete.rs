@@ -104,7 +104,7 @@ pub enum TextKind {
 )]
 pub enum Piece {
     Token(Token),
-    Interpolation { open: Token, inner: Node, close: Token },
+    Interpolation { open: Token, inner: Box<Node>, close: Token },
 }
 
 #[derive(Debug)]
@@ -461,7 +461,7 @@ impl<'a> Reader<'a> {
             match self.kind() {
                 Kind::Interpolation => {
                     let open = self.bump();
-                    let inner = self.expr();
+                    let inner = Box::new(self.expr());
                     pieces.push(Piece::Interpolation { open, inner, close: self.bump() });
                 }
                 other => {

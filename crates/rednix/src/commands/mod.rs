@@ -5,6 +5,7 @@ pub mod diff;
 pub mod doctor;
 pub mod eval;
 pub mod flake;
+pub mod fmt;
 pub mod gc;
 pub mod image;
 pub mod lock;

@@ -34,13 +34,15 @@ pub fn absent(test: &str) -> Option<String> {
         "golden_derivations" if conformance().is_none() => {
             Some("the golden derivations are not beside the checkout (REDNIX_CONFORMANCE)".to_owned())
         }
-        "library_as_the_peer_evaluates_it" | "modules_as_the_peer_evaluates_them" => instantiate().err(),
+        "front_as_the_peer" | "library_as_the_peer_evaluates_it" | "modules_as_the_peer_evaluates_them" => {
+            instantiate().err()
+        }
         _ => None,
     }
 }
 
 /// The peer counts only in the version whose paths the project promises.
-fn instantiate() -> Result<Command, String> {
+pub fn instantiate() -> Result<Command, String> {
     let mut version = tool("nix-instantiate").ok_or("C++ Nix is not installed")?;
     let output = version.arg("--version").output().map_err(|e| e.to_string())?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();

@@ -87,7 +87,7 @@ struct Run<'a> {
 /// Where an expression comes from.
 #[derive(Clone, Copy)]
 enum Input<'a> {
-    Standard,
+    Piped,
     Text(&'a str),
     File(&'a str),
 }
@@ -107,7 +107,7 @@ impl Run<'_> {
         }
         let mut inputs = Vec::new();
         if request.standard_input {
-            inputs.push(Input::Standard);
+            inputs.push(Input::Piped);
         } else if request.files.is_empty() && !request.expression {
             inputs.push(Input::File("./default.nix"));
         }
@@ -208,7 +208,7 @@ impl Run<'_> {
         let here = evaluation::working_directory();
         let file = match input {
             Input::Text(text) => return Ok((Origin::Text, text.as_bytes().to_vec(), here)),
-            Input::Standard => {
+            Input::Piped => {
                 let mut source = Vec::new();
                 std::io::stdin().read_to_end(&mut source)?;
                 return Ok((Origin::StandardInput, source, here));

@@ -78,9 +78,9 @@ pub fn binding(text: &str) -> Option<(&str, &str)> {
     Some((name, expression.strip_suffix(';').unwrap_or(expression)))
 }
 
-/// Whether there is nothing in it but blank lines and remarks.
-pub fn says_nothing(text: &str) -> bool {
-    text.lines().map(str::trim).all(|line| line.is_empty() || line.starts_with('#'))
+/// Whether there are only comments.
+pub fn is_nothing(text: &str) -> bool {
+    text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#'))
 }
 
 /// Whether more lines have to come: the text would parse if it went on.
@@ -94,7 +94,7 @@ pub fn is_unfinished(text: &str) -> bool {
         },
         None => binding(text).map_or(text, |(_, expression)| expression),
     };
-    if says_nothing(text) {
+    if is_nothing(text) {
         return false;
     }
     let parsed = rednix_syntax::parse(text.as_bytes(), &mut Interner::new(), Options::default());

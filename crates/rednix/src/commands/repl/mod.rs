@@ -113,7 +113,7 @@ impl<'a> Repl<'a> {
     }
 
     fn take(&mut self, text: &str) -> Result<Next, Failure> {
-        if input::says_nothing(text) {
+        if input::is_nothing(text) {
             return Ok(Next::On);
         }
         if let Some(command) = text.strip_prefix(':') {
