@@ -98,10 +98,6 @@ pub enum TextKind {
 }
 
 #[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "a file has few texts of several pieces, and they live for one layout"
-)]
 pub enum Piece {
     Token(Token),
     Interpolation { open: Token, inner: Box<Node>, close: Token },
