@@ -689,6 +689,7 @@ fn any_graph() -> Result<(), Failed> {
 }
 
 /// Runs with a store on a file system of 60 MiB, in a mount namespace of this process.
+#[allow(unsafe_code)]
 fn small_disk_inside() {
     use rustix::mount::{MountFlags, MountPropagationFlags};
     use rustix::thread::UnshareFlags;

@@ -299,6 +299,7 @@ fn many_layers_and_inputs(kind: Confinement) -> Result<(), Failed> {
 }
 
 /// What an ordinary build costs beside its own work: a root of 80 packages, 150 inputs.
+#[allow(unsafe_code)]
 fn set_up_time(kind: Confinement) -> Result<(), Failed> {
     const RUNS: u32 = 20;
     let host = tempfile::tempdir()?;
@@ -316,6 +317,7 @@ fn set_up_time(kind: Confinement) -> Result<(), Failed> {
         let usage = |who| {
             // SAFETY: rusage is plain data for which zero bytes are valid, and it outlives the call.
             let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+            // SAFETY: as above: the call fills it and keeps no pointer.
             unsafe { libc::getrusage(who, &mut usage) };
             let micros = |time: libc::timeval| time.tv_sec as u64 * 1_000_000 + time.tv_usec as u64;
             Duration::from_micros(micros(usage.ru_utime) + micros(usage.ru_stime))

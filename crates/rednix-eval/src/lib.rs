@@ -16,11 +16,13 @@ mod error;
 mod evaluator;
 mod flake;
 pub mod limits;
+#[allow(unsafe_code)]
 mod memory;
 mod memory_world;
 mod settings;
 mod source;
 pub mod text;
+#[allow(unsafe_code)]
 mod value;
 mod vm;
 mod world;

@@ -2,6 +2,8 @@
 //!
 //! It follows the longest-match rules of Nix's own lexer. It decodes no escapes and knows no grammar.
 
+use std::cell::Cell;
+
 use crate::error::SyntaxError;
 use crate::token::{Kind, Span, Token};
 
@@ -24,6 +26,9 @@ pub(crate) struct Lexer<'a> {
     tokens: Vec<Token>,
     errors: Vec<SyntaxError>,
     pipes: bool,
+    /// The last runs of path and scheme characters that were looked through: many tokens can begin in one run.
+    path_run: Cell<(usize, usize)>,
+    scheme_run: Cell<(usize, usize)>,
 }
 
 fn is_path_byte(byte: u8) -> bool {
@@ -51,6 +56,8 @@ pub(crate) fn lex(source: &[u8], pipes: bool) -> (Vec<Token>, Vec<SyntaxError>) 
         tokens: Vec::with_capacity(source.len() / 4 + 1),
         errors: Vec::new(),
         pipes,
+        path_run: Cell::default(),
+        scheme_run: Cell::default(),
     };
     lexer.run();
     (lexer.tokens, lexer.errors)
@@ -215,12 +222,23 @@ impl Lexer<'_> {
         self.errors.push(SyntaxError::new(message, Span::new(start, start + length as u32)));
     }
 
-    /// Length of a path's `PATH_CHAR* (/ PATH_CHAR+)+ /?` at `from`, zero if there is none.
-    fn path_length(&self, from: usize) -> usize {
+    /// Where the bytes of a kind that begin at `from` end. Each run is looked through once.
+    fn run_end(&self, known: &Cell<(usize, usize)>, from: usize, belongs: impl Fn(u8) -> bool) -> usize {
+        let (start, end) = known.get();
+        if (start..end).contains(&from) {
+            return end;
+        }
         let mut end = from;
-        while self.at(end).is_some_and(is_path_byte) {
+        while self.at(end).is_some_and(&belongs) {
             end += 1;
         }
+        known.set((from, end));
+        end
+    }
+
+    /// Length of a path's `PATH_CHAR* (/ PATH_CHAR+)+ /?` at `from`, zero if there is none.
+    fn path_length(&self, from: usize) -> usize {
+        let mut end = self.run_end(&self.path_run, from, is_path_byte);
         let mut any = false;
         while self.at(end) == Some(b'/') && self.at(end + 1).is_some_and(is_path_byte) {
             any = true;
@@ -240,10 +258,7 @@ impl Lexer<'_> {
 
     /// Length of `PATH_CHAR* /` at `from`, zero if there is none.
     fn segment_length(&self, from: usize) -> usize {
-        let mut end = from;
-        while self.at(end).is_some_and(is_path_byte) {
-            end += 1;
-        }
+        let end = self.run_end(&self.path_run, from, is_path_byte);
         if self.at(end) == Some(b'/') { end + 1 - from } else { 0 }
     }
 
@@ -304,9 +319,8 @@ impl Lexer<'_> {
         if !self.at(end).is_some_and(|byte| byte.is_ascii_alphabetic()) {
             return 0;
         }
-        while self.at(end).is_some_and(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.')) {
-            end += 1;
-        }
+        let scheme = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.');
+        end = self.run_end(&self.scheme_run, end, scheme);
         if self.at(end) != Some(b':') || !self.at(end + 1).is_some_and(is_uri_byte) {
             return 0;
         }

@@ -165,3 +165,13 @@ fn several_errors_of_one_source() {
     assert_eq!(lines, [2, 4, 5]);
     assert_eq!(parsed.errors[0].message, "syntax error, unexpected ';'");
 }
+
+/// Characters of paths and URLs in a long row are looked at a few times each, not once for every token.
+#[test]
+fn long_rows_take_linear_time() {
+    let started = std::time::Instant::now();
+    for source in ["a.".repeat(200_000) + "b", "-".repeat(400_000) + "1", "1.5-".repeat(100_000) + "1"] {
+        let _ = parse(source.as_bytes(), &mut Interner::new(), Options::default());
+    }
+    assert!(started.elapsed() < std::time::Duration::from_secs(10), "{:?}", started.elapsed());
+}

@@ -10,6 +10,7 @@ mod error;
 pub mod exit;
 pub mod limits;
 mod machine;
+#[allow(unsafe_code)]
 mod process;
 pub mod qemu;
 pub mod runner;

@@ -1,6 +1,7 @@
 //! The sandbox: one command, or one function of rednix, in namespaces of its own with only its inputs.
 //! It knows no store and no derivation; see [`crate::backend`] for those.
 
+#[allow(unsafe_code)]
 mod child;
 mod farm;
 mod mounts;
@@ -9,6 +10,7 @@ mod run;
 mod seccomp;
 mod skeleton;
 mod spec;
+#[allow(unsafe_code)]
 mod system;
 
 pub use child::{CHILD_ARGUMENT, child_main};
