@@ -2,11 +2,12 @@
 # folders they look into. Nothing here knows recipes.
 #
 # `/usr/<gnu target>/` in a build's root holds what upstream's prefix holds there: the C library of the tree's own
-# relibc, and what a compiler brings itself (libgcc, the unwinder).
+# relibc, and what a compiler brings itself (libgcc, the unwinder). Where the prefix itself is the toolchain, it is in
+# the root already, and only the C library is from here.
 { lib, derive, debian, target }:
 
 let
-  gnuTarget = if lib.hasPrefix "riscv64gc-" target then "riscv64-unknown-redox" else target;
+  gnuTarget = lib.gnuTarget target;
 in
 {
   inherit gnuTarget;
