@@ -50,7 +50,7 @@ let
   cbindgen = import ./cbindgen.nix { inherit lib derive debian cargo; };
   # One relibc serves all: the package in the image is the library programs are linked with.
   libraryLayer = toolchain.libraryLayer derivations.relibc.out;
-  hasLibrary = folders ? relibc && (lib.hasPrefix "x86_64-" target || rust.hasPrefix);
+  hasLibrary = folders ? relibc;
   compilerRuntime = lib.optional (!rust.hasPrefix) toolchain.compilerRuntime;
 
   # The layers a target recipe's root has above Debian's packages.
@@ -174,5 +174,5 @@ in
 {
   inherit (recipeSet) folders written recipes parseName runtimeClosure packageClosure lockable renewable templates summary graph isMeta;
   inherit (sources) fetches;
-  inherit derivations hostDerivations package prepared workable recipeSet sources;
+  inherit derivations hostDerivations package prepared workable recipeSet sources toolchain;
 }
