@@ -6,11 +6,11 @@
 #   failOn    text that fails the test whenever it appears
 { lib, systems }:
 
-{
+let
   # The image boots, and every file in it is what the build put there, as the guest itself reads it.
-  probe = {
+  probe = machine: {
     system = "probe";
-    machine = { memoryMib = 256; cpus = 1; };
+    machine = { memoryMib = 256; cpus = 1; } // machine;
     timeout = 240;
     failOn = [ "panicked" "exception" ];
     steps = [
@@ -23,6 +23,12 @@
       { expectExit = 51; }
     ];
   };
+in
+{
+  probe = probe { };
+  # Without firmware, the image in memory.
+  probe-direct = probe { firmware = "direct"; };
+  probe-microvm = probe { vmm = "microvm"; };
 
   # The same image from another controller's point of view, and an orderly end.
   probe-poweroff = {

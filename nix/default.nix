@@ -78,6 +78,8 @@ in
   moduleReference = (import ./modules/reference.nix { inherit lib moduleSystem; }) written.options;
   # What a repository of packages, or of systems' packages, is made of.
   inherit (machines) repository;
+  # Starts an image without firmware. It is this project's own, whatever tree the image is from.
+  directLoader = (import ./default.nix { inherit debianLock system contentAddressed; }).package "loader.pvh";
   packages = cookbook.derivations;
   hostPackages = cookbook.hostDerivations;
   package = cookbook.package;

@@ -40,10 +40,16 @@ driver=(
     -U__linux__ -U__linux -Ulinux -U__gnu_linux__ -D__redox__ -fno-pie "${headers[@]}" -Qunused-arguments "${lenient[@]}"
     "-L$prefix/lib" -Wl,--eh-frame-hdr
 )
-if $shared && [ "$machine" = aarch64 ]; then
-    # relibc jumps from one of its assembler parts to another with an instruction that reaches 1 MiB.
-    printf 'setjmp\nsigsetjmp\n' >/build/tools/near
-    driver+=(-Wl,--symbol-ordering-file=/build/tools/near -Wl,--no-warn-symbol-ordering)
+if $shared; then
+    case $machine in
+        aarch64)
+            # relibc jumps from one of its assembler parts to another with an instruction that reaches 1 MiB.
+            printf 'setjmp\nsigsetjmp\n' >/build/tools/near
+            driver+=(-Wl,--symbol-ordering-file=/build/tools/near -Wl,--no-warn-symbol-ordering)
+            ;;
+        # Rust's library is not wholly independent of its position there; GNU's linker lets that pass.
+        i586) driver+=(-Wl,-z,notext) ;;
+    esac
 fi
 if $shared; then driver+=(-shared); else driver+=(-static -no-pie); fi
 before=() after=()

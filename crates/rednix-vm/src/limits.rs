@@ -40,3 +40,6 @@ pub const SEND_TIMEOUT: Duration = Duration::from_secs(20);
 pub const MEMORY_MIN_MIB: u64 = 16;
 pub const MEMORY_MAX_MIB: u64 = 1 << 20;
 pub const CPUS_MAX: u32 = 255;
+
+/// Memory a system needs beside its image when the image is in memory.
+pub const DIRECT_SPARE_MIB: u64 = 96;

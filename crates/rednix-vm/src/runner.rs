@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::error::{Error, Result};
-use crate::spec::MachineSpec;
+use crate::spec::{Firmware, MachineSpec};
 
 /// Set from outside (a signal handler) to end whatever runs.
 #[derive(Clone, Debug, Default)]
@@ -156,6 +156,11 @@ pub trait Runner {
     /// What this monitor cannot do, for tables and errors.
     fn limitations(&self) -> &'static [&'static str];
 
+    /// Whether this machine starts without firmware, by a loader that the specification names.
+    fn is_direct(&self, spec: &MachineSpec) -> bool {
+        spec.firmware == Firmware::Direct
+    }
+
     /// Refuses a specification beyond it.
     fn check(&self, spec: &MachineSpec) -> Result<()>;
 
@@ -178,7 +183,11 @@ pub trait Runner {
 /// The runner of that name.
 pub fn by_name(name: &str) -> Result<Box<dyn Runner>> {
     match name {
-        "qemu" => Ok(Box::new(crate::qemu::Qemu)),
-        other => Err(Error::Missing { what: format!("a runner named `{other}`"), how: "use `qemu`".into() }),
+        "qemu" => Ok(Box::new(crate::qemu::Qemu::Pc)),
+        "microvm" => Ok(Box::new(crate::qemu::Qemu::Microvm)),
+        other => {
+            let how = "use `qemu` or `microvm`".into();
+            Err(Error::Missing { what: format!("a runner named `{other}`"), how })
+        }
     }
 }

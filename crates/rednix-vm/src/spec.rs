@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::limits::{CPUS_MAX, MEMORY_MAX_MIB, MEMORY_MIN_MIB};
+use crate::limits::{CPUS_MAX, DIRECT_SPARE_MIB, MEMORY_MAX_MIB, MEMORY_MIN_MIB};
 
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -20,6 +20,10 @@ pub struct MachineSpec {
     pub cpus: u32,
     #[serde(default)]
     pub firmware: Firmware,
+    /// The program that takes firmware's place in a direct start: an ELF file with a PVH entry, which gets the image as
+    /// its module.
+    #[serde(default)]
+    pub loader: Option<PathBuf>,
     #[serde(default)]
     pub acceleration: Acceleration,
     #[serde(default)]
@@ -54,6 +58,8 @@ pub enum Firmware {
     #[default]
     Uefi,
     Bios,
+    /// None: a loader of ours starts the kernel with the image in memory, and nothing written to it stays.
+    Direct,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
@@ -115,6 +121,7 @@ impl MachineSpec {
             memory_mib: default_memory(),
             cpus: default_cpus(),
             firmware: Firmware::default(),
+            loader: None,
             acceleration: Acceleration::default(),
             disk: Disk::default(),
             network: Network::default(),
@@ -143,5 +150,18 @@ impl MachineSpec {
             return Err(self.refuse(format!("there is no image `{}`", self.image.display())));
         }
         Ok(())
+    }
+
+    /// What a direct start needs: the loader, and memory for the image beside the system.
+    pub(crate) fn check_direct(&self) -> Result<&std::path::Path> {
+        let loader = self.loader.as_deref().ok_or_else(|| self.refuse("a direct start needs a `loader`"))?;
+        let image_mib = std::fs::metadata(&self.image).map_or(0, |found| found.len().div_ceil(1 << 20));
+        let needed_mib = image_mib + DIRECT_SPARE_MIB;
+        if self.memory_mib < needed_mib {
+            return Err(self.refuse(format!(
+                "a direct start keeps the image of {image_mib} MiB in memory: `memoryMib` must be at least {needed_mib}"
+            )));
+        }
+        Ok(loader)
     }
 }

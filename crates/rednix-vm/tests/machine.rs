@@ -77,7 +77,7 @@ impl Runner for Scripted {
     }
 
     fn exit(&self, status: i32) -> Exit {
-        rednix_vm::qemu::Qemu.exit(status)
+        rednix_vm::qemu::Qemu::Pc.exit(status)
     }
 }
 
@@ -565,6 +565,6 @@ mod terminal {
 
     #[test]
     fn exits_have_kinds() {
-        assert_eq!(rednix_vm::qemu::Qemu.exit(51), Exit { kind: ExitKind::Guest, status: 51 });
+        assert_eq!(rednix_vm::qemu::Qemu::Pc.exit(51), Exit { kind: ExitKind::Guest, status: 51 });
     }
 }

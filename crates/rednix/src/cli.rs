@@ -254,9 +254,12 @@ pub struct MachineArgs {
     /// Disk controller
     #[arg(long, value_name = "virtio|nvme|ahci")]
     pub disk: Option<String>,
-    /// Firmware
-    #[arg(long, value_name = "uefi|bios")]
+    /// Firmware; `direct` is none: the image is put into memory and its kernel started from there
+    #[arg(long, value_name = "uefi|bios|direct")]
     pub firmware: Option<String>,
+    /// What runs the machine; `microvm` is QEMU's machine without firmware
+    #[arg(long, value_name = "qemu|microvm")]
+    pub vmm: Option<String>,
 }
 
 #[derive(Debug, Args)]

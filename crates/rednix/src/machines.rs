@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use rednix_vm::{Config, MachineSpec, Stop};
+use rednix_vm::{Config, MachineSpec, Runner, Stop};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -49,6 +49,24 @@ pub fn specification(system: &str, wanted: Value, image: PathBuf) -> Result<(Str
     fields.insert("image".to_owned(), Value::String(image.to_string_lossy().into_owned()));
     let spec = serde_json::from_value(Value::Object(fields)).map_err(|e| wrong(&e.to_string()))?;
     Ok((vmm, spec))
+}
+
+/// Builds the loader of a machine that starts without firmware.
+pub fn add_loader(
+    session: &Session,
+    project: &Project,
+    runner: &dyn Runner,
+    spec: &mut MachineSpec,
+) -> Result<(), Failure> {
+    if !runner.is_direct(spec) || spec.loader.is_some() {
+        return Ok(());
+    }
+    let wanted = evaluation::wanted(session, &[Target::attribute(project, "directLoader")])?;
+    let paths = session.build(&wanted)?;
+    let store = session.store()?;
+    store.add_root("direct-loader", &paths[0])?;
+    spec.loader = Some(store.real_path(&paths[0]).join("usr/lib/boot/loader.pvh"));
+    Ok(())
 }
 
 /// One of an option's words, as its type spells it.

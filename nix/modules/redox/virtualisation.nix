@@ -10,11 +10,11 @@ in
 {
   options = {
     virtualisation = {
-      vmm = mkOption { type = types.enum [ "qemu" ]; default = "qemu"; description = "The program that runs the machine."; };
+      vmm = mkOption { type = types.enum [ "qemu" "microvm" ]; default = "qemu"; description = "The program that runs the machine; `\"microvm\"` is QEMU's machine without firmware."; };
       memory = mkOption { type = types.nullOr (types.ints.between 64 1048576); default = null; example = 2048; description = "Memory in MiB; null: 1024."; };
       cpus = mkOption { type = types.nullOr (types.ints.between 1 255); default = null; description = "Virtual processors; null: 2."; };
       acceleration = word [ "auto" "kvm" "tcg" ] "KVM, emulation, or whichever works; null: `\"auto\"`.";
-      firmware = word [ "uefi" "bios" ] "The machine's firmware; null: `\"uefi\"`.";
+      firmware = word [ "uefi" "bios" "direct" ] "The machine's firmware, or none: the image is in memory and the kernel started from there; null: `\"uefi\"`.";
       disk = word [ "virtio" "nvme" "ahci" ] "The disk's controller; null: `\"virtio\"`.";
       display = word [ "none" "gtk" "headless" ] "A window, a video device that nobody sees, or no such device; null: `\"none\"`.";
       network = word [ "none" "user" ] "A network card behind the host, or none; null: `\"none\"`, or `\"user\"` where ports are forwarded.";

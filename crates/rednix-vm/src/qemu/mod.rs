@@ -1,5 +1,5 @@
-//! QEMU as a runner: finding it, its command line, its KVM smoke test, its exit statuses. Machines are 64-bit PCs.
-//! It starts no machine; [`crate::machine`] does.
+//! QEMU as a runner: finding it, its command line, its KVM smoke test, its exit statuses. Machines are 64-bit PCs, or
+//! QEMU's `microvm`, which has a PC's processor, timers and serial port and no firmware, disk or card. It starts no machine; [`crate::machine`] does.
 
 pub mod firmware;
 mod smoke;
@@ -21,12 +21,19 @@ const PROGRAM: &str = "qemu-system-x86_64";
 /// The port of the exit device, as redoxer uses it.
 const EXIT_PORT: &str = "0x501";
 
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Qemu;
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Qemu {
+    #[default]
+    Pc,
+    Microvm,
+}
 
 impl Runner for Qemu {
     fn name(&self) -> &'static str {
-        "qemu"
+        match self {
+            Qemu::Pc => "qemu",
+            Qemu::Microvm => "microvm",
+        }
     }
 
     fn find(&self, config: &Config) -> Result<Program> {
@@ -51,11 +58,33 @@ impl Runner for Qemu {
     }
 
     fn limitations(&self) -> &'static [&'static str] {
-        &["x86_64 guests only", "no shared folders", "no bridged network"]
+        match self {
+            Qemu::Pc => &["x86_64 guests only", "no shared folders", "no bridged network"],
+            Qemu::Microvm => &["x86_64 guests only", "the image in memory", "no disk, network or display"],
+        }
+    }
+
+    fn is_direct(&self, spec: &MachineSpec) -> bool {
+        *self == Qemu::Microvm || spec.firmware == Firmware::Direct
     }
 
     fn check(&self, spec: &MachineSpec) -> Result<()> {
-        spec.check()
+        spec.check()?;
+        if self.is_direct(spec) {
+            spec.check_direct()?;
+        }
+        if *self == Qemu::Pc {
+            return Ok(());
+        }
+        let refused = [
+            (spec.firmware == Firmware::Bios, "it has no firmware"),
+            (spec.network != Network::None, "it has no network card"),
+            (spec.display != Display::None, "it has no display"),
+        ];
+        match refused.iter().find(|(is_asked, _)| *is_asked) {
+            Some((_, reason)) => Err(spec.refuse(format!("microvm cannot do that: {reason}; use `qemu`"))),
+            None => Ok(()),
+        }
     }
 
     fn smoke_test(&self, program: &Program, config: &Config) -> Result<Result<(), String>> {
@@ -76,13 +105,19 @@ impl Runner for Qemu {
             environment: vec![("TMPDIR".into(), wiring.scratch.into())],
             copies: Vec::new(),
         };
-        machine_arguments(&mut command.arguments, spec, wiring);
+        machine_arguments(&mut command.arguments, *self, spec, wiring);
         match spec.firmware {
+            _ if self.is_direct(spec) => {
+                command.arguments.extend(["-kernel".into(), spec.check_direct()?.into()]);
+                command.arguments.extend(["-initrd".into(), OsString::from(&spec.image)]);
+            }
             // The built-in one.
-            Firmware::Bios => {}
-            Firmware::Uefi => firmware::find(program, config)?.add_to(&mut command, wiring.scratch),
+            Firmware::Bios | Firmware::Direct => disk_arguments(&mut command.arguments, spec),
+            Firmware::Uefi => {
+                firmware::find(program, config)?.add_to(&mut command, wiring.scratch);
+                disk_arguments(&mut command.arguments, spec);
+            }
         }
-        disk_arguments(&mut command.arguments, spec);
         console_arguments(&mut command.arguments, wiring);
         device_arguments(&mut command.arguments, spec);
         command.arguments.extend(spec.extra_arguments.iter().map(OsString::from));
@@ -112,8 +147,13 @@ fn push(arguments: &mut Vec<OsString>, words: &[&str]) {
     arguments.extend(words.iter().map(OsString::from));
 }
 
-fn machine_arguments(arguments: &mut Vec<OsString>, spec: &MachineSpec, wiring: &Wiring<'_>) {
-    push(arguments, &["-name", &spec.name, "-no-user-config", "-nodefaults", "-machine", "q35"]);
+fn machine_arguments(arguments: &mut Vec<OsString>, qemu: Qemu, spec: &MachineSpec, wiring: &Wiring<'_>) {
+    let machine = match qemu {
+        Qemu::Pc => "q35",
+        // The old timer and interrupt controller, which kernels without newer ones fall back to.
+        Qemu::Microvm => "microvm,acpi=on,pit=on,pic=on,rtc=on",
+    };
+    push(arguments, &["-name", &spec.name, "-no-user-config", "-nodefaults", "-machine", machine]);
     if wiring.kvm {
         push(arguments, &["-accel", "kvm", "-cpu", "host"]);
     } else {
@@ -233,7 +273,7 @@ mod tests {
         let config = Config::new(vec![], "/scratch".into(), "/logs".into());
         let scratch = PathBuf::from("/scratch/x");
         let wiring = Wiring { console, kvm, control: Some(9), scratch: &scratch, end_on_reset: true };
-        Qemu.command(&program, spec, &config, &wiring).unwrap().shell_text()
+        Qemu::Pc.command(&program, spec, &config, &wiring).unwrap().shell_text()
     }
 
     fn spec() -> MachineSpec {
@@ -280,6 +320,35 @@ mod tests {
     }
 
     #[test]
+    fn a_start_without_firmware() {
+        let folder = tempfile::tempdir().unwrap();
+        let image = folder.path().join("disk.img");
+        std::fs::write(&image, "image").unwrap();
+        let direct = MachineSpec {
+            firmware: Firmware::Direct,
+            loader: Some("/store/loader".into()),
+            image: image.clone(),
+            ..spec()
+        };
+        let text = words(&direct, Console::Pipes, false);
+        assert!(text.contains(&format!("-kernel /store/loader -initrd {}", image.display())), "{text}");
+        assert!(!text.contains("drive="), "{text}");
+        assert!(Qemu::Microvm.check(&direct).is_ok());
+        let default = MachineSpec { firmware: Firmware::Uefi, ..direct.clone() };
+        assert!(Qemu::Microvm.is_direct(&default) && !Qemu::Pc.is_direct(&default));
+        for (wrong, reason) in [
+            (MachineSpec { loader: None, ..direct.clone() }, "needs a `loader`"),
+            (MachineSpec { memory_mib: 64, ..direct.clone() }, "at least 97"),
+            (MachineSpec { firmware: Firmware::Bios, ..direct.clone() }, "no firmware"),
+            (MachineSpec { network: Network::User { forwards: vec![] }, ..direct.clone() }, "network card"),
+            (MachineSpec { display: Display::Gtk, ..direct.clone() }, "display"),
+        ] {
+            let error = Qemu::Microvm.check(&wrong).unwrap_err().to_string();
+            assert!(error.contains(reason), "{error}");
+        }
+    }
+
+    #[test]
     fn statuses_have_meanings() {
         let cases = [
             (0, ExitKind::PoweredOff, 0),
@@ -291,7 +360,7 @@ mod tests {
             (2, ExitKind::Failed, 2),
         ];
         for (status, kind, code) in cases {
-            let exit = Qemu.exit(status);
+            let exit = Qemu::Pc.exit(status);
             assert_eq!((exit.kind.clone(), exit.code()), (kind, code), "status {status}");
         }
     }

@@ -149,7 +149,7 @@ mod tests {
         let path = std::env::var_os("PATH").unwrap_or_default();
         let config =
             Config::new(std::env::split_paths(&path).collect(), folder.path().into(), folder.path().into());
-        let program = match Qemu.find(&config) {
+        let program = match Qemu::Pc.find(&config) {
             Ok(program) => program,
             Err(error) => {
                 println!("skipped: {error}");

@@ -11,11 +11,12 @@ use super::{image, print};
 pub fn run(session: &Session, arguments: &RunArgs) -> Result<u8, Failure> {
     let project = Project::find(&session.config, &arguments.tree)?;
     let wanted = machines::wanted(session, &project, &arguments.system)?;
-    let folder = image::build(session, project, &arguments.system, arguments.tree.locked)?;
+    let folder = image::build(session, project.clone(), &arguments.system, arguments.tree.locked)?;
     let (vmm, mut spec) = machines::specification(&arguments.system, wanted, folder.join("disk.img"))?;
     apply(&arguments.machine, &mut spec)?;
     let config = machines::config(session)?;
-    let runner = rednix_vm::by_name(&vmm)?;
+    let runner = rednix_vm::by_name(arguments.machine.vmm.as_deref().unwrap_or(&vmm))?;
+    machines::add_loader(session, &project, runner.as_ref(), &mut spec)?;
     if arguments.dry_run {
         let command = rednix_vm::dry_run(runner.as_ref(), &spec, &config, session.events())?;
         session.view.finish();
@@ -46,7 +47,7 @@ pub fn apply(arguments: &MachineArgs, spec: &mut rednix_vm::MachineSpec) -> Resu
         spec.disk = machines::word("--disk", word, "virtio, nvme or ahci")?;
     }
     if let Some(word) = &arguments.firmware {
-        spec.firmware = machines::word("--firmware", word, "uefi or bios")?;
+        spec.firmware = machines::word("--firmware", word, "uefi, bios or direct")?;
     }
     Ok(())
 }

@@ -30,11 +30,12 @@ pub fn run(session: &Session, arguments: &TestArgs) -> Result<(), Failure> {
     let chosen =
         checks.into_iter().filter(|(name, _)| arguments.names.is_empty() || arguments.names.contains(name));
     let config = machines::config(session)?;
-    let runner = rednix_vm::by_name("qemu")?;
     let (mut passed, mut failed, mut skipped) = (0, 0, 0);
     let mut tails = String::new();
     for (name, value) in chosen {
-        let spec = specification(session, &project, arguments, &name, value)?;
+        let (vmm, mut spec) = specification(session, &project, arguments, &name, value)?;
+        let runner = rednix_vm::by_name(&vmm)?;
+        machines::add_loader(session, &project, runner.as_ref(), &mut spec.machine)?;
         let report = rednix_vm::run_test(runner.as_ref(), &spec, &config, session.events())?;
         match report.outcome {
             Outcome::Passed => passed += 1,
@@ -58,14 +59,14 @@ pub fn run(session: &Session, arguments: &TestArgs) -> Result<(), Failure> {
         .details(tails))
 }
 
-/// The test as the machine room takes it, its image built.
+/// The monitor's name and the test as the machine room takes it, its image built.
 fn specification(
     session: &Session,
     project: &Project,
     arguments: &TestArgs,
     name: &str,
     mut value: Value,
-) -> Result<TestSpec, Failure> {
+) -> Result<(String, TestSpec), Failure> {
     let wrong = |reason: String| Failure::usage(format!("the test `{name}` is wrong: {reason}"));
     let fields = value.as_object_mut().ok_or_else(|| wrong("it is no attribute set".to_owned()))?;
     let Some(Value::String(system)) = fields.remove("system") else {
@@ -74,6 +75,11 @@ fn specification(
     let folder = image::build(session, project.clone(), &system, arguments.tree.locked)?;
     let machine = fields.entry("machine").or_insert_with(|| json!({}));
     let machine = machine.as_object_mut().ok_or_else(|| wrong("`machine` is no attribute set".to_owned()))?;
+    let vmm = match machine.remove("vmm") {
+        None => "qemu".to_owned(),
+        Some(Value::String(vmm)) => vmm,
+        Some(_) => return Err(wrong("`machine.vmm` is no name".to_owned())),
+    };
     machine.insert("name".to_owned(), json!(name));
     machine.insert("image".to_owned(), json!(folder.join("disk.img")));
     fields.insert("name".to_owned(), json!(name));
@@ -84,5 +90,5 @@ fn specification(
             ..spec.machine
         };
     }
-    Ok(spec)
+    Ok((vmm, spec))
 }
