@@ -124,7 +124,17 @@ impl Caches {
     fn warn(&self, error: &Error) {
         let message = error.to_string();
         if self.known().told.insert(message.clone()) {
-            self.events.emit(Event::Warning { message: format!("{message}; it is not used") });
+            // What to do stays at the end.
+            let (what, hint) = message.split_once("\n\n").unwrap_or((&message, ""));
+            let message = format!("{what}; it is not used\n\n{hint}").trim_end().to_owned();
+            self.events.emit(Event::Warning { message });
+        }
+    }
+
+    /// A cache that is out as a whole is told of where it is sent to rest.
+    fn warn_unless_out(&self, error: &Error) {
+        if !error.is_outage() || matches!(error, Error::Server { .. }) {
+            self.warn(error);
         }
     }
 
@@ -166,9 +176,8 @@ impl Caches {
                 let found = match cache.realisation(key) {
                     Ok(Some(found)) => found,
                     Ok(None) => continue,
-                    Err(error) if error.is_outage() => break,
                     Err(error) => {
-                        self.warn(&error);
+                        self.warn_unless_out(&error);
                         continue;
                     }
                 };
@@ -230,9 +239,7 @@ impl Caches {
                 Ok(Some(entry)) => entry,
                 Ok(None) => continue,
                 Err(error) => {
-                    if !error.is_outage() {
-                        self.warn(&error);
-                    }
+                    self.warn_unless_out(&error);
                     continue;
                 }
             };

@@ -180,8 +180,8 @@ fn stream(
     let (sender, receiver) = mpsc::channel(PIECES);
     tokio::task::spawn_blocking(move || {
         let _permit = permit;
-        // A collection must not take it away while it is sent.
-        let _ = shared.store.add_temp_root(&info.path);
+        // No root: a server that runs for months would keep all it ever sent. What a collection takes meanwhile breaks
+        // off, and is built by whoever wanted it.
         let part = Part {
             sender: sender.clone(),
             skip: start,
