@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use crate::Outcome;
-use crate::support::{Run, bash_expression, call, rednix, run, scratch, verify, write};
+use crate::support::{Run, bash_expression, call, checkout, rednix, run, scratch, verify, write};
 
 pub const TESTS: [(&str, fn() -> Outcome); 4] = [
     ("cache_fills_a_cold_machine", cache_fills_a_cold_machine),
@@ -31,7 +31,12 @@ impl Machine {
     }
 
     fn call(&self, arguments: &[&str]) -> Run {
-        let mut command = call(&["--log-format", "json"]);
+        let mut command = Command::new(rednix());
+        command
+            .args(["--log-format", "json"])
+            .current_dir(checkout())
+            .stdin(Stdio::null())
+            .env("NO_COLOR", "1");
         // Nothing listens at port 1: whatever goes anywhere else fails at once.
         let dead = "http://127.0.0.1:1";
         command
