@@ -40,6 +40,11 @@ driver=(
     -U__linux__ -U__linux -Ulinux -U__gnu_linux__ -D__redox__ -fno-pie "${headers[@]}" -Qunused-arguments "${lenient[@]}"
     "-L$prefix/lib" -Wl,--eh-frame-hdr
 )
+if $shared && [ "$machine" = aarch64 ]; then
+    # relibc jumps from one of its assembler parts to another with an instruction that reaches 1 MiB.
+    printf 'setjmp\nsigsetjmp\n' >/build/tools/near
+    driver+=(-Wl,--symbol-ordering-file=/build/tools/near -Wl,--no-warn-symbol-ordering)
+fi
 if $shared; then driver+=(-shared); else driver+=(-static -no-pie); fi
 before=() after=()
 if $start_files; then

@@ -15,6 +15,8 @@ pub mod device;
 pub mod device_path;
 pub mod elf;
 pub mod environment;
+#[allow(unsafe_code)]
+pub mod heap;
 pub mod initfs;
 pub mod limits;
 pub mod line;
@@ -22,6 +24,7 @@ pub mod manifest;
 pub mod paging;
 pub mod partition;
 pub mod protocol;
+pub mod pvh;
 pub mod redoxfs;
 pub mod serial;
 pub mod sha256;

@@ -63,6 +63,13 @@ pub const AREAS_MAX: usize = 1024;
 /// Areas really filled in. Kernels up to early 2026 stop when more than 512 ranges are known, their own included.
 pub const AREAS_HANDED_MAX: usize = 480;
 
+/// Free areas a heap is made of; the largest kernels' maps have a few dozen.
+pub const HEAP_REGIONS_MAX: usize = 64;
+
+/// Modules and memory ranges of a PVH start that are looked at.
+pub const PVH_MODULES_MAX: u32 = 16;
+pub const PVH_RANGES_MAX: u32 = 512;
+
 /// Framebuffers named in the environment.
 pub const FRAMEBUFFERS_MAX: usize = 4;
 
