@@ -82,7 +82,6 @@ pub fn http(config: &Config, token: Option<&str>) -> Result<HttpSettings, Failur
         no_proxy: config.no_proxy.clone(),
         certificates: fetch.ca_bundle_path(),
         netrc,
-        ..HttpSettings::default()
     })
 }
 

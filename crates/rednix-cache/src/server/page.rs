@@ -67,11 +67,11 @@ pub(super) fn overview(shared: &Shared, headers: &HeaderMap) -> Result<String, F
             .expect("a string takes everything");
     }
     page.push_str(
-        "</table><h2>Use it</h2><p>In <code>config.toml</code> or <code>nix.conf</code>:</p><pre><code>",
+        "</table><h2>Use it</h2><p>In rednix's <code>config.toml</code> (<code>nix.conf</code> has the same keys, without quotes and brackets):</p><pre><code>",
     );
-    write!(page, "extra-substituters = [\"http://{}\"]\n", escape(host)).expect("a string takes everything");
+    writeln!(page, "extra-substituters = [\"http://{}\"]", escape(host)).expect("a string takes everything");
     if let Some(key) = &shared.config.key {
-        write!(page, "extra-trusted-public-keys = [\"{}\"]\n", escape(&key.public().to_string()))
+        writeln!(page, "extra-trusted-public-keys = [\"{}\"]", escape(&key.public().to_string()))
             .expect("a string takes everything");
     }
     page.push_str("</code></pre><h2>Newest</h2><table><tr><th>Path</th><th>Size</th><th>Since</th></tr>");

@@ -214,7 +214,7 @@ fn stored_brotli(plain: &[u8]) -> Vec<u8> {
         put(&mut bits, 0, 2);
         put(&mut bits, piece.len() - 1, 16);
         put(&mut bits, 1, 1);
-        while bits.len() % 8 != 0 {
+        while !bits.len().is_multiple_of(8) {
             bits.push(false);
         }
         for &byte in piece {

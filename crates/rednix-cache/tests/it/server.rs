@@ -89,7 +89,7 @@ fn a_store_is_served_and_a_cold_one_filled() {
             path: None,
             realisation: Some(id),
         };
-        caches(&[server.url.clone()], trust()).ask(&to, ask).unwrap();
+        caches(std::slice::from_ref(&server.url), trust()).ask(&to, ask).unwrap();
         assert_eq!(to.all_valid_paths().unwrap().len(), 2);
         let info = server.get("nix-cache-info").1;
         assert!(info.contains("StoreDir: /nix/store\n") && info.contains("Priority: 40\n"), "{info}");
@@ -119,10 +119,10 @@ fn uploads_are_checked_kept_once_and_served() {
     assert_eq!(server.store.all_valid_paths().unwrap().len(), 2);
     assert_eq!(server.store.query_realisation(&id).unwrap().unwrap().path, top);
     let to = store(&folder.path().join("to"));
-    caches(&[server.url.clone()], trust()).bring(&to, &top).unwrap();
+    caches(std::slice::from_ref(&server.url), trust()).bring(&to, &top).unwrap();
     // Nothing half-made stays, and a collection leaves what was uploaded.
     assert_eq!(std::fs::read_dir(server.store.layout().own_state().join("uploads")).unwrap().count(), 0);
-    assert_eq!(server.store.roots().unwrap().iter().filter(|root| root.path == top).count() > 0, true);
+    assert!(server.store.roots().unwrap().iter().any(|root| root.path == top));
 }
 
 #[test]
@@ -133,7 +133,7 @@ fn unsigned_uploads_are_signed_where_the_token_suffices() {
     let top = built(&from, "top", "t", &[]);
     push_with(&from, &server.url, None, &[&top], token("a-good-token")).unwrap();
     let to = store(&folder.path().join("to"));
-    caches(&[server.url.clone()], trust()).bring(&to, &top).unwrap();
+    caches(std::slice::from_ref(&server.url), trust()).bring(&to, &top).unwrap();
 }
 
 #[test]

@@ -197,6 +197,28 @@ fn cache_gives_what_a_new_build_needs() -> Outcome {
         return Err(format!("a package: {builds} builds, fetches from elsewhere: {strange:?}"));
     }
     verify(&other.store())?;
+    broken_promise(&server.url, &public, &other, &fetch)
+}
+
+/// A cache that has the entry and not the archive: what it promised comes from somewhere else.
+fn broken_promise(url: &str, public: &str, lender: &Machine, fetch: &str) -> Outcome {
+    let folder = scratch();
+    let broken = format!("file://{}", folder.path().display());
+    let pushed = lender.call(&["cache", "push", &broken, "--all"]);
+    pushed.expect(0, &[])?;
+    std::fs::remove_dir_all(folder.path().join("nar")).map_err(|e| e.to_string())?;
+    let second = Machine::new(&trusting(&broken, public));
+    let lent = lender.store();
+    let arguments = ["build", "--no-link", "--borrow-from", text(&lent)?, "--expr", fetch];
+    second.call(&arguments).expect(0, &["breaks off after 0 of"])?;
+    verify(&second.store())?;
+    // And where another cache has it, from there.
+    let both = format!(
+        "substituters = [\"{broken}?priority=1\", \"{url}?priority=2\"]\ntrusted-public-keys = [\"{public}\"]\n"
+    );
+    let third = Machine::new(&both);
+    third.call(&["build", "--no-link", "--expr", fetch]).expect(0, &[url])?;
+    verify(&third.store())?;
     Ok(None)
 }
 
