@@ -2,7 +2,7 @@
 //! run, collect, register. It plans nothing and knows no other derivation.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rednix_events::{Activity, Event, Events};
@@ -19,7 +19,9 @@ use crate::environment::{self, prepare};
 use crate::error::{BuildError, Reason};
 use crate::log::BuildLog;
 use crate::outputs::Built;
+use crate::plan::may_substitute;
 use crate::sandbox::{Control, Ending, Program};
+use crate::substitute::{Ask, Substitute};
 use crate::work;
 
 /// Output name to path.
@@ -33,6 +35,7 @@ pub struct Context {
     pub config: BuildConfig,
     pub events: Events,
     pub cancel: CancelToken,
+    pub substitute: Arc<dyn Substitute>,
 }
 
 /// One derivation whose inputs are all valid.
@@ -57,6 +60,9 @@ impl Context {
         let resolved = self.resolve(job).map_err(fail)?;
         self.check_machine(&resolved.derivation).map_err(fail)?;
         if let Some(outputs) = self.known(&resolved).map_err(fail)? {
+            return self.record(job, &resolved, outputs).map_err(fail);
+        }
+        if let Some(outputs) = self.substituted(job, &resolved) {
             return self.record(job, &resolved, outputs).map_err(fail);
         }
         let _locks = self.lock(&resolved).map_err(fail)?;
@@ -135,6 +141,34 @@ impl Context {
         self.store.add_temp_roots(outputs.values())?;
         let valid = self.store.valid_among(outputs.values())?;
         Ok(outputs.values().all(|path| valid.contains(path)).then_some(outputs))
+    }
+
+    /// The outputs, if a cache has all of them: only now that the inputs are known does the derivation have the name
+    /// under which somebody else may have built it from other sources with the same result.
+    fn substituted(&self, job: &Job, resolved: &Resolved) -> Option<Outputs> {
+        let hash = resolved.hash.filter(|hash| Some(*hash) != job.hash)?;
+        if !self.substitute.is_any() || self.cancel.is_cancelled() || !may_substitute(&resolved.derivation) {
+            return None;
+        }
+        let ask = |(output, kind): (&String, &Output)| Ask {
+            derivation: resolved.path.clone(),
+            output: output.clone(),
+            path: kind.path().cloned(),
+            realisation: Some(realisation_id(&hash, output)),
+        };
+        let asked: Vec<Ask> = resolved.derivation.outputs.iter().map(ask).collect();
+        if self.substitute.offers(&self.store, &asked).iter().any(Option::is_none) {
+            return None;
+        }
+        let brought = Mutex::new(Outputs::new());
+        self.substitute.bring(&self.store, &asked, &|index, result| {
+            if let Ok(path) = result {
+                let mut brought = brought.lock().unwrap_or_else(PoisonError::into_inner);
+                brought.insert(asked[index].output.clone(), path);
+            }
+        });
+        let brought = brought.into_inner().unwrap_or_else(PoisonError::into_inner);
+        (brought.len() == asked.len()).then_some(brought)
     }
 
     /// Locks what is about to be made, so that it is made once.

@@ -19,6 +19,7 @@ pub mod plan;
 pub mod rebuild;
 pub mod sandbox;
 mod scheduler;
+pub mod substitute;
 pub mod work;
 
 pub use backend::{Backend, BuildOutcome, BuildRequest, KeptFolder};
@@ -32,4 +33,5 @@ pub use plan::{Plan, Task, Wanted};
 pub use rebuild::{Rebuilt, RebuiltOutput, Verdict};
 pub use sandbox::child_main;
 pub use scheduler::{Builder, Built};
+pub use substitute::{Ask, NoSubstitute, Substitute};
 pub use work::{WorkFolder, WorkFolders};

@@ -11,6 +11,7 @@ use rednix_store::store::Store;
 
 use crate::environment::builtin_name;
 use crate::job::{Outputs, needs_realisations, realisation_id};
+use crate::substitute::{Ask, NoSubstitute, Substitute};
 
 /// Something the user asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +42,8 @@ pub enum Task {
     Nothing,
     Fetch,
     Build,
+    /// Its missing outputs are brought from a cache.
+    Substitute,
 }
 
 /// One derivation of the plan.
@@ -57,6 +60,8 @@ pub struct Node {
     pub dependents: Vec<NodeId>,
     /// How many derivations it needs are to be built or fetched.
     pub missing_inputs: usize,
+    /// Bytes that [`Task::Substitute`] moves.
+    pub transfer_bytes: u64,
     /// Steps from the wanted derivations; the farthest are started first, for most waits for them.
     pub depth: usize,
 }
@@ -74,9 +79,22 @@ impl Plan {
         wanted: &[Wanted],
         is_fetched: &dyn Fn(&str) -> bool,
     ) -> Result<Plan, rednix_store::Error> {
+        Plan::make_with(store, wanted, is_fetched, &NoSubstitute, &BTreeSet::new())
+    }
+
+    /// [`Plan::make`] with somebody who may have outputs; derivations of `refused` are not asked for.
+    pub fn make_with(
+        store: &Store,
+        wanted: &[Wanted],
+        is_fetched: &dyn Fn(&str) -> bool,
+        substitute: &dyn Substitute,
+        refused: &BTreeSet<StorePath>,
+    ) -> Result<Plan, rednix_store::Error> {
         let mut planner = Planner {
             store,
             is_fetched,
+            substitute,
+            refused,
             plan: Plan { nodes: Vec::new(), ids: HashMap::new() },
             derivations: HashMap::new(),
             hashes: DerivationHashes::new(),
@@ -109,13 +127,46 @@ impl Plan {
     /// Bytes to be fetched, as far as the derivations tell (`size`).
     pub fn fetch_bytes(&self) -> u64 {
         let fetched = self.nodes.iter().filter(|node| node.task == Task::Fetch);
-        fetched.filter_map(|node| node.derivation.variable("size")?.parse::<u64>().ok()).sum()
+        let sources: u64 =
+            fetched.filter_map(|node| node.derivation.variable("size")?.parse::<u64>().ok()).sum();
+        sources + self.nodes.iter().map(|node| node.transfer_bytes).sum::<u64>()
     }
+}
+
+impl Node {
+    fn missing_outputs(&self) -> impl Iterator<Item = &String> {
+        self.wanted.iter().filter(|output| !self.outputs.contains_key(*output))
+    }
+
+    /// Questions for what it lacks.
+    pub fn asks(&self) -> Vec<Ask> {
+        let ask = |output: &String| Ask {
+            derivation: self.path.clone(),
+            output: output.clone(),
+            path: self.derivation.output_path(output).cloned(),
+            realisation: self.hash.as_ref().map(|hash| realisation_id(hash, output)),
+        };
+        self.missing_outputs().map(ask).collect()
+    }
+}
+
+/// The attribute `allowSubstitutes`; working copies are nobody else's business.
+pub fn may_substitute(derivation: &Derivation) -> bool {
+    let named = |name: &str| match derivation.variable("__json") {
+        Some(json) => {
+            let attributes: serde_json::Value = serde_json::from_str(json).unwrap_or_default();
+            attributes.get(name).map(|value| value.as_bool() != Some(false))
+        }
+        None => derivation.variable(name).map(|value| !value.is_empty()),
+    };
+    named("allowSubstitutes").unwrap_or(true) && derivation.variable("rednixWork").is_none()
 }
 
 struct Planner<'a> {
     store: &'a Store,
     is_fetched: &'a dyn Fn(&str) -> bool,
+    substitute: &'a dyn Substitute,
+    refused: &'a BTreeSet<StorePath>,
     plan: Plan,
     derivations: HashMap<StorePath, Arc<Derivation>>,
     hashes: DerivationHashes,
@@ -153,6 +204,7 @@ impl Planner<'_> {
                     outputs: Outputs::new(),
                     dependents: Vec::new(),
                     missing_inputs: 0,
+                    transfer_bytes: 0,
                     depth,
                 });
                 id
@@ -180,11 +232,11 @@ impl Planner<'_> {
             }
         }
         let mut next = BTreeSet::new();
-        for id in wave {
+        let mut missing: BTreeSet<NodeId> =
+            wave.into_iter().filter(|&id| self.plan.nodes[id].missing_outputs().next().is_some()).collect();
+        self.ask(&mut missing);
+        for id in missing {
             let node = &self.plan.nodes[id];
-            if node.wanted.iter().all(|output| node.outputs.contains_key(output)) {
-                continue;
-            }
             let derivation = node.derivation.clone();
             let depth = node.depth + 1;
             self.plan.nodes[id].task = self.task(&derivation);
@@ -194,6 +246,33 @@ impl Planner<'_> {
             }
         }
         Ok(next)
+    }
+
+    /// Takes those nodes out of `missing` whose outputs can all be had.
+    fn ask(&mut self, missing: &mut BTreeSet<NodeId>) {
+        if !self.substitute.is_any() {
+            return;
+        }
+        let mut asked = Vec::new();
+        for &id in missing.iter() {
+            let node = &self.plan.nodes[id];
+            if may_substitute(&node.derivation) && !self.refused.contains(&node.path) {
+                asked.extend(node.asks().into_iter().map(|ask| (id, ask)));
+            }
+        }
+        let questions: Vec<Ask> = asked.iter().map(|(_, ask)| ask.clone()).collect();
+        let mut had: BTreeMap<NodeId, Option<u64>> = BTreeMap::new();
+        for ((id, _), offer) in asked.iter().zip(self.substitute.offers(self.store, &questions)) {
+            let all = had.entry(*id).or_insert(Some(0));
+            *all = all.zip(offer).map(|(sum, bytes)| sum + bytes);
+        }
+        for (id, bytes) in had {
+            if let Some(bytes) = bytes {
+                missing.remove(&id);
+                self.plan.nodes[id].task = Task::Substitute;
+                self.plan.nodes[id].transfer_bytes = bytes;
+            }
+        }
     }
 
     /// Paths that the wanted outputs of a node have, or are said to have.

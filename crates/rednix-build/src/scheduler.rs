@@ -1,10 +1,10 @@
 //! Carries a plan out: one dispatcher that knows the graph, workers that know one derivation each, and one
 //! fetching thread for all that comes from the network. They exchange messages and share no graph.
 
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::Scope;
 
 use crossbeam_channel::{Receiver, Sender};
@@ -22,11 +22,14 @@ use crate::fetching::fetch_all;
 use crate::job::{Context, Job, Outputs};
 use crate::local::Local;
 use crate::plan::{NodeId, Plan, Task, Wanted, input_outputs};
+use crate::substitute::{Ask, NoSubstitute, Substitute};
 
 /// Builds what is asked for, in one store, by one configuration.
 pub struct Builder {
     pub(crate) context: Context,
     pub(crate) fetcher: Arc<dyn Fetch>,
+    /// Derivations whose outputs a cache promised and did not give.
+    refused: Mutex<BTreeSet<StorePath>>,
 }
 
 /// A derivation and its output's name, with the path it has.
@@ -49,7 +52,19 @@ impl Builder {
         events: Events,
         cancel: CancelToken,
     ) -> Self {
-        Builder { context: Context { store, backend, builtins, config, events, cancel }, fetcher }
+        let substitute = Arc::new(NoSubstitute);
+        let context = Context { store, backend, builtins, config, events, cancel, substitute };
+        Builder { context, fetcher, refused: Mutex::default() }
+    }
+
+    /// Lets somebody be asked for outputs before they are built.
+    pub fn with_substitute(mut self, substitute: Arc<dyn Substitute>) -> Self {
+        self.context.substitute = substitute;
+        self
+    }
+
+    fn refused(&self) -> MutexGuard<'_, BTreeSet<StorePath>> {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A builder in this machine's sandbox.
@@ -68,17 +83,35 @@ impl Builder {
 
     /// Makes the plan without carrying it out.
     pub fn plan(&self, wanted: &[Wanted]) -> Result<Plan, BuildErrors> {
-        Ok(Plan::make(&self.context.store, wanted, &|builder| self.fetcher.handles(builder))?)
+        let is_fetched = |builder: &str| self.fetcher.handles(builder);
+        let refused = self.refused().clone();
+        Ok(Plan::make_with(&self.context.store, wanted, &is_fetched, &*self.context.substitute, &refused)?)
     }
 
     /// Makes all wanted outputs valid and tells their paths. They are temporary roots of the open store.
     pub fn build(&self, wanted: &[Wanted]) -> Result<Built, BuildErrors> {
         let mut plan = self.plan(wanted)?;
-        let (builds, fetches) = (plan.count(Task::Build), plan.count(Task::Fetch));
-        if builds + fetches > 0 {
+        // What a cache promised and did not give is planned anew, without asking for it again.
+        loop {
+            let (builds, fetches) = (plan.count(Task::Build), plan.count(Task::Fetch));
+            let fetches = fetches + plan.count(Task::Substitute);
+            if builds + fetches == 0 {
+                break;
+            }
             let fetch_bytes = plan.fetch_bytes();
             self.context.events.emit(Event::Plan { builds, fetches, fetch_bytes });
-            self.carry_out(&mut plan)?;
+            let refused = self.refused().len();
+            let result = self.carry_out(&mut plan);
+            if self.refused().len() == refused || self.context.cancel.is_cancelled() {
+                result?;
+                break;
+            }
+            if let Err(errors) = result
+                && !errors.failed.is_empty()
+            {
+                return Err(errors);
+            }
+            plan = self.plan(wanted)?;
         }
         let mut built = Built::new();
         for one in wanted {
@@ -135,6 +168,7 @@ impl<'scope, 'env, 'plan> Dispatcher<'scope, 'env, 'plan> {
     }
 
     fn run(&mut self, receiver: &Receiver<Finished>) {
+        self.start_substitutions();
         self.start_fetches();
         for id in 0..self.plan.nodes.len() {
             if self.plan.nodes[id].task == Task::Build && self.plan.nodes[id].missing_inputs == 0 {
@@ -148,11 +182,16 @@ impl<'scope, 'env, 'plan> Dispatcher<'scope, 'env, 'plan> {
             }
             let Ok(Finished { node, result }) = receiver.recv() else { return };
             match self.plan.nodes[node].task {
-                Task::Fetch => self.fetching -= 1,
+                Task::Fetch | Task::Substitute => self.fetching -= 1,
                 _ => self.running -= 1,
             }
             match result {
                 Ok(outputs) => self.complete(node, outputs),
+                // No failure: whatever waits for it is left for the next plan.
+                Err(_) if self.plan.nodes[node].task == Task::Substitute => {
+                    let path = self.plan.nodes[node].path.clone();
+                    self.builder.refused().insert(path);
+                }
                 Err(error) => drop(self.failed.insert(node, *error)),
             }
         }
@@ -205,7 +244,7 @@ impl<'scope, 'env, 'plan> Dispatcher<'scope, 'env, 'plan> {
         if nodes.is_empty() {
             return;
         }
-        self.fetching = nodes.len();
+        self.fetching += nodes.len();
         let (builder, sender) = (self.builder, self.sender.clone());
         self.scope.spawn(move || {
             let wanted: Vec<_> =
@@ -221,6 +260,56 @@ impl<'scope, 'env, 'plan> Dispatcher<'scope, 'env, 'plan> {
                 for (index, (_, path, _)) in nodes.iter().enumerate() {
                     report(index, Err(Box::new(BuildError::new(path, Reason::Panicked))));
                 }
+            }
+        });
+    }
+
+    /// Starts everything that caches offer, beside the fetches and builds.
+    fn start_substitutions(&mut self) {
+        let mut asked: Vec<(NodeId, Ask)> = Vec::new();
+        let mut waiting: BTreeMap<NodeId, (StorePath, usize, Outputs)> = BTreeMap::new();
+        for (id, node) in self.plan.nodes.iter().enumerate() {
+            if node.task == Task::Substitute {
+                let asks = node.asks();
+                waiting.insert(id, (node.path.clone(), asks.len(), Outputs::new()));
+                asked.extend(asks.into_iter().map(|ask| (id, ask)));
+            }
+        }
+        if asked.is_empty() {
+            return;
+        }
+        self.fetching += waiting.len();
+        let (builder, sender) = (self.builder, self.sender.clone());
+        self.scope.spawn(move || {
+            let waiting = Mutex::new(waiting);
+            // A node is done with its last output, and at once with the first that cannot be had.
+            let report = |id: NodeId, result: Result<(String, StorePath), String>| {
+                let mut waiting = waiting.lock().unwrap_or_else(PoisonError::into_inner);
+                let Some((path, left, outputs)) = waiting.get_mut(&id) else { return };
+                let result = match result {
+                    Err(reason) => Err(Box::new(BuildError::new(path, Reason::Fetch(reason)))),
+                    Ok((output, path)) => {
+                        outputs.insert(output, path);
+                        *left -= 1;
+                        if *left > 0 {
+                            return;
+                        }
+                        Ok(std::mem::take(outputs))
+                    }
+                };
+                waiting.remove(&id);
+                let _ = sender.send(Finished { node: id, result });
+            };
+            let questions: Vec<Ask> = asked.iter().map(|(_, ask)| ask.clone()).collect();
+            let bring = || {
+                builder.context.substitute.bring(&builder.context.store, &questions, &|index, result| {
+                    let (id, ask) = &asked[index];
+                    report(*id, result.map(|path| (ask.output.clone(), path)));
+                });
+            };
+            let _ = catch_unwind(AssertUnwindSafe(bring));
+            for (id, _) in &asked {
+                report(*id, Err("it was never reported".to_owned()));
             }
         });
     }

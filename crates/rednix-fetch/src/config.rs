@@ -93,7 +93,7 @@ impl FetchConfig {
         if self.cancel.load(Ordering::Relaxed) { Err(FetchError::Cancelled) } else { Ok(()) }
     }
 
-    pub(crate) fn ca_bundle_path(&self) -> Option<PathBuf> {
+    pub fn ca_bundle_path(&self) -> Option<PathBuf> {
         const USUAL: [&str; 4] = [
             "/etc/ssl/certs/ca-certificates.crt",
             "/etc/pki/tls/certs/ca-bundle.crt",

@@ -63,6 +63,12 @@ pub struct Global {
     /// Take fixed outputs (sources) from the store in this folder where it has them
     #[arg(long, global = true, value_name = "DIR")]
     pub borrow_from: Vec<PathBuf>,
+    /// Also take finished outputs from this binary cache (http://, https:// or file://)
+    #[arg(long = "substituter", global = true, value_name = "URL")]
+    pub substituters: Vec<String>,
+    /// Ask no binary cache
+    #[arg(long, global = true)]
+    pub no_substitute: bool,
     /// Write a timeline of evaluation, fetches and builds to this file, for Perfetto or a browser's tracing page
     #[arg(long, global = true, value_name = "FILE")]
     pub trace: Option<PathBuf>,
@@ -168,6 +174,13 @@ pub enum Command {
         rednix diff ./result-old ./result    two results of `rednix build`\n  \
         rednix diff last:minimal minimal     a system as it was built last, and as it is now")]
     Diff(DiffArgs),
+    /// Serve this store as a binary cache, push to one, make keys
+    #[command(after_help = "Examples:\n  \
+        rednix cache keygen team-1 > team-1.secret      the public key goes to standard error\n  \
+        rednix cache serve --key team-1.secret          this store, at http://127.0.0.1:5000\n  \
+        rednix cache push file:///srv/cache probe       a system with all it refers to\n  \
+        rednix cache push http://host:5000 --watch      whatever is built from now on")]
+    Cache(CacheArgs),
     /// Delete from the store what nothing needs
     Gc(GcArgs),
     /// Say what this machine has, what it lacks and how to get it
@@ -214,7 +227,9 @@ impl Command {
             Command::Why(a) => Some(&a.tree),
             Command::WhyRebuild(a) => Some(&a.tree),
             Command::Diff(a) => Some(&a.tree),
+            Command::Cache(CacheArgs { command: CacheCommand::Push(a) }) => Some(&a.tree),
             Command::Flake(_)
+            | Command::Cache(_)
             | Command::Gc(_)
             | Command::Doctor
             | Command::Verify(_)
@@ -223,6 +238,72 @@ impl Command {
             | Command::NixInstantiate { .. } => None,
         }
     }
+}
+
+#[derive(Debug, Args)]
+pub struct CacheArgs {
+    #[command(subcommand)]
+    pub command: CacheCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum CacheCommand {
+    /// Serve this store over HTTP, for every Nix
+    Serve(CacheServeArgs),
+    /// Upload paths with all they refer to
+    Push(CachePushArgs),
+    /// Make a signing key: the secret one to standard output, the public one to standard error
+    Keygen {
+        /// Name of the key, such as `team-1`; a new key needs a new name
+        name: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct CacheServeArgs {
+    /// Address and port; port 0 takes a free one
+    #[arg(long, default_value = "127.0.0.1:5000", value_name = "ADDRESS")]
+    pub listen: std::net::SocketAddr,
+    /// Secret key that what was built here is signed with
+    #[arg(long, value_name = "FILE")]
+    pub key: Option<PathBuf>,
+    /// File with the token that allows uploads; without it nothing is taken
+    #[arg(long, value_name = "FILE")]
+    pub token: Option<PathBuf>,
+    /// Take uploads on the token's word, unsigned ones too, and sign them
+    #[arg(long, requires = "token")]
+    pub accept_unsigned: bool,
+    /// Which cache is asked first: the lowest number
+    #[arg(long, default_value_t = 40, value_name = "N")]
+    pub priority: u32,
+    /// Serve archives as they are, for fast networks
+    #[arg(long)]
+    pub no_compression: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct CachePushArgs {
+    /// http://, https:// or file:// address of the cache
+    pub to: String,
+    /// Store paths, links to such, systems, recipes or `.#attributes` (built where they are not yet)
+    pub names: Vec<String>,
+    /// All that the named things were built from, too: sources, packages of the build root, tools
+    #[arg(long)]
+    pub inputs: bool,
+    /// Everything in the store but derivations
+    #[arg(long, conflicts_with_all = ["names", "inputs"])]
+    pub all: bool,
+    /// Go on, and push whatever gets into the store, until interrupted
+    #[arg(long)]
+    pub watch: bool,
+    /// Secret key to sign with
+    #[arg(long, value_name = "FILE")]
+    pub key: Option<PathBuf>,
+    /// File with the token for uploads; else the netrc file's password counts
+    #[arg(long, value_name = "FILE")]
+    pub token: Option<PathBuf>,
+    #[command(flatten)]
+    pub tree: TreeArgs,
 }
 
 #[derive(Debug, Args)]

@@ -28,6 +28,13 @@ pub struct File {
     pub firmware: Option<PathBuf>,
     pub max_jobs: Option<usize>,
     pub cores: Option<usize>,
+    /// Addresses of caches, in place of those of nix.conf; `extra-` adds to them.
+    pub substituters: Option<Vec<String>>,
+    pub extra_substituters: Vec<String>,
+    /// Keys whose signatures count, `NAME:BASE64`.
+    pub trusted_public_keys: Option<Vec<String>>,
+    pub extra_trusted_public_keys: Vec<String>,
+    pub netrc_file: Option<PathBuf>,
 }
 
 /// An override as the file may say it.
@@ -101,6 +108,10 @@ pub struct Config {
     pub firmware: Option<PathBuf>,
     pub max_jobs: usize,
     pub cores: usize,
+    /// Addresses of caches.
+    pub substituters: Vec<String>,
+    pub trusted_public_keys: Vec<String>,
+    pub netrc_file: Option<PathBuf>,
 }
 
 impl Config {
@@ -145,6 +156,20 @@ impl Config {
         let user = xdg("XDG_CONFIG_HOME", ".config").map(|folder| folder.join("nix/nix.conf"));
         let nix_conf =
             NixConf::read(&[Some(PathBuf::from("/etc/nix/nix.conf")), user].map(Option::unwrap_or_default));
+        let listed = |key: &str, own: Option<Vec<String>>, extra: Vec<String>| {
+            let mut list = own.or_else(|| nix_conf.words(key)).unwrap_or_default();
+            list.extend(extra);
+            list
+        };
+        let mut substituters = listed("substituters", file.substituters, file.extra_substituters);
+        substituters.extend(global.substituters.iter().cloned());
+        if global.no_substitute {
+            substituters.clear();
+        }
+        let trusted_public_keys =
+            listed("trusted-public-keys", file.trusted_public_keys, file.extra_trusted_public_keys);
+        let netrc =
+            nix_conf.words("netrc-file").and_then(|words| words.into_iter().next()).map(PathBuf::from);
         let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
         let variable =
             |names: [&str; 3]| names.iter().find_map(|n| std::env::var(n).ok()).filter(|v| !v.is_empty());
@@ -169,6 +194,9 @@ impl Config {
             registries: registries(xdg("XDG_CONFIG_HOME", ".config").as_deref()),
             path: std::env::var_os("PATH").map(|p| std::env::split_paths(&p).collect()).unwrap_or_default(),
             firmware: file.firmware,
+            substituters,
+            trusted_public_keys,
+            netrc_file: file.netrc_file.or(netrc),
             max_jobs: global.jobs.or(file.max_jobs).or(nix_conf.number("max-jobs")).unwrap_or(cores).max(1),
             cores: global
                 .cores
@@ -279,7 +307,7 @@ fn read_file(path: &Path) -> Result<File, Failure> {
         message: format!("the configuration `{}` is wrong", path.display()),
         details: Some(error.to_string()),
         hint: Some(
-            "keys are: store, mirrors, overrides, debian, proxy, firmware, max-jobs, cores".to_owned(),
+            "keys are: store, mirrors, overrides, debian, proxy, firmware, max-jobs, cores, substituters, trusted-public-keys, netrc-file".to_owned(),
         ),
         rotten_pin: false,
         whole: None,

@@ -20,6 +20,7 @@ mod relock;
 mod report;
 mod serve;
 mod session;
+mod substituting;
 mod view;
 mod working;
 mod world;
@@ -101,6 +102,7 @@ fn run(session: &mut Session, command: Command) -> Result<u8, Failure> {
         Command::Why(arguments) => commands::why::run(session, &arguments),
         Command::WhyRebuild(arguments) => commands::why_rebuild::run(session, &arguments),
         Command::Diff(arguments) => commands::diff::run(session, &arguments),
+        Command::Cache(arguments) => commands::cache::run(session, &arguments.command),
         Command::Gc(arguments) => commands::gc::run(session, &arguments),
         Command::Doctor => commands::doctor::run(session),
         Command::Verify(arguments) => commands::verify::run(session, &arguments),

@@ -66,6 +66,11 @@ impl NixConf {
         self.values.get(key)?.parse().ok()
     }
 
+    /// The words of a list; `None` where no file has the key.
+    pub fn words(&self, key: &str) -> Option<Vec<String>> {
+        Some(self.values.get(key)?.split_whitespace().map(str::to_owned).collect())
+    }
+
     /// Words `name=value`.
     pub fn pairs(&self, key: &str) -> Vec<(String, String)> {
         let words = self.values.get(key).map_or("", String::as_str).split_whitespace();

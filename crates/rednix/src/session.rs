@@ -17,6 +17,7 @@ use crate::fetching::Sources;
 use crate::outside::{Outside, OutsideMaker};
 use crate::project::Project;
 use crate::report::last;
+use crate::substituting::Substituting;
 use crate::view::View;
 use crate::{builtins, interrupt};
 
@@ -26,6 +27,7 @@ pub struct Session {
     pub view: View,
     store: std::cell::OnceCell<Arc<Store>>,
     work: std::cell::RefCell<WorkFolders>,
+    substitute: std::cell::OnceCell<Arc<Substituting>>,
 }
 
 /// A derivation and one of its outputs, as evaluation gives them.
@@ -42,6 +44,7 @@ pub struct Builds {
     config: BuildConfig,
     fetch: rednix_fetch::FetchConfig,
     lenders: Vec<PathBuf>,
+    substitute: Arc<Substituting>,
     events: Events,
 }
 
@@ -57,7 +60,8 @@ impl Builds {
             self.config.clone(),
             self.events.clone(),
             cancel.clone(),
-        );
+        )
+        .with_substitute(self.substitute.clone());
         Ok((builder, sources, cancel))
     }
 
@@ -92,7 +96,8 @@ impl Session {
             view.events.emit(Event::Notice { message: format!("warning: {message}") });
         }
         let (global, work) = (global.clone(), std::cell::RefCell::default());
-        Ok(Session { config, view, global, store: std::cell::OnceCell::new(), work })
+        let (store, substitute) = Default::default();
+        Ok(Session { config, view, global, store, work, substitute })
     }
 
     pub fn events(&self) -> &Events {
@@ -156,7 +161,17 @@ impl Session {
         let mut fetch = self.config.fetch(self.global.offline);
         fetch.cancel = interrupt::flag();
         let (store, lenders) = (self.store()?, self.global.borrow_from.clone());
-        Ok(Builds { store, config, fetch, lenders, events: self.events().clone() })
+        let substitute = self.substitute()?;
+        Ok(Builds { store, config, fetch, lenders, substitute, events: self.events().clone() })
+    }
+
+    /// The configured caches.
+    fn substitute(&self) -> Result<Arc<Substituting>, Failure> {
+        if let Some(known) = self.substitute.get() {
+            return Ok(known.clone());
+        }
+        let opened = Substituting::open(&self.config, self.global.offline, self.events(), interrupt::flag())?;
+        Ok(self.substitute.get_or_init(|| Arc::new(opened)).clone())
     }
 
     /// What an evaluation may get from outside.

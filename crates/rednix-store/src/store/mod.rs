@@ -19,6 +19,7 @@ mod import;
 mod layout;
 mod locks;
 mod open;
+mod overview;
 mod query;
 mod realisations;
 mod register;
@@ -39,6 +40,7 @@ pub use import::{ContentName, ImportMode, Imported, hash_flat, name_by_contents}
 pub use layout::Layout;
 pub use locks::{GcGuard, PathLocks};
 pub use open::{Access, Durability, OpenOptions};
+pub use overview::{Seen, Totals};
 pub use realisations::{Realisation, RealisationId};
 pub use roots::{Root, RootKind};
 pub use scratch::ScratchDir;

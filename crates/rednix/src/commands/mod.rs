@@ -1,6 +1,7 @@
 //! One file per command. Each takes its arguments and a session, and prints only its results.
 
 pub mod build;
+pub mod cache;
 pub mod diff;
 pub mod doctor;
 pub mod eval;

@@ -4,6 +4,7 @@
 //! They share one store (`$REDNIX_STORE`, else the user's own), so that nothing is fetched or built twice.
 
 mod bad_input;
+mod caches;
 mod endings;
 mod errors;
 mod evaluations;
@@ -57,6 +58,7 @@ fn main() {
     tests.extend(repl::TESTS);
     tests.extend(formatting::TESTS);
     tests.extend(work::TESTS);
+    tests.extend(caches::TESTS);
     tests.extend(reproducible::TESTS);
     tests.extend(host_tools::TESTS);
     tests.extend(images::TESTS);

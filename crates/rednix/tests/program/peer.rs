@@ -34,9 +34,10 @@ pub fn absent(test: &str) -> Option<String> {
         "golden_derivations" if conformance().is_none() => {
             Some("the golden derivations are not beside the checkout (REDNIX_CONFORMANCE)".to_owned())
         }
-        "front_as_the_peer" | "library_as_the_peer_evaluates_it" | "modules_as_the_peer_evaluates_them" => {
-            instantiate().err()
-        }
+        "front_as_the_peer"
+        | "cache_and_the_peer_copy_both_ways"
+        | "library_as_the_peer_evaluates_it"
+        | "modules_as_the_peer_evaluates_them" => instantiate().err(),
         _ => None,
     }
 }

@@ -1,0 +1,200 @@
+//! One cache: what it says about itself, its entries, and whether it is worth asking at the moment. Registers nothing.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Instant;
+
+use rednix_events::{Event, Events};
+use rednix_store::hash::Hash;
+use rednix_store::path::{STORE_DIR, StorePath};
+
+use crate::absent::Absent;
+use crate::error::{Error, Result};
+use crate::limits::{FAILURES_MAX, PRIORITY_DEFAULT, REST};
+use crate::narinfo::NarInfo;
+use crate::realisation::{Found, Key};
+use crate::transport::{self, Connections, Transport};
+
+/// The address of a cache with its parameters: `URL?priority=N&trusted=1`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Address {
+    pub url: String,
+    pub priority: Option<u32>,
+    /// Its word counts without signatures.
+    pub trusted: bool,
+}
+
+impl Address {
+    pub fn parse(text: &str) -> Result<Address> {
+        let bad = |reason: String| Error::BadAddress { url: text.to_owned(), reason };
+        let (url, parameters) = text.split_once('?').unwrap_or((text, ""));
+        // A plain folder is meant as one.
+        let url = if url.starts_with('/') { format!("file://{url}") } else { url.to_owned() };
+        let mut address = Address { url, priority: None, trusted: false };
+        for parameter in parameters.split('&').filter(|part| !part.is_empty()) {
+            match parameter.split_once('=') {
+                Some(("priority", value)) => {
+                    let number = value.parse().map_err(|_| bad(format!("`{value}` is no priority")))?;
+                    address.priority = Some(number);
+                }
+                Some(("trusted", value)) => address.trusted = matches!(value, "1" | "true"),
+                // C++ Nix's other parameters are about writing.
+                _ => {}
+            }
+        }
+        Ok(address)
+    }
+}
+
+/// Rests a cache that fails.
+#[derive(Default)]
+struct Health {
+    failures: u32,
+    until: Option<Instant>,
+}
+
+pub struct Cache {
+    pub address: Address,
+    pub(crate) transport: Arc<dyn Transport>,
+    info: OnceLock<Option<u32>>,
+    health: Mutex<Health>,
+    absent: Absent,
+    events: Events,
+    told: AtomicBool,
+}
+
+impl Cache {
+    /// `state` is a folder for what is remembered between runs.
+    pub fn open(
+        address: Address,
+        connections: &Arc<Connections>,
+        state: Option<&Path>,
+        events: Events,
+    ) -> Result<Cache> {
+        let transport: Arc<dyn Transport> = transport::connect(&address.url, connections)?.into();
+        Ok(Cache::over(address, transport, state, events))
+    }
+
+    pub fn over(
+        address: Address,
+        transport: Arc<dyn Transport>,
+        state: Option<&Path>,
+        events: Events,
+    ) -> Cache {
+        let file = state
+            .filter(|_| !transport.is_local())
+            .map(|folder| folder.join(format!("{}.absent", Hash::sha256(address.url.as_bytes()).to_nix32())));
+        let absent = Absent::new(file);
+        let (info, health, told) = (OnceLock::new(), Mutex::default(), AtomicBool::new(false));
+        Cache { address, transport, info, health, absent, events, told }
+    }
+
+    /// Less is asked first. Asks the cache where the address does not say it.
+    pub fn priority(&self) -> u32 {
+        self.address.priority.or_else(|| self.own_priority()).unwrap_or(PRIORITY_DEFAULT)
+    }
+
+    fn own_priority(&self) -> Option<u32> {
+        *self.info.get_or_init(|| {
+            self.guarded(|| {
+                let Some(bytes) = self.transport.get("nix-cache-info")? else { return Ok(None) };
+                parse_info(&self.address.url, &bytes)
+            })
+            .ok()
+            .flatten()
+        })
+    }
+
+    /// Whether it is worth asking now.
+    pub fn is_awake(&self) -> bool {
+        let mut health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
+        match health.until {
+            Some(until) if Instant::now() < until => false,
+            Some(_) => {
+                // One question decides whether it is back.
+                *health = Health { failures: FAILURES_MAX - 1, until: None };
+                true
+            }
+            None => true,
+        }
+    }
+
+    /// Asks, and notes how that went.
+    pub(crate) fn guarded<T>(&self, ask: impl FnOnce() -> Result<T>) -> Result<T> {
+        let result = ask();
+        let mut health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
+        match &result {
+            Ok(_) => *health = Health::default(),
+            Err(error) if error.is_outage() => {
+                health.failures += match error {
+                    Error::Server { .. } => 1,
+                    // Time was lost already, or nobody is there, or the answer will stay the same.
+                    _ => FAILURES_MAX,
+                };
+                if health.failures >= FAILURES_MAX && health.until.is_none() {
+                    health.until = Some(Instant::now() + REST);
+                    drop(health);
+                    self.tell(error);
+                }
+            }
+            Err(_) => {}
+        }
+        result
+    }
+
+    /// Once per run, so that a dead cache is seen and does not fill the screen.
+    fn tell(&self, error: &Error) {
+        if !self.told.swap(true, Ordering::Relaxed) {
+            let (url, seconds) = (&self.address.url, REST.as_secs());
+            let message = format!(
+                "the cache {url} is left alone for {seconds} s, and the work goes on without it: {error}"
+            );
+            self.events.emit(Event::Warning { message });
+        }
+    }
+
+    fn small(&self, place: &str) -> Result<Option<Vec<u8>>> {
+        if self.absent.contains(place) {
+            return Ok(None);
+        }
+        let found = self.guarded(|| self.transport.get(place))?;
+        if found.is_none() {
+            self.absent.insert(place);
+        }
+        Ok(found)
+    }
+
+    /// The entry for a path, which it must really be about.
+    pub fn narinfo(&self, path: &StorePath) -> Result<Option<NarInfo>> {
+        let place = format!("{}.narinfo", path.hash_part());
+        let Some(bytes) = self.small(&place)? else { return Ok(None) };
+        let url = self.transport.url(&place);
+        let entry = NarInfo::parse(&url, &bytes)?;
+        if entry.path != *path {
+            let reason = format!("it is about `{}`, not `{path}`", entry.path);
+            return Err(Error::Malformed { what: url, reason });
+        }
+        Ok(Some(entry))
+    }
+
+    /// What it says an output is; nothing is checked.
+    pub fn realisation(&self, key: &Key) -> Result<Option<Found>> {
+        let place = key.place();
+        self.small(&place)?.map(|bytes| key.read(&bytes)).transpose()
+    }
+}
+
+/// The priority in a `nix-cache-info`, after a look at whose store it is.
+fn parse_info(url: &str, bytes: &[u8]) -> Result<Option<u32>> {
+    let text = String::from_utf8_lossy(bytes);
+    let field =
+        |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':').map(str::trim));
+    if let Some(folder) = field("StoreDir")
+        && folder != STORE_DIR
+    {
+        let reason = format!("it is for the store `{folder}`, not `{STORE_DIR}`");
+        return Err(Error::Protocol { url: url.to_owned(), reason });
+    }
+    Ok(field("Priority").and_then(|value| value.parse().ok()))
+}

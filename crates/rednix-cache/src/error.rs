@@ -1,0 +1,132 @@
+//! The one error type of the crate: each variant says what failed at which cache, on what object, and what to do. It
+//! prints nothing.
+
+use std::io;
+use std::path::PathBuf;
+
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    #[error(
+        "`{url}` is not the address of a cache: {reason}\n\nhint: http://HOST, https://HOST and file:///FOLDER are"
+    )]
+    BadAddress { url: String, reason: String },
+
+    /// Not "absent": nothing may be concluded about the path.
+    #[error(
+        "the cache refuses `{url}` (HTTP {status})\n\nhint: put the user and password (or token) for this host into the netrc file (`netrc-file`)"
+    )]
+    Denied { url: String, status: u16 },
+
+    #[error("the cache fails at `{url}` (HTTP {status})\n\nhint: try again later, or ask whoever runs it")]
+    Server { url: String, status: u16 },
+
+    #[error(
+        "the cache took longer than {limit_s} s {phase} at `{url}`\n\nhint: the build goes on without it; is it reachable from here?"
+    )]
+    TimedOut { url: String, phase: &'static str, limit_s: u64 },
+
+    #[error(
+        "cannot reach `{url}`: {reason}\n\nhint: check the address and the proxy; builds go on without this cache"
+    )]
+    NoRoute { url: String, reason: String },
+
+    #[error(
+        "the answer to `{url}` is not understood: {reason}\n\nhint: is it the address of a Nix binary cache?"
+    )]
+    Protocol { url: String, reason: String },
+
+    #[error(
+        "`{what}` is larger than {limit} bytes\n\nhint: nothing of this kind is that large; is it the address of a Nix binary cache?"
+    )]
+    TooLarge { what: String, limit: u64 },
+
+    #[error(
+        "`{url}` breaks off after {got} of {wanted} bytes\n\nhint: try again; what was transferred was not kept"
+    )]
+    Truncated { url: String, got: u64, wanted: u64 },
+
+    #[error(
+        "`{url}` is damaged: {reason}\n\nhint: the file at the cache is bad; whoever runs it should remove it and push the path again"
+    )]
+    Corrupt { url: String, reason: String },
+
+    #[error(
+        "the cache's entry for `{what}` is malformed: {reason}\n\nhint: whoever runs the cache should push the path again"
+    )]
+    Malformed { what: String, reason: String },
+
+    #[error(
+        "`{path}` is not signed by a key that is trusted here (its signatures: {found})\n\nhint: if you trust this cache, add its public key to `trusted-public-keys`"
+    )]
+    Untrusted { path: String, found: String },
+
+    #[error(
+        "`{url}` has other contents than its entry promises for `{path}`: wanted {wanted}, found {found}\n\nhint: do not use this cache until whoever runs it has looked into it"
+    )]
+    WrongHash { url: String, path: String, wanted: String, found: String },
+
+    #[error(
+        "`{url}` unpacks to {found} bytes in place of the {wanted} promised for `{path}`\n\nhint: whoever runs the cache should push the path again"
+    )]
+    WrongSize { url: String, path: String, wanted: u64, found: String },
+
+    #[error(
+        "the cache's entry for `{path}` refers to `{reference}`, which {reason}\n\nhint: whoever runs the cache should push `{path}` with everything it refers to"
+    )]
+    UnexpectedReference { path: String, reference: String, reason: &'static str },
+
+    #[error(
+        "`{what}` is no key: {reason}\n\nhint: `rednix cache keygen NAME` makes one; NAME:BASE64 is what it looks like"
+    )]
+    BadKey { what: String, reason: String },
+
+    #[error("the cache `{url}` takes nothing\n\nhint: {reason}")]
+    NotWritable { url: String, reason: String },
+
+    #[error("cannot {operation} `{}`: {source}", path.display())]
+    Io { operation: &'static str, path: PathBuf, source: io::Error },
+
+    #[error("no cache has `{path}` any more\n\nhint: the build goes on without it")]
+    Gone { path: String },
+
+    #[error(
+        "`{path}` could not be had from a cache: {reason}\n\nhint: it is built instead where that is possible"
+    )]
+    NotHad { path: String, reason: String },
+
+    #[error("interrupted")]
+    Cancelled,
+
+    #[error(transparent)]
+    Store(#[from] rednix_store::Error),
+}
+
+impl Error {
+    pub fn io(operation: &'static str, path: impl Into<PathBuf>, source: io::Error) -> Error {
+        Error::Io { operation, path: path.into(), source }
+    }
+
+    /// Whether the same question may be answered in a moment.
+    pub fn is_passing(&self) -> bool {
+        matches!(
+            self,
+            Error::Server { .. } | Error::TimedOut { .. } | Error::NoRoute { .. } | Error::Truncated { .. }
+        )
+    }
+
+    /// Whether the cache as a whole is of no use at the moment, whatever is asked.
+    pub fn is_outage(&self) -> bool {
+        matches!(
+            self,
+            Error::Server { .. } | Error::TimedOut { .. } | Error::NoRoute { .. } | Error::Denied { .. }
+        )
+    }
+
+    /// The first line: what happened, without what to do.
+    pub fn brief(&self) -> String {
+        self.to_string().lines().next().unwrap_or_default().to_owned()
+    }
+}

@@ -1,0 +1,75 @@
+//! Every limit of this crate, with its unit. It holds no logic.
+
+use std::time::Duration;
+
+/// A narinfo, a realisation or a `nix-cache-info` larger than this is refused unread.
+pub const SMALL_FILE_BYTES_MAX: u64 = 1 << 20;
+/// References of one path.
+pub const REFERENCES_MAX: usize = 20_000;
+/// Signatures looked at, of one path or realisation.
+pub const SIGNATURES_MAX: usize = 64;
+/// Length of the `URL` of a narinfo.
+pub const URL_BYTES_MAX: usize = 1024;
+/// A path larger than this, as archive, is neither taken from a cache nor by the server.
+pub const NAR_BYTES_MAX: u64 = 1 << 40;
+/// Paths of one closure that are asked for.
+pub const CLOSURE_PATHS_MAX: usize = 200_000;
+/// Memory one decompressor may take. `xz -9` needs 65 MiB; anything more is a bomb.
+pub const XZ_MEMORY_BYTES_MAX: u64 = 72 << 20;
+/// Base 2 logarithm of zstd's largest window: 32 MiB, four times what its highest ordinary level uses.
+pub const ZSTD_WINDOW_LOG_MAX: u32 = 25;
+/// Buffer for streaming.
+pub const BUFFER_BYTES: usize = 64 << 10;
+
+/// Time to connect to a cache.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Time a cache may be silent, before its answer and within it.
+pub const SILENCE_TIMEOUT: Duration = Duration::from_secs(15);
+/// Bytes per second over [`SLOW_AFTER`] below which a transfer counts as dead.
+pub const RATE_BYTES_MIN: u64 = 512;
+/// How long a transfer may be slower than [`RATE_BYTES_MIN`].
+pub const SLOW_AFTER: Duration = Duration::from_secs(30);
+/// Times one small question is put again after a passing trouble.
+pub const RETRIES_MAX: u32 = 2;
+/// Times a transfer that broke is taken up again without having moved on.
+pub const RESUMES_MAX: u32 = 4;
+/// Pause before the first repetition; it doubles.
+pub const RETRY_PAUSE: Duration = Duration::from_millis(200);
+/// Redirects followed.
+pub const REDIRECTS_MAX: usize = 5;
+/// Failures in a row after which a cache is left alone.
+pub const FAILURES_MAX: u32 = 3;
+/// How long it is left alone.
+pub const REST: Duration = Duration::from_secs(120);
+/// Questions put to one cache at once.
+pub const QUESTIONS_PARALLEL: usize = 32;
+/// Paths transferred at once.
+pub const TRANSFERS_PARALLEL: usize = 6;
+/// How long "it has it not" is believed.
+pub const ABSENT_FOR: Duration = Duration::from_secs(900);
+/// Entries of the file of what caches do not have; a longer one is begun anew.
+pub const ABSENT_ENTRIES_MAX: usize = 200_000;
+/// A netrc file.
+pub const NETRC_BYTES_MAX: u64 = 1 << 20;
+
+/// Level of compression for what is pushed and served.
+pub const ZSTD_LEVEL: i32 = 3;
+/// Priority of a cache that names none.
+pub const PRIORITY_DEFAULT: u32 = 50;
+/// Archives a server compresses at once; more wait.
+pub const SERVED_PARALLEL: usize = 8;
+/// Connections to a server at once.
+pub const CONNECTIONS_MAX: usize = 1024;
+/// One upload, compressed.
+pub const UPLOAD_BYTES_MAX: u64 = 64 << 30;
+/// Uploads received at once.
+pub const UPLOADS_PARALLEL: usize = 16;
+/// Requests per second and client, on average, and the burst above it.
+pub const REQUESTS_PER_SECOND: f64 = 500.0;
+pub const REQUESTS_BURST: f64 = 2000.0;
+/// Clients whose rates are remembered.
+pub const CLIENTS_MAX: usize = 10_000;
+/// An archive whose narinfo did not follow is removed after this time.
+pub const UPLOAD_KEPT: Duration = Duration::from_secs(24 * 3600);
+/// Paths on the overview page.
+pub const PAGE_PATHS: usize = 50;

@@ -1,0 +1,152 @@
+//! Small answers: about the cache, about paths, about realisations; and refusals.
+
+use axum::body::Body;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::Response;
+use rednix_store::derivation::DerivationHashes;
+use rednix_store::path::StorePath;
+use rednix_store::store::RealisationId;
+
+use super::{Counters, Shared, archive, page, respond};
+use crate::error::Error;
+use crate::push::{cache_info, signatures};
+use crate::realisation::Key;
+
+/// A refusal: a status and a sentence for whoever asked.
+#[derive(Debug)]
+pub struct Fault {
+    pub status: StatusCode,
+    pub message: String,
+}
+
+impl Fault {
+    pub fn new(status: StatusCode, message: impl Into<String>) -> Fault {
+        Fault { status, message: message.into() }
+    }
+
+    pub fn absent() -> Fault {
+        Fault::new(StatusCode::NOT_FOUND, "404")
+    }
+
+    pub fn into_response(self) -> Response {
+        let mut response = Response::builder()
+            .status(self.status)
+            .header(header::CONTENT_TYPE, "text/plain; charset=utf-8")
+            .header("X-Content-Type-Options", "nosniff");
+        if self.status == StatusCode::UNAUTHORIZED {
+            response = response.header(header::WWW_AUTHENTICATE, "Basic realm=\"rednix\"");
+        }
+        response.body(Body::from(format!("{}\n", self.message))).expect("these headers are right")
+    }
+}
+
+impl From<rednix_store::Error> for Fault {
+    fn from(error: rednix_store::Error) -> Fault {
+        let status = match error {
+            rednix_store::Error::NoSpace { .. } => StatusCode::INSUFFICIENT_STORAGE,
+            _ => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        Fault::new(status, error.to_string())
+    }
+}
+
+impl From<Error> for Fault {
+    fn from(error: Error) -> Fault {
+        match error {
+            Error::Store(error) => error.into(),
+            Error::Io { .. } => Fault::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
+            Error::TooLarge { .. } => Fault::new(StatusCode::PAYLOAD_TOO_LARGE, error.brief()),
+            // Whatever else can be wrong is wrong with what was sent.
+            _ => Fault::new(StatusCode::UNPROCESSABLE_ENTITY, error.brief()),
+        }
+    }
+}
+
+pub(super) fn small(
+    shared: &Shared,
+    place: &str,
+    headers: &HeaderMap,
+    with_body: bool,
+) -> Result<Response, Fault> {
+    let (kind, text) = match place {
+        "" => ("text/html; charset=utf-8", page::overview(shared, headers)?),
+        "nix-cache-info" => ("text/x-nix-cache-info", cache_info(shared.config.priority)),
+        "robots.txt" => ("text/plain", "User-agent: *\nDisallow: /\n".to_owned()),
+        _ => {
+            let found = match place.strip_suffix(".narinfo") {
+                Some(hash_part) => narinfo(shared, hash_part)?.map(|text| ("text/x-nix-narinfo", text)),
+                None => match Key::parse(place) {
+                    Some(key) => realisation(shared, &key)?.map(|text| ("application/json", text)),
+                    None => None,
+                },
+            };
+            Counters::add(if found.is_some() { &shared.counters.hits } else { &shared.counters.misses });
+            found.ok_or_else(Fault::absent)?
+        }
+    };
+    Ok(respond(StatusCode::OK, kind, text.into_bytes(), with_body))
+}
+
+fn narinfo(shared: &Shared, hash_part: &str) -> Result<Option<String>, Fault> {
+    let is_plain = hash_part.len() == 32 && hash_part.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    if !is_plain {
+        return Ok(None);
+    }
+    let Some(path) = shared.store.path_from_hash_part(hash_part)? else { return Ok(None) };
+    let Some(info) = shared.store.path_info(&path)? else { return Ok(None) };
+    let compression = archive::compression(shared);
+    let mut entry = crate::NarInfo::of(&info, archive::name(&info, compression), compression);
+    entry.signatures = signatures(&info, shared.config.key.as_ref());
+    if compression == crate::compression::Compression::None {
+        entry.file_hash = Some(info.nar_hash);
+        entry.file_size = Some(info.nar_size);
+    }
+    Ok(Some(entry.to_text()))
+}
+
+fn realisation(shared: &Shared, key: &Key) -> Result<Option<String>, Fault> {
+    let id = match key {
+        Key::Hash(id) => id.clone(),
+        Key::Derivation(path, output) => match identify(shared, path, output)? {
+            Some(id) => id,
+            // Uploaded by somebody whose derivation is not here.
+            None => return Ok(std::fs::read_to_string(shared.traces.join(trace_name(path, output))).ok()),
+        },
+    };
+    let Some(realisation) = shared.store.query_realisation(&id)? else { return Ok(None) };
+    let Some(info) = shared.store.path_info(&realisation.path)? else { return Ok(None) };
+    let mut signatures = match key {
+        Key::Hash(_) => realisation.signatures,
+        Key::Derivation(..) => Vec::new(),
+    };
+    // Vouched for is what was built here; and uploads that were believed were signed as they came.
+    if let Some(secret) = shared.config.key.as_ref().filter(|_| info.ultimate) {
+        let own = format!("{}:", secret.name());
+        signatures.retain(|signature| !signature.starts_with(&own));
+        signatures.push(key.sign(&realisation.path, secret));
+    }
+    Ok(Some(key.to_text(&realisation.path, &signatures)))
+}
+
+pub(super) fn trace_name(path: &StorePath, output: &str) -> String {
+    format!("{}^{output}.doi", path.basename())
+}
+
+/// The realisation of a derivation that is here.
+pub(super) fn identify(
+    shared: &Shared,
+    path: &StorePath,
+    output: &str,
+) -> Result<Option<RealisationId>, Fault> {
+    let store = &shared.store;
+    if !store.is_valid(path)? {
+        return Ok(None);
+    }
+    let derivation = store.read_derivation(path)?;
+    if !derivation.outputs.contains_key(output) {
+        return Ok(None);
+    }
+    let mut load = |path: &StorePath| store.read_derivation(path);
+    let derivation_hash = *DerivationHashes::new().masked(&derivation, &mut load)?.hash();
+    Ok(Some(RealisationId { derivation_hash, output: output.to_owned() }))
+}

@@ -1,0 +1,270 @@
+//! Archives, packed while they are sent. A part can be asked for: what comes before it is packed and dropped.
+
+use std::collections::HashMap;
+use std::io::{self, Write};
+use std::pin::Pin;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+
+use axum::body::{Body, Bytes, HttpBody};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::Response;
+use http_body::Frame;
+use rednix_store::hash::Hash;
+use rednix_store::{PathInfo, nar};
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+
+use super::{Counters, Fault, Shared, blocking};
+use crate::compression::Compression;
+use crate::limits::{BUFFER_BYTES, CLIENTS_MAX, ZSTD_LEVEL};
+
+/// Pieces between the thread that packs and the connection.
+const PIECES: usize = 8;
+
+/// Sizes of packed archives, as far as they were seen.
+#[derive(Default)]
+pub struct Sizes(Mutex<HashMap<Hash, u64>>);
+
+impl Sizes {
+    fn get(&self, hash: &Hash) -> Option<u64> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(hash).copied()
+    }
+
+    fn insert(&self, hash: Hash, size: u64) {
+        let mut sizes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if sizes.len() >= CLIENTS_MAX {
+            sizes.clear();
+        }
+        sizes.insert(hash, size);
+    }
+}
+
+pub(super) fn compression(shared: &Shared) -> Compression {
+    if shared.config.compress { Compression::Zstd } else { Compression::None }
+}
+
+/// Where an entry says the archive is: the name has the path and what it must contain.
+pub(super) fn name(info: &PathInfo, compression: Compression) -> String {
+    format!("nar/{}-{}.nar{}", info.path.hash_part(), info.nar_hash.to_nix32(), compression.suffix())
+}
+
+fn find(shared: &Shared, asked: &str) -> Result<(PathInfo, Compression), Fault> {
+    let compression = match asked.strip_suffix(".nar") {
+        Some(_) => Compression::None,
+        None => Compression::Zstd,
+    };
+    let hash_part = asked.split('-').next().filter(|part| part.len() == 32).ok_or_else(Fault::absent)?;
+    if !hash_part.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+        return Err(Fault::absent());
+    }
+    let path = shared.store.path_from_hash_part(hash_part)?.ok_or_else(Fault::absent)?;
+    let info = shared.store.path_info(&path)?.ok_or_else(Fault::absent)?;
+    if name(&info, compression).strip_prefix("nar/") != Some(asked) {
+        return Err(Fault::absent());
+    }
+    Ok((info, compression))
+}
+
+pub(super) async fn serve(
+    shared: &Arc<Shared>,
+    asked: &str,
+    headers: &HeaderMap,
+    with_body: bool,
+) -> Result<Response, Fault> {
+    let (info, compression) = {
+        let (shared, asked) = (shared.clone(), asked.to_owned());
+        blocking(move || find(&shared, &asked)).await?
+    };
+    let tag = match compression {
+        Compression::None => format!("\"{}\"", info.nar_hash.to_nix32()),
+        // Another library may pack the same bytes otherwise.
+        _ => format!("\"{}-z{ZSTD_LEVEL}-{}\"", info.nar_hash.to_nix32(), zstd::zstd_safe::version_number()),
+    };
+    let mut response = Response::builder()
+        .header(header::CONTENT_TYPE, "application/x-nix-nar")
+        .header(header::ETAG, &tag)
+        .header(header::ACCEPT_RANGES, "bytes")
+        .header("X-Content-Type-Options", "nosniff");
+    let known = match compression {
+        Compression::None => Some(info.nar_size),
+        _ => shared.sizes.get(&info.nar_hash),
+    };
+    if !with_body {
+        if let Some(size) = known {
+            response = response.header(header::CONTENT_LENGTH, size);
+        }
+        return Ok(response.body(Body::empty()).expect("these headers are right"));
+    }
+    let permit = shared.archives.clone().acquire_owned().await.expect("it is never closed");
+    let mut range = asked_range(headers, &tag);
+    let mut size = known;
+    if range.is_some() && size.is_none() {
+        size = Some(measure(shared, &info).await?);
+    }
+    if let (Some((start, _)), Some(size)) = (range, size)
+        && start >= size
+    {
+        let range = format!("bytes */{size}");
+        let response = Response::builder().status(StatusCode::RANGE_NOT_SATISFIABLE);
+        let response = response.header(header::CONTENT_RANGE, range).body(Body::empty());
+        return Ok(response.expect("these headers are right"));
+    }
+    if let (Some((start, end)), Some(size)) = (&mut range, size) {
+        let last = end.unwrap_or(size - 1).min(size - 1);
+        *end = Some(last);
+        response = response
+            .status(StatusCode::PARTIAL_CONTENT)
+            .header(header::CONTENT_RANGE, format!("bytes {start}-{last}/{size}"))
+            .header(header::CONTENT_LENGTH, last + 1 - *start);
+    } else if let Some(size) = size {
+        response = response.header(header::CONTENT_LENGTH, size);
+    }
+    Counters::add(&shared.counters.archives);
+    let (start, end) = range.map_or((0, None), |(start, end)| (start, end));
+    let body = stream(shared.clone(), info, compression, start, end, permit);
+    Ok(response.body(Body::new(body)).expect("these headers are right"))
+}
+
+/// `bytes=START-END?`, unless it is about another state of the file. Several parts at once are nobody's wish.
+fn asked_range(headers: &HeaderMap, tag: &str) -> Option<(u64, Option<u64>)> {
+    let text = |name| headers.get(name).and_then(|value: &axum::http::HeaderValue| value.to_str().ok());
+    if text(header::IF_RANGE).is_some_and(|wanted| wanted != tag) {
+        return None;
+    }
+    let (start, end) = text(header::RANGE)?.strip_prefix("bytes=")?.split_once('-')?;
+    let start: u64 = start.parse().ok()?;
+    let end: Option<u64> = match end {
+        "" => None,
+        end => Some(end.parse().ok()?),
+    };
+    end.is_none_or(|end| end >= start).then_some((start, end))
+}
+
+/// The size of a packed archive, found by packing it.
+async fn measure(shared: &Arc<Shared>, info: &PathInfo) -> Result<u64, Fault> {
+    let (shared, info) = (shared.clone(), info.clone());
+    blocking(move || {
+        let mut sink = Counted { inner: io::sink(), count: 0 };
+        pack(&shared, &info, Compression::Zstd, &mut sink)
+            .map_err(|error| Fault::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
+        shared.sizes.insert(info.nar_hash, sink.count);
+        Ok(sink.count)
+    })
+    .await
+}
+
+fn pack(shared: &Shared, info: &PathInfo, compression: Compression, out: &mut dyn Write) -> io::Result<()> {
+    let from = shared.store.real_path(&info.path);
+    let other = |error: rednix_store::Error| io::Error::other(error.to_string());
+    match compression {
+        Compression::None => nar::dump(from, out).map(drop).map_err(other),
+        _ => {
+            let mut encoder = zstd::stream::Encoder::new(out, ZSTD_LEVEL)?;
+            // Told beforehand, so that every pass gives the same bytes.
+            encoder.set_pledged_src_size(Some(info.nar_size))?;
+            nar::dump(from, &mut encoder).map_err(other)?;
+            encoder.finish().map(drop)
+        }
+    }
+}
+
+fn stream(
+    shared: Arc<Shared>,
+    info: PathInfo,
+    compression: Compression,
+    start: u64,
+    end: Option<u64>,
+    permit: OwnedSemaphorePermit,
+) -> Pieces {
+    let (sender, receiver) = mpsc::channel(PIECES);
+    tokio::task::spawn_blocking(move || {
+        let _permit = permit;
+        // No root: a server that runs for months would keep all it ever sent. What a collection takes meanwhile breaks
+        // off, and is built by whoever wanted it.
+        let part = Part {
+            sender: sender.clone(),
+            skip: start,
+            left: end.map_or(u64::MAX, |end| end + 1 - start),
+            position: 0,
+        };
+        let mut part = io::BufWriter::with_capacity(BUFFER_BYTES, part);
+        let result = pack(&shared, &info, compression, &mut part).and_then(|()| part.flush());
+        let position = part.get_ref().position;
+        if part.get_ref().left == 0 {
+            return;
+        }
+        match result {
+            Ok(()) if compression == Compression::Zstd => shared.sizes.insert(info.nar_hash, position),
+            Ok(()) => {}
+            // Broken off in the middle, which the client sees as such.
+            Err(error) => drop(sender.blocking_send(Err(error))),
+        }
+        shared.counters.bytes_sent.fetch_add(position.saturating_sub(start), Ordering::Relaxed);
+    });
+    Pieces(receiver)
+}
+
+/// Sends what lies between two positions of all that is written.
+struct Part {
+    sender: mpsc::Sender<io::Result<Bytes>>,
+    skip: u64,
+    left: u64,
+    position: u64,
+}
+
+impl Write for Part {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let skipped =
+            usize::try_from(self.skip.saturating_sub(self.position)).unwrap_or(usize::MAX).min(bytes.len());
+        let wanted = &bytes[skipped..];
+        let count = usize::try_from(self.left).unwrap_or(usize::MAX).min(wanted.len());
+        if count > 0 {
+            let piece = Bytes::copy_from_slice(&wanted[..count]);
+            self.sender.blocking_send(Ok(piece)).map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))?;
+            self.left -= count as u64;
+        }
+        self.position += bytes.len() as u64;
+        if self.left == 0 {
+            // Enough: packing the rest would be for nobody.
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+struct Counted<W> {
+    inner: W,
+    count: u64,
+}
+
+impl<W: Write> Write for Counted<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.inner.write(bytes)?;
+        self.count += count as u64;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
+
+/// The pieces as a body.
+struct Pieces(mpsc::Receiver<io::Result<Bytes>>);
+
+impl HttpBody for Pieces {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        self.0.poll_recv(context).map(|piece| piece.map(|piece| piece.map(Frame::data)))
+    }
+}

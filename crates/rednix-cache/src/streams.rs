@@ -1,0 +1,223 @@
+//! Readers that watch what passes through them: sizes, hashes and the rate. They never hold more than a buffer.
+
+use std::io::{self, Read};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use rednix_store::hash::{Hash, Hasher};
+use rednix_store::path::ContentMethod;
+
+use crate::error::Error;
+use crate::limits::{RATE_BYTES_MIN, SLOW_AFTER};
+
+/// Where a reader inside a pipeline leaves its typed error, as `io::Error` has no room for it.
+#[derive(Clone, Default)]
+pub struct Cause(Arc<Mutex<Option<Error>>>);
+
+impl Cause {
+    pub fn set(&self, error: Error) -> io::Error {
+        let told = io::Error::other(error.brief());
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+        told
+    }
+
+    pub fn take(&self) -> Option<Error> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// Refuses to deliver more than was promised.
+pub struct Bounded<R> {
+    inner: R,
+    left: u64,
+    too_long: Option<Box<dyn FnOnce() -> Error + Send>>,
+    cause: Cause,
+}
+
+impl<R: Read> Bounded<R> {
+    pub fn new(inner: R, size: u64, cause: Cause, too_long: impl FnOnce() -> Error + Send + 'static) -> Self {
+        Bounded { inner, left: size, too_long: Some(Box::new(too_long)), cause }
+    }
+}
+
+impl<R: Read> Read for Bounded<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        // One byte more than allowed is asked for, to see that there is none.
+        let wanted = usize::try_from(self.left.saturating_add(1)).unwrap_or(usize::MAX).min(buffer.len());
+        let count = self.inner.read(&mut buffer[..wanted])?;
+        match self.left.checked_sub(count as u64) {
+            Some(left) => {
+                self.left = left;
+                Ok(count)
+            }
+            None => match self.too_long.take() {
+                Some(error) => Err(self.cause.set(error())),
+                None => Err(io::Error::other("read on after an error")),
+            },
+        }
+    }
+}
+
+/// Fails where less than [`RATE_BYTES_MIN`] arrives for [`SLOW_AFTER`]: a trickle is a dead cache that does not show.
+pub struct Paced<R> {
+    inner: R,
+    url: String,
+    /// Time spent waiting and bytes that came, since the rate was last looked at.
+    waited: Duration,
+    bytes: u64,
+    cause: Cause,
+}
+
+impl<R: Read> Paced<R> {
+    pub fn new(inner: R, url: String, cause: Cause) -> Self {
+        Paced { inner, url, waited: Duration::ZERO, bytes: 0, cause }
+    }
+}
+
+impl<R: Read> Read for Paced<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        // Only waiting counts: what the reader's user does meanwhile is not the cache's fault.
+        let began = Instant::now();
+        let count = self.inner.read(buffer)?;
+        self.waited += began.elapsed();
+        self.bytes += count as u64;
+        if self.waited < SLOW_AFTER {
+            return Ok(count);
+        }
+        if count > 0 && self.bytes < RATE_BYTES_MIN * self.waited.as_secs() {
+            return Err(self.cause.set(Error::TimedOut {
+                url: self.url.clone(),
+                phase: "to send next to nothing",
+                limit_s: SLOW_AFTER.as_secs(),
+            }));
+        }
+        (self.waited, self.bytes) = (Duration::ZERO, 0);
+        Ok(count)
+    }
+}
+
+/// The archive of one plain file begins with these strings, and the length of its contents follows.
+const FLAT_STRINGS: [&str; 5] = ["nix-archive-1", "(", "type", "regular", "contents"];
+
+fn flat_header() -> Vec<u8> {
+    let mut header = Vec::new();
+    for text in FLAT_STRINGS {
+        header.extend_from_slice(&(text.len() as u64).to_le_bytes());
+        header.extend_from_slice(text.as_bytes());
+        header.resize(header.len().next_multiple_of(8), 0);
+    }
+    header
+}
+
+/// Checks, before it lets the last bytes of an archive through, that the contents have the hash that names the path.
+pub struct Proven<R> {
+    inner: R,
+    position: u64,
+    size: u64,
+    hasher: Option<Hasher>,
+    expected: Hash,
+    flat: Option<Flat>,
+    cause: Cause,
+    mismatch: Option<Box<dyn FnOnce(String) -> Error + Send>>,
+}
+
+struct Flat {
+    header: Vec<u8>,
+    expected: Vec<u8>,
+    left: u64,
+}
+
+impl<R: Read> Proven<R> {
+    pub fn new(
+        inner: R,
+        size: u64,
+        method: ContentMethod,
+        expected: Hash,
+        cause: Cause,
+        mismatch: impl FnOnce(String) -> Error + Send + 'static,
+    ) -> Self {
+        let flat = matches!(method, ContentMethod::Flat | ContentMethod::Text).then(|| Flat {
+            header: Vec::new(),
+            expected: flat_header(),
+            left: 0,
+        });
+        let hasher = Some(Hasher::new(expected.algorithm()));
+        Proven { inner, position: 0, size, hasher, expected, flat, cause, mismatch: Some(Box::new(mismatch)) }
+    }
+
+    fn feed(&mut self, mut bytes: &[u8]) -> Result<(), String> {
+        let Some(hasher) = &mut self.hasher else { return Ok(()) };
+        let Some(flat) = &mut self.flat else {
+            hasher.update(bytes);
+            return Ok(());
+        };
+        let whole = flat.expected.len() + 8;
+        if flat.header.len() < whole {
+            let part = bytes.len().min(whole - flat.header.len());
+            flat.header.extend_from_slice(&bytes[..part]);
+            bytes = &bytes[part..];
+            let seen = flat.header.len().min(flat.expected.len());
+            if flat.header[..seen] != flat.expected[..seen] {
+                return Err("something else than one plain file".to_owned());
+            }
+            if flat.header.len() == whole {
+                let length = &flat.header[flat.expected.len()..];
+                flat.left = u64::from_le_bytes(length.try_into().expect("a length has eight bytes"));
+            }
+        }
+        let contents = bytes.len().min(usize::try_from(flat.left).unwrap_or(usize::MAX));
+        hasher.update(&bytes[..contents]);
+        flat.left -= contents as u64;
+        Ok(())
+    }
+}
+
+impl<R: Read> Read for Proven<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.inner.read(buffer)?;
+        let mut result = self.feed(&buffer[..count]);
+        self.position += count as u64;
+        if result.is_ok()
+            && self.position >= self.size
+            && let Some(hasher) = self.hasher.take()
+        {
+            let found = hasher.finish();
+            if found != self.expected {
+                result = Err(found.to_sri());
+            }
+        }
+        match (result, self.mismatch.take()) {
+            (Ok(()), mismatch) => {
+                self.mismatch = mismatch;
+                Ok(count)
+            }
+            (Err(found), Some(mismatch)) => Err(self.cause.set(mismatch(found))),
+            (Err(_), None) => Err(io::Error::other("read on after an error")),
+        }
+    }
+}
+
+/// Counts and hashes.
+pub struct Hashing<R> {
+    inner: R,
+    pub hasher: Hasher,
+}
+
+impl<R> Hashing<R> {
+    pub fn new(inner: R, hasher: Hasher) -> Self {
+        Hashing { inner, hasher }
+    }
+
+    pub fn finish(self) -> (Hash, u64) {
+        let size = self.hasher.len();
+        (self.hasher.finish(), size)
+    }
+}
+
+impl<R: Read> Read for Hashing<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.inner.read(buffer)?;
+        self.hasher.update(&buffer[..count]);
+        Ok(count)
+    }
+}

@@ -1,0 +1,184 @@
+//! One path from a cache into a store: streamed, resumed, decompressed, checked, registered. Asks for no entry.
+
+use std::io::Read;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
+
+use rednix_events::{Activity, Event, Events};
+use rednix_store::Store;
+
+use crate::cache::Cache;
+use crate::error::{Error, Result};
+use crate::keys::{Trust, names};
+use crate::limits::NAR_BYTES_MAX;
+use crate::narinfo::NarInfo;
+use crate::streams::{Bounded, Cause, Paced, Proven};
+use crate::transport::Resuming;
+
+/// Why an entry is believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Belief {
+    /// A trusted key signed it, or the whole cache is trusted.
+    Vouched,
+    /// Its contents have to prove the path's name.
+    Contents,
+}
+
+/// Whether an entry may be believed, before anything of it is transferred.
+pub fn believe(entry: &NarInfo, trust: &Trust, cache_trusted: bool) -> Result<Belief> {
+    // Checked in any case: a false content address must not get into the database.
+    let proof = entry.content_proof()?;
+    if cache_trusted || trust.accepts(&entry.fingerprint(), &entry.signatures) {
+        return Ok(Belief::Vouched);
+    }
+    match proof {
+        Some(_) => Ok(Belief::Contents),
+        None => Err(Error::Untrusted { path: entry.path.to_string(), found: names(&entry.signatures) }),
+    }
+}
+
+/// Brings a path into the store. All it refers to must be valid by now.
+pub fn transfer(
+    store: &Store,
+    cache: &Cache,
+    entry: &NarInfo,
+    belief: Belief,
+    cancelled: &Arc<AtomicBool>,
+    events: &Events,
+) -> Result<()> {
+    let url = cache.transport.url(&entry.url);
+    let opened = cache.guarded(|| cache.transport.open(&entry.url, 0, None))?;
+    let opened = opened.ok_or_else(|| Error::Truncated {
+        url: url.clone(),
+        got: 0,
+        wanted: entry.file_size.unwrap_or(entry.nar_size),
+    })?;
+    let size = opened.size.or(entry.file_size);
+    if let (Some(promised), Some(size)) = (entry.file_size.filter(|&size| size > 0), opened.size)
+        && promised != size
+    {
+        let reason = format!("it has {size} bytes, and its entry says {promised}");
+        return Err(Error::Corrupt { url, reason });
+    }
+    let (id, started) = (Activity::next(), Instant::now());
+    events.emit(Event::FetchStarted { id, url: url.clone(), size_bytes: size });
+    let cause = Cause::default();
+    let raw = Resuming::new(
+        cache.transport.clone(),
+        &entry.url,
+        opened,
+        entry.file_size.filter(|&size| size > 0),
+        cancelled.clone(),
+        cause.clone(),
+    );
+    let raw = Told {
+        inner: Paced::new(raw, url.clone(), cause.clone()),
+        id,
+        events: events.clone(),
+        done: 0,
+        told: started,
+    };
+    let result = unpack(store, entry, belief, raw, &url, &cause);
+    let duration_ms = started.elapsed().as_millis() as u64;
+    match &result {
+        Ok(done) => events.emit(Event::FetchDone { id, size_bytes: *done, duration_ms }),
+        Err(error) => events.emit(Event::FetchFailed { id, message: error.to_string() }),
+    }
+    result.map(drop)
+}
+
+/// Unpacks a compressed archive from anywhere into the store, and returns how many bytes of it were read.
+pub fn unpack(
+    store: &Store,
+    entry: &NarInfo,
+    belief: Belief,
+    raw: impl Read + Send,
+    url: &str,
+    cause: &Cause,
+) -> Result<u64> {
+    if entry.nar_size > NAR_BYTES_MAX {
+        return Err(Error::TooLarge { what: entry.path.to_string(), limit: NAR_BYTES_MAX });
+    }
+    // Before anything is moved, so that nothing without a registration stays behind.
+    let valid = store.valid_among(&entry.references)?;
+    let absent = entry.references.iter().find(|path| **path != entry.path && !valid.contains(*path));
+    if let Some(reference) = absent {
+        let reference = reference.to_string();
+        let reason = "is not in the store";
+        return Err(Error::UnexpectedReference { path: entry.path.to_string(), reference, reason });
+    }
+    let mut read = 0;
+    let raw = Counted { inner: raw, count: &mut read };
+    let decoder = entry.compression.decoder(raw).map_err(|error| corrupt(url, &error))?;
+    let (path, wanted) = (entry.path.to_string(), entry.nar_size);
+    let too_long = {
+        let (url, path) = (url.to_owned(), path.clone());
+        move || Error::WrongSize { url, path, wanted, found: format!("more than {wanted}") }
+    };
+    let mut nar: Box<dyn Read + '_> = Box::new(Bounded::new(decoder, wanted, cause.clone(), too_long));
+    if belief == Belief::Contents {
+        let (method, hash) = entry.content_proof()?.expect("what proves itself has a content address");
+        let (url, path, wanted) = (url.to_owned(), path.clone(), hash.to_sri());
+        let mismatch = move |found| Error::WrongHash { url, path, wanted, found };
+        nar = Box::new(Proven::new(nar, entry.nar_size, method, hash, cause.clone(), mismatch));
+    }
+    // Large reads for the hashes; the archive's reader asks for eight bytes at a time.
+    let mut nar = std::io::BufReader::with_capacity(crate::limits::BUFFER_BYTES, nar);
+    let added = store.add_nar(&mut nar, &entry.to_path_info());
+    drop(nar);
+    // The first trouble in the pipeline is the cause of what the store says.
+    match (added, cause.take()) {
+        (Ok(_), None) => Ok(read),
+        (_, Some(error)) => Err(error),
+        (Err(rednix_store::Error::HashMismatch { expected, found, .. }), None) => {
+            Err(Error::WrongHash { url: url.to_owned(), path, wanted: expected, found })
+        }
+        (Err(error @ rednix_store::Error::BadNar { .. }), None) => {
+            Err(Error::Corrupt { url: url.to_owned(), reason: error.to_string() })
+        }
+        // Not the system's: a decompressor's.
+        (Err(rednix_store::Error::Io { source, .. }), None) if source.raw_os_error().is_none() => {
+            Err(corrupt(url, &source))
+        }
+        (Err(error), None) => Err(error.into()),
+    }
+}
+
+fn corrupt(url: &str, error: &std::io::Error) -> Error {
+    Error::Corrupt { url: url.to_owned(), reason: error.to_string() }
+}
+
+struct Counted<'a, R> {
+    inner: R,
+    count: &'a mut u64,
+}
+
+impl<R: Read> Read for Counted<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let count = self.inner.read(buffer)?;
+        *self.count += count as u64;
+        Ok(count)
+    }
+}
+
+/// Tells how far it is, a few times per second.
+struct Told<R> {
+    inner: R,
+    id: Activity,
+    events: Events,
+    done: u64,
+    told: Instant,
+}
+
+impl<R: Read> Read for Told<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let count = self.inner.read(buffer)?;
+        self.done += count as u64;
+        if self.told.elapsed().as_millis() >= 200 {
+            self.told = Instant::now();
+            self.events.emit(Event::FetchProgress { id: self.id, done_bytes: self.done });
+        }
+        Ok(count)
+    }
+}

@@ -1,0 +1,146 @@
+//! How a cache is reached: over HTTP or as a folder. Knows no narinfo and no trust.
+
+mod file;
+mod http;
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+pub use http::{Connections, HttpSettings};
+
+use crate::error::{Error, Result};
+use crate::limits::RESUMES_MAX;
+use crate::streams::Cause;
+
+/// A file of a cache, from some offset on.
+pub struct Opened {
+    /// Where in the file the body begins: the wanted offset, or 0 where it cannot be taken up again.
+    pub offset: u64,
+    /// Of the whole file, where the cache says it.
+    pub size: Option<u64>,
+    /// What the file's present state is called.
+    pub tag: Option<String>,
+    pub body: Box<dyn Read + Send>,
+}
+
+/// One cache's files. Absent is `None`; whatever else keeps a file from being read is an error.
+pub trait Transport: Send + Sync {
+    /// The whole address of a place, for messages.
+    fn url(&self, place: &str) -> String;
+    /// A small file.
+    fn get(&self, place: &str) -> Result<Option<Vec<u8>>>;
+    fn exists(&self, place: &str) -> Result<bool>;
+    fn open(&self, place: &str, offset: u64, tag: Option<&str>) -> Result<Option<Opened>>;
+    /// Writes a file whole or not at all.
+    fn put(&self, place: &str, kind: &'static str, body: Body) -> Result<()>;
+    /// Whether it is on this machine, so that asking costs nothing.
+    fn is_local(&self) -> bool;
+}
+
+/// What is written.
+pub enum Body {
+    Bytes(Vec<u8>),
+    File(File, u64),
+}
+
+/// Opens the transport for an address without parameters.
+pub fn connect(url: &str, connections: &Arc<Connections>) -> Result<Box<dyn Transport>> {
+    let bad = |reason: &str| Error::BadAddress { url: url.to_owned(), reason: reason.to_owned() };
+    if let Some(folder) = url.strip_prefix("file://") {
+        if !folder.starts_with('/') {
+            return Err(bad("a folder's path is absolute"));
+        }
+        return Ok(Box::new(file::Folder::new(PathBuf::from(folder))));
+    }
+    if url.starts_with("http://") || url.starts_with("https://") {
+        return Ok(Box::new(http::Http::new(url, connections.clone())?));
+    }
+    Err(bad("it is no address this rednix can reach"))
+}
+
+/// Reads a file to its end whatever breaks in between: asks again from where it stopped.
+pub struct Resuming {
+    transport: Arc<dyn Transport>,
+    place: String,
+    current: Opened,
+    position: u64,
+    size: Option<u64>,
+    /// Attempts since the last byte.
+    attempts: u32,
+    cancelled: Arc<AtomicBool>,
+    cause: Cause,
+}
+
+impl Resuming {
+    pub fn new(
+        transport: Arc<dyn Transport>,
+        place: &str,
+        opened: Opened,
+        promised: Option<u64>,
+        cancelled: Arc<AtomicBool>,
+        cause: Cause,
+    ) -> Resuming {
+        let size = opened.size.or(promised);
+        let place = place.to_owned();
+        Resuming { transport, place, current: opened, position: 0, size, attempts: 0, cancelled, cause }
+    }
+
+    fn url(&self) -> String {
+        self.transport.url(&self.place)
+    }
+
+    /// Opens the file again at the present position.
+    fn again(&mut self, broken: Error) -> Result<()> {
+        self.attempts += 1;
+        if self.attempts > RESUMES_MAX || self.current.tag.is_none() {
+            return Err(broken);
+        }
+        std::thread::sleep(crate::limits::RETRY_PAUSE * (1 << (self.attempts - 1)));
+        let tag = self.current.tag.clone();
+        let opened = match self.transport.open(&self.place, self.position, tag.as_deref()) {
+            Ok(Some(opened)) => opened,
+            Ok(None) => return Err(broken),
+            // Perhaps it comes back for the next attempt.
+            Err(error) if error.is_passing() => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        if opened.tag != tag {
+            return Err(Error::Corrupt {
+                url: self.url(),
+                reason: "it changed while it was read".to_owned(),
+            });
+        }
+        let skip = self.position - opened.offset.min(self.position);
+        self.current = opened;
+        // A cache that cannot resume sends it from the start.
+        let skipped = io::copy(&mut (&mut self.current.body).take(skip), &mut io::sink());
+        if skipped.is_ok_and(|count| count == skip) { Ok(()) } else { Err(broken) }
+    }
+}
+
+impl Read for Resuming {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            if self.cancelled.load(Ordering::Relaxed) {
+                return Err(self.cause.set(Error::Cancelled));
+            }
+            let broken = match self.current.body.read(buffer) {
+                Ok(0) if !buffer.is_empty() && self.size.is_some_and(|size| self.position < size) => {
+                    let wanted = self.size.unwrap_or_default();
+                    Error::Truncated { url: self.url(), got: self.position, wanted }
+                }
+                Ok(count) => {
+                    self.position += count as u64;
+                    self.attempts = 0;
+                    return Ok(count);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => http::body_error(&self.url(), &error, self.position, self.size),
+            };
+            self.again(broken).map_err(|error| self.cause.set(error))?;
+        }
+    }
+}

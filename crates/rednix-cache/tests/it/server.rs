@@ -1,0 +1,218 @@
+//! The server: both ways with the project's own client, and what it refuses.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rednix_cache::netrc::Netrc;
+use rednix_cache::server::{Server, ServerConfig};
+use rednix_cache::transport::HttpSettings;
+use rednix_cache::{SecretKey, Trust};
+use rednix_store::store::Store;
+
+use crate::support::{built, caches, key, push_with, realised, store, trust};
+
+struct Running {
+    url: String,
+    store: Arc<Store>,
+    stop: Arc<AtomicBool>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+fn config() -> ServerConfig {
+    ServerConfig {
+        key: Some(key()),
+        token: Some("a-good-token".to_owned()),
+        accept_unsigned: false,
+        trust: Trust::default(),
+        priority: 40,
+        compress: true,
+    }
+}
+
+fn serve(folder: &Path, config: ServerConfig) -> Running {
+    let store = Arc::new(store(folder));
+    let events: rednix_events::Events = Arc::new(rednix_events::Silent);
+    let server = Server::bind(store.clone(), config, "127.0.0.1:0".parse().unwrap(), events).unwrap();
+    let url = format!("http://{}", server.address().unwrap());
+    let stop = Arc::new(AtomicBool::new(false));
+    let stopped = stop.clone();
+    let thread = Some(std::thread::spawn(move || server.run(stopped).unwrap()));
+    Running { url, store, stop, thread }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        let _ = self.thread.take().map(std::thread::JoinHandle::join);
+    }
+}
+
+impl Running {
+    fn ask(&self, request: &str, body: &[u8]) -> (u16, Vec<u8>) {
+        let mut stream = TcpStream::connect(self.url.strip_prefix("http://").unwrap()).unwrap();
+        let length = body.len();
+        write!(stream, "{request}\r\nHost: x\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n")
+            .unwrap();
+        let _ = stream.write_all(body);
+        let mut all = Vec::new();
+        let _ = stream.read_to_end(&mut all);
+        let split = all.windows(4).position(|window| window == b"\r\n\r\n").unwrap_or(all.len() - 4);
+        let status = String::from_utf8_lossy(&all[9..12]).parse().unwrap();
+        (status, all[split + 4..].to_vec())
+    }
+
+    fn get(&self, place: &str) -> (u16, String) {
+        let (status, body) = self.ask(&format!("GET /{place} HTTP/1.1"), b"");
+        (status, String::from_utf8_lossy(&body).into_owned())
+    }
+}
+
+fn token(token: &str) -> HttpSettings {
+    HttpSettings { netrc: Netrc::token(token), ..HttpSettings::default() }
+}
+
+#[test]
+fn a_store_is_served_and_a_cold_one_filled() {
+    for compress in [true, false] {
+        let folder = tempfile::tempdir().unwrap();
+        let server = serve(&folder.path().join("from"), ServerConfig { compress, ..config() });
+        let low = built(&server.store, "low", &"low ".repeat(100_000), &[]);
+        let top = built(&server.store, "top", "t", &[&low]);
+        let id = realised(&server.store, &top);
+        let to = store(&folder.path().join("to"));
+        let ask = rednix_cache::caches::Ask {
+            derivation: top.clone(),
+            output: "out".to_owned(),
+            path: None,
+            realisation: Some(id),
+        };
+        caches(std::slice::from_ref(&server.url), trust()).ask(&to, ask).unwrap();
+        assert_eq!(to.all_valid_paths().unwrap().len(), 2);
+        let info = server.get("nix-cache-info").1;
+        assert!(info.contains("StoreDir: /nix/store\n") && info.contains("Priority: 40\n"), "{info}");
+        let page = server.get("").1;
+        assert!(page.contains("<h1>rednix cache</h1>") && page.contains(top.basename()), "{page}");
+    }
+}
+
+#[test]
+fn uploads_are_checked_kept_once_and_served() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = serve(&folder.path().join("server"), config());
+    let from = store(&folder.path().join("from"));
+    let low = built(&from, "low", "l", &[]);
+    let top = built(&from, "top", "t", &[&low]);
+    let id = realised(&from, &top);
+    let push =
+        |secret: Option<&SecretKey>, word: &str| push_with(&from, &server.url, secret, &[&top], token(word));
+    assert!(push(Some(&key()), "a-wrong-token").unwrap_err().to_string().contains("refuses"));
+    assert!(server.store.all_valid_paths().unwrap().is_empty());
+    // The right token, and nobody's signature.
+    assert!(push(None, "a-good-token").unwrap_err().to_string().contains("not signed by a key"));
+    assert!(server.store.all_valid_paths().unwrap().is_empty());
+    let pushed = push(Some(&key()), "a-good-token").unwrap();
+    assert_eq!((pushed.paths, pushed.realisations), (2, 1));
+    assert_eq!(push(Some(&key()), "a-good-token").unwrap().present, 2);
+    assert_eq!(server.store.all_valid_paths().unwrap().len(), 2);
+    assert_eq!(server.store.query_realisation(&id).unwrap().unwrap().path, top);
+    let to = store(&folder.path().join("to"));
+    caches(std::slice::from_ref(&server.url), trust()).bring(&to, &top).unwrap();
+    // Nothing half-made stays, and a collection leaves what was uploaded.
+    assert_eq!(std::fs::read_dir(server.store.layout().own_state().join("uploads")).unwrap().count(), 0);
+    assert!(server.store.roots().unwrap().iter().any(|root| root.path == top));
+}
+
+#[test]
+fn unsigned_uploads_are_signed_where_the_token_suffices() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = serve(&folder.path().join("server"), ServerConfig { accept_unsigned: true, ..config() });
+    let from = store(&folder.path().join("from"));
+    let top = built(&from, "top", "t", &[]);
+    push_with(&from, &server.url, None, &[&top], token("a-good-token")).unwrap();
+    let to = store(&folder.path().join("to"));
+    caches(std::slice::from_ref(&server.url), trust()).bring(&to, &top).unwrap();
+}
+
+#[test]
+fn wrong_requests_and_uploads_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = serve(&folder.path().join("server"), config());
+    let path = built(&server.store, "x", "x", &[]);
+    let secret = "\r\nAuthorization: Bearer a-good-token";
+    let cases: [(&str, &[u8], u16); 16] = [
+        ("GET /../../etc/passwd HTTP/1.1", b"", 404),
+        ("GET /nar/../../etc/passwd HTTP/1.1", b"", 404),
+        ("GET /nar/%2e%2e%2fx HTTP/1.1", b"", 404),
+        ("GET /build-trace-v2/..%2f..%2fx.drv/out.doi HTTP/1.1", b"", 404),
+        ("GET /00000000000000000000000000000000.narinfo HTTP/1.1", b"", 404),
+        ("GET /%.narinfo HTTP/1.1", b"", 404),
+        ("POST / HTTP/1.1", b"", 405),
+        ("DELETE /x.narinfo HTTP/1.1", b"", 405),
+        ("PUT /nar/x.nar HTTP/1.1", b"x", 401),
+        ("PUT /nar/x.nar HTTP/1.1\r\nAuthorization: Basic !!!", b"x", 401),
+        ("PUT /nar/.hidden HTTP/1.1+", b"x", 400),
+        ("PUT /nar/../x HTTP/1.1+", b"x", 400),
+        ("PUT /elsewhere HTTP/1.1+", b"x", 404),
+        ("PUT /x.narinfo HTTP/1.1+", b"nonsense", 422),
+        ("PUT /realisations/x HTTP/1.1+", b"{}", 404),
+        ("PUT /nix-cache-info HTTP/1.1+", b"StoreDir: /evil\n", 200),
+    ];
+    for (request, body, expected) in cases {
+        let request = request.replace("HTTP/1.1+", &format!("HTTP/1.1{secret}"));
+        assert_eq!(server.ask(&request, body).0, expected, "{request}");
+    }
+    assert!(server.get("nix-cache-info").1.contains("StoreDir: /nix/store"));
+    // Another archive under the name of one that is there.
+    let entry = server.get(&format!("{}.narinfo", path.hash_part())).1;
+    let changed = entry.replace("NarSize: ", "NarSize: 1");
+    let request = format!("PUT /{}.narinfo HTTP/1.1{secret}", path.hash_part());
+    assert_eq!(server.ask(&request, changed.as_bytes()).0, 422);
+    assert_eq!(server.store.all_valid_paths().unwrap().len(), 1);
+}
+
+#[test]
+fn parts_are_the_parts_of_the_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = serve(&folder.path().join("server"), config());
+    let path = built(&server.store, "x", &(0..100_000).map(|n| format!("{n} ")).collect::<String>(), &[]);
+    let entry =
+        rednix_cache::NarInfo::parse("x", server.get(&format!("{}.narinfo", path.hash_part())).1.as_bytes())
+            .unwrap();
+    for (url, is_packed) in
+        [(entry.url.clone(), true), (entry.url.trim_end_matches(".zst").to_owned(), false)]
+    {
+        let range = |range: &str| server.ask(&format!("GET /{url} HTTP/1.1\r\nRange: bytes={range}"), b"");
+        // Before the size is known, too.
+        let (status, tail) = range("1000-");
+        assert_eq!(status, 206, "{url}");
+        let part = range("1000-1999");
+        assert_eq!((part.0, part.1.as_slice()), (206, &tail[..1000]));
+        let whole = range("0-");
+        assert_eq!((whole.0, &whole.1[1000..]), (206, tail.as_slice()));
+        assert_eq!(range("999999999-").0, 416);
+        let other =
+            server.ask(&format!("GET /{url} HTTP/1.1\r\nRange: bytes=5-\r\nIf-Range: \"other\""), b"");
+        assert_eq!(other.0, 200);
+        if !is_packed {
+            assert_eq!(whole.1.len() as u64, entry.nar_size);
+        }
+    }
+}
+
+/// Only what was built here is vouched for.
+#[test]
+fn others_paths_are_not_signed() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = serve(&folder.path().join("server"), config());
+    let path = built(&server.store, "x", "x", &[]);
+    let mut info = server.store.path_info(&path).unwrap().unwrap();
+    assert!(server.get(&format!("{}.narinfo", path.hash_part())).1.contains("Sig: test-1:"));
+    info.ultimate = false;
+    server.store.register_valid_paths(&[info]).unwrap();
+    let id = realised(&server.store, &path);
+    assert!(!server.get(&format!("{}.narinfo", path.hash_part())).1.contains("Sig: "));
+    assert!(server.get(&format!("realisations/{id}.doi")).1.contains("\"signatures\":[]"));
+}

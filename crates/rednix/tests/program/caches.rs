@@ -1,0 +1,349 @@
+//! Caches from end to end: a cold machine that only has a cache, and C++ Nix on the other side of each.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use crate::Outcome;
+use crate::support::{Run, bash_expression, call, checkout, rednix, run, scratch, verify, write};
+
+pub const TESTS: [(&str, fn() -> Outcome); 4] = [
+    ("cache_fills_a_cold_machine", cache_fills_a_cold_machine),
+    ("cache_gives_what_a_new_build_needs", cache_gives_what_a_new_build_needs),
+    ("cache_and_the_peer_copy_both_ways", cache_and_the_peer_copy_both_ways),
+    ("cache_troubles_are_told", cache_troubles_are_told),
+];
+
+/// A machine that has nothing and reaches nothing but what the configuration names.
+struct Machine {
+    folder: tempfile::TempDir,
+}
+
+impl Machine {
+    fn new(config: &str) -> Machine {
+        let folder = scratch();
+        write(&folder.path().join("config/rednix/config.toml"), config);
+        Machine { folder }
+    }
+
+    fn store(&self) -> PathBuf {
+        self.folder.path().join("store")
+    }
+
+    fn call(&self, arguments: &[&str]) -> Run {
+        let mut command = Command::new(rednix());
+        command
+            .args(["--log-format", "json"])
+            .current_dir(checkout())
+            .stdin(Stdio::null())
+            .env("NO_COLOR", "1");
+        // Nothing listens at port 1: whatever goes anywhere else fails at once.
+        let dead = "http://127.0.0.1:1";
+        command
+            .args(arguments)
+            .env("REDNIX_STORE", self.store())
+            .env("HOME", self.folder.path())
+            .env("CARGO_HOME", self.folder.path().join("cargo"))
+            .env("XDG_CONFIG_HOME", self.folder.path().join("config"))
+            .env("XDG_CACHE_HOME", self.folder.path().join("cache"))
+            .env("XDG_DATA_HOME", self.folder.path().join("data"))
+            .env("XDG_STATE_HOME", self.folder.path().join("state"))
+            .envs(["http_proxy", "https_proxy", "all_proxy"].map(|name| (name, dead)))
+            .env("no_proxy", "127.0.0.1");
+        run(&mut command)
+    }
+
+    /// The image of the embedded system; nothing may be built, nor fetched from anywhere but `from`.
+    fn image(&self, from: &str, more: &[&str]) -> Result<String, String> {
+        let mut arguments = vec!["image", "probe"];
+        arguments.extend(more);
+        let result = self.call(&arguments);
+        result.expect(0, &[])?;
+        let (builds, strange) = count(&result, from);
+        if builds > 0 || !strange.is_empty() {
+            return Err(format!("{builds} builds, fetches from elsewhere: {strange:?}\n{}", result.stderr));
+        }
+        verify(&self.store())?;
+        Ok(result.stdout.trim().to_owned())
+    }
+
+    /// The one derivation of that name.
+    fn derivation(&self, name: &str) -> Result<String, String> {
+        let entries = std::fs::read_dir(self.store().join("nix/store")).map_err(|e| e.to_string())?;
+        let mut names = entries.filter_map(|e| e.ok()?.file_name().into_string().ok());
+        let found = names.find(|file| file.ends_with(name)).ok_or(format!("no {name} was written"))?;
+        Ok(format!("/nix/store/{found}"))
+    }
+}
+
+/// Builds begun, and the addresses of fetches that are not below `from`.
+fn count(result: &Run, from: &str) -> (usize, Vec<String>) {
+    let (mut builds, mut strange) = (0, Vec::new());
+    for line in result.stderr.lines() {
+        let Ok(event) = serde_json::from_str::<serde_json::Value>(line) else { continue };
+        match event["event"].as_str() {
+            Some("build-started") => builds += 1,
+            Some("fetch-started") => {
+                let url = event["url"].as_str().unwrap_or_default();
+                if !url.starts_with(from) {
+                    strange.push(url.to_owned());
+                }
+            }
+            _ => {}
+        }
+    }
+    (builds, strange)
+}
+
+/// `rednix cache serve` until the value goes.
+struct Server {
+    child: Child,
+    url: String,
+}
+
+impl Server {
+    fn start(store: Option<&Path>, more: &[&str]) -> Result<Server, String> {
+        let mut command = Command::new(rednix());
+        command.args(["--log-format", "plain", "cache", "serve", "--listen", "127.0.0.1:0"]).args(more);
+        if let Some(store) = store {
+            command.env("REDNIX_STORE", store);
+        }
+        let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
+        let mut child = child.map_err(|e| format!("the server: {e}"))?;
+        let mut url = String::new();
+        let stdout = child.stdout.take().ok_or("the server has no output")?;
+        BufReader::new(stdout).read_line(&mut url).map_err(|e| e.to_string())?;
+        match url.trim() {
+            "" => Err("the server ended without saying its address".to_owned()),
+            url => Ok(Server { child, url: url.to_owned() }),
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A secret key's file and the public key.
+fn keygen(folder: &Path, name: &str) -> Result<(PathBuf, String), String> {
+    let result = run(&mut call(&["cache", "keygen", name]));
+    result.expect(0, &["trusted-public-keys"])?;
+    let file = folder.join(format!("{name}.secret"));
+    write(&file, &result.stdout);
+    let public = result.stderr.split_whitespace().last().unwrap_or_default().to_owned();
+    Ok((file, public))
+}
+
+fn trusting(url: &str, public: &str) -> String {
+    format!("substituters = [\"{url}\"]\ntrusted-public-keys = [\"{public}\"]\n")
+}
+
+fn text(path: &Path) -> Result<&str, String> {
+    path.to_str().ok_or_else(|| format!("`{}` is not text", path.display()))
+}
+
+/// Only the image is pushed to a folder; an empty store and an empty home have it from there, whole, offline.
+fn cache_fills_a_cold_machine() -> Outcome {
+    let folder = scratch();
+    let (key, public) = keygen(folder.path(), "cold-1")?;
+    let url = format!("file://{}", folder.path().join("cache").display());
+    let here = run(&mut call(&["image", "probe"]));
+    here.expect(0, &[])?;
+    run(&mut call(&["cache", "push", &url, "system:probe", "--key", text(&key)?])).expect(0, &[])?;
+    let machine = Machine::new(&trusting(&url, &public));
+    let image = machine.image(&url, &["--offline"])?;
+    let bytes =
+        |path: &str| std::fs::read(Path::new(path).join("disk.img")).map_err(|e| format!("{path}: {e}"));
+    if bytes(&image)? != bytes(here.stdout.trim())? {
+        return Err("the image is not the one that was pushed".to_owned());
+    }
+    // Who trusts another key does not get it: it would be built, and cannot be.
+    let (_, other) = keygen(folder.path(), "other-1")?;
+    let stranger = Machine::new(&trusting(&url, &other));
+    let result = stranger.call(&["image", "probe", "--offline"]);
+    result.expect(1, &["is not signed by a key that is trusted here"])?;
+    Ok(None)
+}
+
+/// Something nobody built yet: its root's packages, unpacked and fetched, come from the cache; it alone is built.
+fn cache_gives_what_a_new_build_needs() -> Outcome {
+    let folder = scratch();
+    let (key, public) = keygen(folder.path(), "team-1")?;
+    // So that the root is in the store that is served.
+    let known = bash_expression("cache-known", "echo known > $out");
+    run(&mut call(&["build", "--no-link", "--expr", &known])).expect(0, &[])?;
+    let server = Server::start(None, &["--key", text(&key)?])?;
+    let machine = Machine::new(&trusting(&server.url, &public));
+    let unknown = format!("echo unknown {} > $out", folder.path().display());
+    let expression = bash_expression("cache-unknown", &unknown);
+    let result = machine.call(&["build", "--no-link", "--expr", &expression]);
+    result.expect(0, &[])?;
+    let (builds, strange) = count(&result, &server.url);
+    if builds != 1 || !strange.is_empty() {
+        return Err(format!("{builds} builds, fetches from elsewhere: {strange:?}"));
+    }
+    verify(&machine.store())?;
+    // The layers of the root were taken as they are; their packages were not needed. Now one of those is.
+    let deb = fixed_output(&machine)?;
+    let other = Machine::new(&trusting(&server.url, &public));
+    let fetch = format!("derivation (builtins.fromJSON (builtins.readFile {}))", deb.display());
+    let result = other.call(&["build", "--no-link", "--expr", &fetch]);
+    result.expect(0, &[])?;
+    let (builds, strange) = count(&result, &server.url);
+    if builds > 0 || !strange.is_empty() {
+        return Err(format!("a package: {builds} builds, fetches from elsewhere: {strange:?}"));
+    }
+    verify(&other.store())?;
+    broken_promise(&server.url, &public, &other, &fetch)
+}
+
+/// A cache that has the entry and not the archive: what it promised comes from somewhere else.
+fn broken_promise(url: &str, public: &str, lender: &Machine, fetch: &str) -> Outcome {
+    let folder = scratch();
+    let broken = format!("file://{}", folder.path().display());
+    let pushed = lender.call(&["cache", "push", &broken, "--all"]);
+    pushed.expect(0, &[])?;
+    std::fs::remove_dir_all(folder.path().join("nar")).map_err(|e| e.to_string())?;
+    let second = Machine::new(&trusting(&broken, public));
+    let lent = lender.store();
+    let arguments = ["build", "--no-link", "--borrow-from", text(&lent)?, "--expr", fetch];
+    second.call(&arguments).expect(0, &["breaks off after 0 of"])?;
+    verify(&second.store())?;
+    // And where another cache has it, from there.
+    let both = format!(
+        "substituters = [\"{broken}?priority=1\", \"{url}?priority=2\"]\ntrusted-public-keys = [\"{public}\"]\n"
+    );
+    let third = Machine::new(&both);
+    third.call(&["build", "--no-link", "--expr", fetch]).expect(0, &[url])?;
+    verify(&third.store())?;
+    Ok(None)
+}
+
+/// The attributes, as JSON, of a derivation that fetches a Debian package.
+fn fixed_output(machine: &Machine) -> Result<PathBuf, String> {
+    let name = machine.derivation(".deb.drv")?;
+    let file = machine.store().join(name.trim_start_matches('/'));
+    let text = std::fs::read_to_string(file).map_err(|e| e.to_string())?;
+    let mut attributes = serde_json::Map::new();
+    // `("name","value")` pairs: what is fetched has no quotes in its environment.
+    for pair in text.split("(\"").skip(2) {
+        let mut parts = pair.split('"');
+        if let (Some(key), Some(","), Some(value)) = (parts.next(), parts.next(), parts.next()) {
+            attributes.insert(key.to_owned(), value.into());
+        }
+    }
+    attributes.remove("out");
+    let target = machine.folder.path().join("deb.json");
+    write(&target, &serde_json::Value::Object(attributes).to_string());
+    Ok(target)
+}
+
+/// The peer's `nix` with more configuration.
+fn nix(config: &str) -> Result<Command, String> {
+    let mut command = crate::peer::tool("nix").ok_or("C++ Nix is not installed")?;
+    let own = command.get_envs().find(|(name, _)| *name == "NIX_CONFIG").and_then(|(_, value)| value);
+    let own = own.map(|value| value.to_string_lossy().into_owned()).unwrap_or_default();
+    command.env("NIX_CONFIG", format!("{own}\n{config}"));
+    Ok(command)
+}
+
+fn peer(config: &str, arguments: &[&str]) -> Result<(), String> {
+    let output = nix(config)?.args(arguments).output().map_err(|e| format!("the peer: {e}"))?;
+    match output.status.success() {
+        true => Ok(()),
+        false => {
+            Err(format!("the peer's `nix {arguments:?}` fails: {}", String::from_utf8_lossy(&output.stderr)))
+        }
+    }
+}
+
+/// Every direction: what rednix pushes and serves the peer takes, and the other way round, realisations included.
+fn cache_and_the_peer_copy_both_ways() -> Outcome {
+    if let Err(reason) = crate::peer::instantiate() {
+        return Ok(Some(reason));
+    }
+    let folder = scratch();
+    let (key, public) = keygen(folder.path(), "peer-1")?;
+    let pushed = format!("file://{}", folder.path().join("pushed").display());
+    run(&mut call(&["image", "probe"])).expect(0, &[])?;
+    run(&mut call(&["cache", "push", &pushed, "system:probe", "--key", text(&key)?])).expect(0, &[])?;
+    let machine = Machine::new(&trusting(&pushed, &public));
+    let image = machine.image(&pushed, &[])?;
+    let image = format!("/nix/store/{}", Path::new(&image).file_name().unwrap_or_default().to_string_lossy());
+    let derivation = machine.derivation("-probe-image.drv")?;
+    let trusted = format!("trusted-public-keys = {public}");
+
+    // rednix's folder → the peer.
+    let root = |name: &str| folder.path().join(name);
+    let local = |name: &str| format!("local?root={}", root(name).display());
+    peer(&trusted, &["copy", "--from", &pushed, "--to", &local("p1"), &image])?;
+    verify(&root("p1"))?;
+
+    // rednix's server → the peer. The path came from a cache, so its signature is handed on, not made.
+    let own = Server::start(Some(&machine.store()), &[])?;
+    peer(&trusted, &["copy", "--from", &own.url, "--to", &local("p2"), &image])?;
+    verify(&root("p2"))?;
+
+    // The peer → a rednix server that takes uploads; then a cold rednix has it from there.
+    let token = folder.path().join("token");
+    write(&token, "token-of-the-test");
+    let netrc = folder.path().join("netrc");
+    write(&netrc, "machine 127.0.0.1 login any password token-of-the-test\n");
+    let (server_key, server_public) = keygen(folder.path(), "server-1")?;
+    let more = ["--key", text(&server_key)?, "--token", text(&token)?, "--accept-unsigned"];
+    let receiving = Server::start(Some(&root("received")), &more)?;
+    let from = format!("local?root={}", machine.store().display());
+    let output = format!("{derivation}^out");
+    let upload = ["copy", "--store", &from, "--to", &receiving.url, &output];
+    if peer("netrc-file = /nonexistent", &upload).is_ok() {
+        return Err("an upload without the token was taken".to_owned());
+    }
+    let netrc = format!("netrc-file = {}", netrc.display());
+    peer(&netrc, &upload)?;
+    // Twice is once.
+    peer(&netrc, &upload)?;
+    verify(&root("received"))?;
+    let cold = Machine::new(&trusting(&receiving.url, &server_public));
+    cold.image(&receiving.url, &[])?;
+
+    // The peer's folder → rednix, which trusts the folder as such.
+    let written = format!("file://{}", folder.path().join("written").display());
+    peer("", &["copy", "--store", &from, "--to", &written, &output])?;
+    let cold = Machine::new(&format!("substituters = [\"{written}?trusted=1\"]\n"));
+    cold.image(&written, &["--offline"])?;
+    Ok(None)
+}
+
+/// What is wrong with a configuration or a key is told with what to do.
+fn cache_troubles_are_told() -> Outcome {
+    let cases = [
+        ("substituters = [\"ftp://host/x\"]\n", 2, "is not the address of a cache"),
+        ("trusted-public-keys = [\"nonsense\"]\nsubstituters = [\"file:///x\"]\n", 2, "is no key"),
+        ("substituter = []\n", 2, "trusted-public-keys"),
+    ];
+    for (config, status, message) in cases {
+        let machine = Machine::new(config);
+        machine
+            .call(&[
+                "build",
+                "--no-link",
+                "--expr",
+                "derivation { name = \"x\"; system = \"s\"; builder = \"b\"; }",
+            ])
+            .expect(status, &[message])?;
+    }
+    let folder = scratch();
+    write(&folder.path().join("bad"), "secret:AAAA");
+    let bad = folder.path().join("bad");
+    for arguments in [&["cache", "serve", "--key", text(&bad)?][..], &["cache", "push", "ftp://x", "--all"]] {
+        let result = run(call(arguments).env("REDNIX_STORE", folder.path().join("store")));
+        result.expect(2, &["hint"])?;
+        if result.stderr.contains("AAAA") {
+            return Err("a secret was shown".to_owned());
+        }
+    }
+    Ok(None)
+}
