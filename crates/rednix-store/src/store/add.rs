@@ -6,8 +6,9 @@ use std::ffi::OsStr;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
+use super::protocol::{self, Entering, at_once};
 use super::register::{KnownOutputs, known_outputs};
-use super::{PathInfo, ScratchDir, Store};
+use super::{PathInfo, PathLocks, ScratchDir, Store};
 use crate::canonical;
 use crate::derivation::Derivation;
 use crate::error::{Error, Result};
@@ -304,44 +305,83 @@ impl Store {
         })
     }
 
-    /// Roots and locks a path, lets `make` put it into a scratch folder if it is not valid by then, checks what was
-    /// made, moves it into place and registers it.
+    /// Brings in one path: `make` puts it into a scratch folder if it is not valid by then, and tells its hash and
+    /// size.
     fn add_locked(
         &self,
         info: &PathInfo,
         make: impl FnOnce(&ScratchDir) -> Result<(Hash, u64)>,
     ) -> Result<bool> {
-        self.add_temp_root(&info.path)?;
-        if self.is_valid(&info.path)? {
-            return Ok(false);
+        at_once(protocol::enter(&mut One { store: self, info, make: Some(make) }))
+    }
+
+    /// Moves something finished to its place, in one step with taking away what is there unregistered: a text is
+    /// placed without a lock, and must never be gone once it is valid. The caller knows that the path is not valid,
+    /// or that what it is replaced by is the same.
+    pub(super) fn place(&self, from: &Dir, name: &OsStr, path: &StorePath) -> Result<()> {
+        let place = OsStr::new(path.basename());
+        if !from.exchange(name, &self.contents, place)? {
+            // Renaming replaces a file by a file in one step, too.
+            let is_folder = |kind: Result<Kind>| matches!(kind, Ok(Kind::Directory));
+            if is_folder(self.contents.kind(place)) || is_folder(from.kind(name)) {
+                self.contents.remove_tree(place)?;
+            }
+            from.rename(name, &self.contents, place)?;
         }
-        self.need_writable("add a path")?;
-        let _lock = self.lock_path(&info.path)?;
-        if self.is_valid(&info.path)? {
-            return Ok(false);
-        }
-        let scratch = self.scratch_dir("add")?;
+        canonical::settle_root(&self.contents, place)?;
+        from.remove_tree(name).map(drop)
+    }
+}
+
+/// One path on its way in.
+struct One<'a, F> {
+    store: &'a Store,
+    info: &'a PathInfo,
+    make: Option<F>,
+}
+
+impl<F: FnOnce(&ScratchDir) -> Result<(Hash, u64)>> Entering for One<'_, F> {
+    type Error = Error;
+    type Lock = PathLocks;
+    type Made = ScratchDir;
+
+    async fn promise(&mut self) -> Result<()> {
+        self.store.add_temp_root(&self.info.path)
+    }
+
+    async fn are_valid(&mut self) -> Result<bool> {
+        self.store.is_valid(&self.info.path)
+    }
+
+    async fn lock(&mut self) -> Result<PathLocks> {
+        self.store.need_writable("add a path")?;
+        self.store.lock_path(&self.info.path)
+    }
+
+    async fn make(&mut self) -> Result<ScratchDir> {
+        let scratch = self.store.scratch_dir("add")?;
+        let make = self.make.take().expect("contents are made once");
         let (hash, size) = make(&scratch)?;
-        if (hash, size) != (info.nar_hash, info.nar_size) {
+        if (hash, size) != (self.info.nar_hash, self.info.nar_size) {
             return Err(Error::HashMismatch {
-                what: format!("the contents for `{}` (did they change while they were read?)", info.path),
-                expected: format!("{} of {} bytes", info.nar_hash.to_sri(), info.nar_size),
+                what: format!("the contents for `{}` (did they change while they were read?)", self.info.path),
+                expected: format!("{} of {} bytes", self.info.nar_hash.to_sri(), self.info.nar_size),
                 found: format!("{} of {size} bytes", hash.to_sri()),
             });
         }
-        self.place(scratch.dir(), OsStr::new(info.path.basename()), &info.path)?;
-        self.register_valid_paths(std::slice::from_ref(info))?;
-        scratch.close()?;
-        Ok(true)
+        Ok(scratch)
     }
 
-    /// Moves something finished to its place, replacing what is there unregistered. The caller holds the path's
-    /// lock and knows that it is not valid.
-    pub(super) fn place(&self, from: &Dir, name: &OsStr, path: &StorePath) -> Result<()> {
-        let place = OsStr::new(path.basename());
-        self.contents.remove_tree(place)?;
-        from.rename(name, &self.contents, place)?;
-        canonical::settle_root(&self.contents, place)
+    async fn put_in_place(&mut self, made: &ScratchDir) -> Result<()> {
+        self.store.place(made.dir(), OsStr::new(self.info.path.basename()), &self.info.path)
+    }
+
+    async fn register(&mut self) -> Result<()> {
+        self.store.register_valid_paths(std::slice::from_ref(self.info))
+    }
+
+    async fn clear_away(&mut self, made: ScratchDir) -> Result<()> {
+        made.close()
     }
 }
 

@@ -112,6 +112,23 @@ impl Database {
         result
     }
 
+    /// [`Database::write`] that survives a power cut once it has returned. Others become durable with the next of
+    /// these, or when the log is full.
+    pub fn write_through<T>(
+        &self,
+        operation: &'static str,
+        run: impl FnOnce(&Transaction<'_>) -> Result<T>,
+    ) -> Result<T> {
+        let level = |level: &str| {
+            self.with(operation, |connection| connection.pragma_update(None, "synchronous", level))
+        };
+        level("full")?;
+        let result = self.write(operation, run);
+        // The stricter level does no harm but to speed.
+        let _ = level("normal");
+        result
+    }
+
     /// Runs something on the connection itself, for setting up.
     pub fn set_up(&self, run: impl FnOnce(&mut Connection) -> rusqlite::Result<()>) -> Result<()> {
         run(&mut self.lock()).map_err(|source| error("set up", &self.path, source))
@@ -149,7 +166,15 @@ fn error(operation: &'static str, path: &Path, source: rusqlite::Error) -> Error
         _ => false,
     };
     let path = path.to_path_buf();
-    if full { Error::NoSpace { operation, path } } else { Error::Database { operation, path, source } }
+    match &source {
+        _ if full => Error::NoSpace { operation, path },
+        rusqlite::Error::SqliteFailure(failure, _)
+            if matches!(failure.code, ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) =>
+        {
+            Error::DamagedDatabase { path, source }
+        }
+        _ => Error::Database { operation, path, source },
+    }
 }
 
 fn is_nearly_full(path: &Path) -> bool {

@@ -6,7 +6,8 @@ use std::ffi::OsStr;
 use std::io::Read;
 use std::path::Path;
 
-use super::{PathInfo, Store};
+use super::protocol::{self, Entering, at_once};
+use super::{PathInfo, PathLocks, Store};
 use crate::canonical;
 use crate::error::{Error, Result};
 use crate::handle::{Dir, Kind};
@@ -138,14 +139,50 @@ impl Store {
 
     /// Imports and registers in one go, for a single path (fetched files, unpacked archives).
     pub fn import_and_register(&self, source: &Path, mode: ImportMode, info: &PathInfo) -> Result<bool> {
-        self.add_temp_root(&info.path)?;
-        let _lock = self.lock_path(&info.path)?;
-        if self.is_valid(&info.path)? {
-            return Ok(false);
-        }
-        self.import_tree(source, &info.path, mode, &Rewrites::new(), Some((info.nar_hash, info.nar_size)))?;
-        self.register_valid_paths(std::slice::from_ref(info))?;
-        Ok(true)
+        at_once(protocol::enter(&mut One { store: self, source, mode, info }))
+    }
+}
+
+/// One finished tree on its way in.
+struct One<'a> {
+    store: &'a Store,
+    source: &'a Path,
+    mode: ImportMode,
+    info: &'a PathInfo,
+}
+
+impl Entering for One<'_> {
+    type Error = Error;
+    type Lock = PathLocks;
+    type Made = ();
+
+    async fn promise(&mut self) -> Result<()> {
+        self.store.add_temp_root(&self.info.path)
+    }
+
+    async fn are_valid(&mut self) -> Result<bool> {
+        self.store.is_valid(&self.info.path)
+    }
+
+    async fn lock(&mut self) -> Result<PathLocks> {
+        self.store.lock_path(&self.info.path)
+    }
+
+    async fn make(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    async fn put_in_place(&mut self, (): &()) -> Result<()> {
+        let known = Some((self.info.nar_hash, self.info.nar_size));
+        self.store.import_tree(self.source, &self.info.path, self.mode, &Rewrites::new(), known).map(drop)
+    }
+
+    async fn register(&mut self) -> Result<()> {
+        self.store.register_valid_paths(std::slice::from_ref(self.info))
+    }
+
+    async fn clear_away(&mut self, (): ()) -> Result<()> {
+        Ok(())
     }
 }
 

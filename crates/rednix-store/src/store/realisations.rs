@@ -108,6 +108,30 @@ impl Store {
         .transpose()
     }
 
+    /// Everything known to have turned out to be this path.
+    pub fn realisations_of(&self, path: &StorePath) -> Result<Vec<Realisation>> {
+        let rows = self.database.with("look up realisations", |connection| {
+            connection
+                .prepare_cached(
+                    "SELECT r.drvPath, r.outputName, r.signatures FROM Realisations r \
+                     JOIN ValidPaths v ON r.outputPath = v.id WHERE v.path = ?1 ORDER BY r.id",
+                )?
+                .query_map([path.to_string()], |row| {
+                    Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, row.get::<_, Option<String>>(2)?))
+                })?
+                .collect::<Result<Vec<_>, _>>()
+        })?;
+        rows.into_iter()
+            .map(|(hash, output, signatures)| {
+                Ok(Realisation {
+                    id: format!("{hash}!{output}").parse()?,
+                    path: path.clone(),
+                    signatures: signatures.unwrap_or_default().split_whitespace().map(str::to_owned).collect(),
+                })
+            })
+            .collect()
+    }
+
     fn realisation_in(
         &self,
         connection: &rusqlite::Connection,
