@@ -186,6 +186,33 @@ impl Dir {
         })
     }
 
+    /// Moves an entry into `to`; false, and nothing happens, where something has that name.
+    pub fn rename_new(
+        &self,
+        relative: impl AsRef<Path>,
+        to: &Dir,
+        to_relative: impl AsRef<Path>,
+    ) -> Result<bool> {
+        let (from_parent, from_name) = self.parent("rename", relative.as_ref())?;
+        let mut moved = true;
+        to.at_parent("rename to", to_relative.as_ref(), |parent, name| {
+            match rustix::fs::renameat_with(&from_parent, &from_name, parent, name, RenameFlags::NOREPLACE) {
+                Err(Errno::EXIST) => moved = false,
+                // The file system does not know how; looking first is as good where nobody else renames.
+                Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {
+                    match rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
+                        Err(Errno::NOENT) => rustix::fs::renameat(&from_parent, &from_name, parent, name)?,
+                        Ok(_) => moved = false,
+                        Err(errno) => return Err(errno),
+                    }
+                }
+                other => other?,
+            }
+            Ok(())
+        })?;
+        Ok(moved)
+    }
+
     /// Swaps an entry with one in `to`, in one step; false where there is nothing to swap with or the file system
     /// cannot do it.
     pub fn exchange(

@@ -157,14 +157,13 @@ impl Store {
         file.write_all(&text.contents).map_err(|error| scratch.dir().error("write", name, error))?;
         canonical::settle(&file, canonical::MODE_FILE)
             .map_err(|errno| scratch.dir().error("set the mode of", name, errno))?;
-        // Whoever else adds the same text renames the same bytes: no lock is needed.
-        match scratch.dir().rename(name, &self.contents, name) {
-            Err(error) if error.os_error() == Some(rustix::io::Errno::ISDIR.raw_os_error()) => {
-                self.contents.remove_tree(name)?;
-                scratch.dir().rename(name, &self.contents, name)?;
-            }
-            other => other?,
-        }
+        // Whoever else adds the same text places the same bytes: no lock is needed.
+        self.place_unless(scratch.dir(), name, &text.path, |contents| {
+            let mut found = Vec::new();
+            let mut file = contents.open_file(name)?.take(text.contents.len() as u64 + 1);
+            file.read_to_end(&mut found).map_err(|error| contents.error("read", name, error))?;
+            Ok(found == text.contents)
+        })?;
         let mut hasher = Hasher::new(HashAlgorithm::Sha256);
         let nar_size = nar::dump_file(false, &text.contents, &mut hasher)?;
         let mut info = PathInfo::new(text.path.clone(), hasher.finish(), nar_size);
@@ -315,21 +314,42 @@ impl Store {
         at_once(protocol::enter(&mut One { store: self, info, make: Some(make) }))
     }
 
-    /// Moves something finished to its place, in one step with taking away what is there unregistered: a text is
-    /// placed without a lock, and must never be gone once it is valid. The caller knows that the path is not valid,
-    /// or that what it is replaced by is the same.
-    pub(super) fn place(&self, from: &Dir, name: &OsStr, path: &StorePath) -> Result<()> {
+    /// Moves something finished to its place, unless the same stands there: `expected` is the hash and size of its
+    /// archive. The caller knows that the path is not valid, or that it is damaged.
+    pub(super) fn place(
+        &self,
+        from: &Dir,
+        name: &OsStr,
+        path: &StorePath,
+        expected: Option<(Hash, u64)>,
+    ) -> Result<()> {
+        self.place_unless(from, name, path, |_| {
+            Ok(expected.is_some() && expected == nar::hash_path(self.real_path(path), HashAlgorithm::Sha256).ok())
+        })
+    }
+
+    /// What is right stays: it may be valid by now (texts are placed without a lock) and on the disk, which what
+    /// would replace it is not. What is not right goes in one step with the arrival of what is.
+    fn place_unless(
+        &self,
+        from: &Dir,
+        name: &OsStr,
+        path: &StorePath,
+        is_right: impl FnOnce(&Dir) -> Result<bool>,
+    ) -> Result<()> {
         let place = OsStr::new(path.basename());
-        if !from.exchange(name, &self.contents, place)? {
-            // Renaming replaces a file by a file in one step, too.
-            let is_folder = |kind: Result<Kind>| matches!(kind, Ok(Kind::Directory));
-            if is_folder(self.contents.kind(place)) || is_folder(from.kind(name)) {
-                self.contents.remove_tree(place)?;
+        if !from.rename_new(name, &self.contents, place)? {
+            if is_right(&self.contents).unwrap_or(false) {
+                canonical::settle_root(&self.contents, place)?;
+                return from.remove_tree(name).map(drop);
             }
-            from.rename(name, &self.contents, place)?;
+            if !from.exchange(name, &self.contents, place)? {
+                self.contents.remove_tree(place)?;
+                from.rename(name, &self.contents, place)?;
+            }
+            from.remove_tree(name)?;
         }
-        canonical::settle_root(&self.contents, place)?;
-        from.remove_tree(name).map(drop)
+        canonical::settle_root(&self.contents, place)
     }
 }
 
@@ -373,7 +393,8 @@ impl<F: FnOnce(&ScratchDir) -> Result<(Hash, u64)>> Entering for One<'_, F> {
     }
 
     async fn put_in_place(&mut self, made: &ScratchDir) -> Result<()> {
-        self.store.place(made.dir(), OsStr::new(self.info.path.basename()), &self.info.path)
+        let expected = Some((self.info.nar_hash, self.info.nar_size));
+        self.store.place(made.dir(), OsStr::new(self.info.path.basename()), &self.info.path, expected)
     }
 
     async fn register(&mut self) -> Result<()> {

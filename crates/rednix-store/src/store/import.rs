@@ -110,11 +110,11 @@ impl Store {
         }
         self.add_temp_root(path)?;
         let (parent, name) = parent_and_name(source)?;
-        if !(mode == ImportMode::Move && rewrites.is_empty() && self.take(&parent, name, path)?) {
+        if !(mode == ImportMode::Move && rewrites.is_empty() && self.take(&parent, name, path, known)?) {
             let scratch = self.scratch_dir("import")?;
             let made = OsStr::new(path.basename());
             canonical::copy_tree(&parent, name, scratch.dir(), made, rewrites)?;
-            self.place(scratch.dir(), made, path)?;
+            self.place(scratch.dir(), made, path, known.filter(|_| rewrites.is_empty()))?;
             scratch.close()?;
         }
         let (nar_hash, nar_size) = match known {
@@ -125,12 +125,12 @@ impl Store {
     }
 
     /// Moves a tree into place; false where it is on another file system.
-    fn take(&self, parent: &Dir, name: &OsStr, path: &StorePath) -> Result<bool> {
+    fn take(&self, parent: &Dir, name: &OsStr, path: &StorePath, known: Option<(Hash, u64)>) -> Result<bool> {
         if parent.metadata(name)?.st_dev != self.contents.metadata("")?.st_dev {
             return Ok(false);
         }
         canonical::canonicalise(parent, name)?;
-        match self.place(parent, name, path) {
+        match self.place(parent, name, path, known) {
             // Two mounts of one file system.
             Err(error) if error.os_error() == Some(rustix::io::Errno::XDEV.raw_os_error()) => Ok(false),
             other => other.map(|()| true),

@@ -76,7 +76,7 @@ impl Store {
         if unpacked.is_err() || reader.finish() != (info.nar_hash, info.nar_size) {
             return Ok(false);
         }
-        self.place(scratch.dir(), OsStr::new(path.basename()), path)?;
+        self.place(scratch.dir(), OsStr::new(path.basename()), path, None)?;
         scratch.close()?;
         Ok(true)
     }

@@ -95,7 +95,13 @@ impl Entering for Adder {
                 self.world.with(|state| state.place(*path, None));
                 pause().await;
             }
-            self.world.with(|state| state.place(*path, Some(Contents::Whole)));
+            self.world.with(|state| {
+                // What is right stays.
+                let is_right = state.contents(*path) == Some(Contents::Whole);
+                if !is_right || state.fault == Some(Fault::ReplacesWhatIsRight) {
+                    state.place(*path, Some(Contents::Whole));
+                }
+            });
         }
         if let Some(making) = made {
             making.end();

@@ -41,10 +41,11 @@ pub enum Fault {
     NoRecovery,
     RootsReadBeforeLocking,
     ClearsBeforeReplacing,
+    ReplacesWhatIsRight,
 }
 
 impl Fault {
-    pub const ALL: [Fault; 14] = [
+    pub const ALL: [Fault; 15] = [
         Fault::RowBeforeContents,
         Fault::LooksBeforePromising,
         Fault::ContentsBeforeRows,
@@ -59,6 +60,7 @@ impl Fault {
         Fault::NoRecovery,
         Fault::RootsReadBeforeLocking,
         Fault::ClearsBeforeReplacing,
+        Fault::ReplacesWhatIsRight,
     ];
 }
 
