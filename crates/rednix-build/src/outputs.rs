@@ -14,9 +14,7 @@ use rednix_store::path::{ContentMethod, StorePath, content_address, fixed_output
 use rednix_store::rewrite::Rewrites;
 use rednix_store::scan::{Scanned, scan_path};
 use rednix_store::store::protocol::{self, Entering, at_once};
-use rednix_store::store::{
-    ImportMode, PathInfo, PathLocks, ScratchDir, Store, hash_flat, name_by_contents,
-};
+use rednix_store::store::{ImportMode, PathInfo, PathLocks, ScratchDir, Store, hash_flat, name_by_contents};
 
 use crate::cancel::CancelToken;
 use crate::error::Reason;

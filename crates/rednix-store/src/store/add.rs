@@ -324,7 +324,8 @@ impl Store {
         expected: Option<(Hash, u64)>,
     ) -> Result<()> {
         self.place_unless(from, name, path, |_| {
-            Ok(expected.is_some() && expected == nar::hash_path(self.real_path(path), HashAlgorithm::Sha256).ok())
+            Ok(expected.is_some()
+                && expected == nar::hash_path(self.real_path(path), HashAlgorithm::Sha256).ok())
         })
     }
 
@@ -384,7 +385,10 @@ impl<F: FnOnce(&ScratchDir) -> Result<(Hash, u64)>> Entering for One<'_, F> {
         let (hash, size) = make(&scratch)?;
         if (hash, size) != (self.info.nar_hash, self.info.nar_size) {
             return Err(Error::HashMismatch {
-                what: format!("the contents for `{}` (did they change while they were read?)", self.info.path),
+                what: format!(
+                    "the contents for `{}` (did they change while they were read?)",
+                    self.info.path
+                ),
                 expected: format!("{} of {} bytes", self.info.nar_hash.to_sri(), self.info.nar_size),
                 found: format!("{} of {size} bytes", hash.to_sri()),
             });

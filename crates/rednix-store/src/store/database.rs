@@ -134,6 +134,13 @@ impl Database {
         run(&mut self.lock()).map_err(|source| error("set up", &self.path, source))
     }
 
+    /// The error for damage that SQLite found when it was asked to look.
+    pub fn damaged(&self, reason: String) -> Error {
+        let failure = rusqlite::ffi::Error { code: ErrorCode::DatabaseCorrupt, extended_code: 11 };
+        let source = rusqlite::Error::SqliteFailure(failure, Some(reason));
+        Error::DamagedDatabase { path: self.path.clone(), source }
+    }
+
     pub fn error(&self, operation: &'static str, source: rusqlite::Error) -> Error {
         error(operation, &self.path, source)
     }

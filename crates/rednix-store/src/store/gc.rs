@@ -191,8 +191,9 @@ impl Store {
                 registered_s: HashMap::new(),
                 outputs: Vec::new(),
             };
-            let mut statement =
-                connection.prepare("SELECT id, path, deriver, narSize, registrationTime FROM ValidPaths").map_err(fail)?;
+            let mut statement = connection
+                .prepare("SELECT id, path, deriver, narSize, registrationTime FROM ValidPaths")
+                .map_err(fail)?;
             let mut rows = statement.query([]).map_err(fail)?;
             while let Some(row) = rows.next().map_err(fail)? {
                 let (id, path): (i64, String) = (row.get(0).map_err(fail)?, row.get(1).map_err(fail)?);

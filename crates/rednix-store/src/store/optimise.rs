@@ -167,8 +167,7 @@ fn settle_if_needed(dir: &Dir) -> Result<()> {
     if stat.st_mode & 0o7777 == canonical::MODE_DIRECTORY && stat.st_mtime == canonical::TIME_S {
         return Ok(());
     }
-    canonical::settle(dir, canonical::MODE_DIRECTORY)
-        .map_err(|errno| dir.error("set the mode of", "", errno))
+    canonical::settle(dir, canonical::MODE_DIRECTORY).map_err(|errno| dir.error("set the mode of", "", errno))
 }
 
 /// The name in `.links`: SHA-256 of the file's own NAR, so that what may be executed differs from what may not.

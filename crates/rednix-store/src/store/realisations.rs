@@ -126,7 +126,11 @@ impl Store {
                 Ok(Realisation {
                     id: format!("{hash}!{output}").parse()?,
                     path: path.clone(),
-                    signatures: signatures.unwrap_or_default().split_whitespace().map(str::to_owned).collect(),
+                    signatures: signatures
+                        .unwrap_or_default()
+                        .split_whitespace()
+                        .map(str::to_owned)
+                        .collect(),
                 })
             })
             .collect()

@@ -53,7 +53,11 @@ impl Store {
         let problems = self.verify(VerifyOptions::default())?.problems;
         let mut hopeless = Vec::new();
         for path in problems.iter().map(super::Problem::path) {
-            if self.put_back(path)? { report.restored.push(path.clone()) } else { hopeless.push(path.clone()) }
+            if self.put_back(path)? {
+                report.restored.push(path.clone())
+            } else {
+                hopeless.push(path.clone())
+            }
         }
         let all = self.with_referrers(hopeless)?;
         for (path, info) in self.path_infos(&all)? {
@@ -107,10 +111,8 @@ impl Store {
 
     fn register_proven(&self, salvaged: BTreeMap<StorePath, PathInfo>, rebuilt: &mut Rebuilt) -> Result<()> {
         let entries = self.contents.entries()?;
-        let present: BTreeSet<StorePath> = entries
-            .iter()
-            .filter_map(|entry| StorePath::from_basename(entry.name.to_str()?).ok())
-            .collect();
+        let present: BTreeSet<StorePath> =
+            entries.iter().filter_map(|entry| StorePath::from_basename(entry.name.to_str()?).ok()).collect();
         self.events.emit(Event::Step { what: format!("looking at {} store paths", present.len()) });
         let mut known: BTreeMap<StorePath, PathInfo> = BTreeMap::new();
         let mut from_rows = BTreeSet::new();

@@ -112,6 +112,14 @@ impl Store {
         problems
     }
 
+    /// Whether the database itself is whole; says nothing about contents.
+    pub fn verify_database(&self) -> Result<()> {
+        let answer: String = self.database.with("check", |connection| {
+            connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
+        })?;
+        if answer == "ok" { Ok(()) } else { Err(self.database.damaged(answer)) }
+    }
+
     fn check(&self, info: &PathInfo, contents: bool) -> Option<Problem> {
         let path = info.path.clone();
         match self.contents.kind(path.basename()) {

@@ -11,8 +11,8 @@ use std::task::{Context, Waker};
 use rednix_store::store::protocol::{self, Entering, Flushing, Leaving, Recovering};
 
 use crate::world::{
-    CollectionLock, Contents, Fault, PATHS, Path, PathLock, World, lock_collection, lock_path, pause, promise,
-    references,
+    CollectionLock, Contents, Fault, PATHS, Path, PathLock, World, lock_collection, lock_path, pause,
+    promise, references,
 };
 
 /// What cannot happen in a store that keeps its promises.
@@ -78,7 +78,11 @@ impl Entering for Adder {
         }
         let missing: Vec<Path> = self.world.with(|state| {
             let paths = self.paths.iter().filter(|path| !state.rows.contains_key(*path)).copied();
-            paths.collect::<Vec<_>>().into_iter().inspect(|path| *state.making.entry(*path).or_default() += 1).collect()
+            paths
+                .collect::<Vec<_>>()
+                .into_iter()
+                .inspect(|path| *state.making.entry(*path).or_default() += 1)
+                .collect()
         });
         let making = Making(self.world.clone(), RefCell::new(missing));
         pause().await;
@@ -221,9 +225,10 @@ impl Leaving for Collector {
         pause().await;
         let archives = self.archives;
         self.world.with(|state| {
-            let user = state.rows.keys().find(|user| {
-                !batch.contains(user) && references(**user).iter().any(|to| batch.contains(to))
-            });
+            let user = state
+                .rows
+                .keys()
+                .find(|user| !batch.contains(user) && references(**user).iter().any(|to| batch.contains(to)));
             if let Some(user) = user {
                 return Err(format!("{user} is valid and refers to something that is collected"));
             }

@@ -16,6 +16,7 @@ pub mod repl;
 pub mod repo;
 pub mod run;
 pub mod shell;
+pub mod store;
 mod subject;
 pub mod test;
 pub mod tree;

@@ -95,7 +95,9 @@ impl Archive {
         };
         let text = serde_json::to_string(&text).expect("information is plain data");
         transaction
-            .prepare_cached("INSERT OR REPLACE INTO paths (path, narSize, info, recipe) VALUES (?1, ?2, ?3, ?4)")
+            .prepare_cached(
+                "INSERT OR REPLACE INTO paths (path, narSize, info, recipe) VALUES (?1, ?2, ?3, ?4)",
+            )
             .and_then(|mut statement| {
                 let size = i64::try_from(info.nar_size).unwrap_or(i64::MAX);
                 statement.execute(params![info.path.to_string(), size, text, encode(recipe)])
@@ -107,7 +109,9 @@ impl Archive {
     pub fn put_realisations(&self, transaction: &Transaction<'_>, all: &[Realisation]) -> Result<()> {
         for one in all {
             transaction
-                .prepare_cached("INSERT OR REPLACE INTO realisations (id, path, signatures) VALUES (?1, ?2, ?3)")
+                .prepare_cached(
+                    "INSERT OR REPLACE INTO realisations (id, path, signatures) VALUES (?1, ?2, ?3)",
+                )
                 .and_then(|mut statement| {
                     let signatures = one.signatures.join(" ");
                     statement.execute(params![one.id.to_string(), one.path.to_string(), signatures])
@@ -120,9 +124,7 @@ impl Archive {
     pub fn info_in(&self, connection: &Connection, path: &StorePath) -> Result<Option<ArchivedPath>> {
         let text: Option<String> = connection
             .prepare_cached("SELECT info FROM paths WHERE path = ?1")
-            .and_then(|mut statement| {
-                statement.query_row([path.to_string()], |row| row.get(0)).optional()
-            })
+            .and_then(|mut statement| statement.query_row([path.to_string()], |row| row.get(0)).optional())
             .map_err(|source| self.fail(source))?;
         let Some(text) = text else { return Ok(None) };
         let bad = |reason: String| Error::Corrupt { place: format!("the archive at `{path}`"), reason };
@@ -131,7 +133,9 @@ impl Archive {
             .prepare_cached("SELECT id, signatures FROM realisations WHERE path = ?1")
             .and_then(|mut statement| {
                 statement
-                    .query_map([path.to_string()], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))?
+                    .query_map([path.to_string()], |row| {
+                        Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?))
+                    })?
                     .collect::<Result<Vec<_>, _>>()
             })
             .map_err(|source| self.fail(source))?;
@@ -162,9 +166,7 @@ impl Archive {
     pub fn recipe_in(&self, connection: &Connection, path: &StorePath) -> Result<Vec<u64>> {
         let bytes: Option<Vec<u8>> = connection
             .prepare_cached("SELECT recipe FROM paths WHERE path = ?1")
-            .and_then(|mut statement| {
-                statement.query_row([path.to_string()], |row| row.get(0)).optional()
-            })
+            .and_then(|mut statement| statement.query_row([path.to_string()], |row| row.get(0)).optional())
             .map_err(|source| self.fail(source))?;
         let bytes = bytes.ok_or_else(|| Error::NotValid { path: path.to_string() })?;
         decode(&bytes).ok_or_else(|| Error::Corrupt {
@@ -260,10 +262,8 @@ impl Archive {
                 used.extend(recipe);
             }
             let mut statement = transaction.prepare("SELECT id FROM chunks").map_err(fail)?;
-            let all: Vec<i64> = statement
-                .query_map([], |row| row.get(0))
-                .and_then(|rows| rows.collect())
-                .map_err(fail)?;
+            let all: Vec<i64> =
+                statement.query_map([], |row| row.get(0)).and_then(|rows| rows.collect()).map_err(fail)?;
             for id in all.into_iter().filter(|id| !used.contains(&(*id as u64))) {
                 transaction
                     .prepare_cached("DELETE FROM chunks WHERE id = ?1")

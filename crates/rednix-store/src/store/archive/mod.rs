@@ -209,7 +209,8 @@ impl Store {
             }
             let Some(one) = self.archived(&path)? else { return Ok(None) };
             pending.push((path.clone(), true));
-            pending.extend(one.info.references.iter().filter(|to| **to != path).map(|to| (to.clone(), false)));
+            pending
+                .extend(one.info.references.iter().filter(|to| **to != path).map(|to| (to.clone(), false)));
             found.insert(path, one);
         }
         Ok(Some(order))
