@@ -5,10 +5,11 @@ use std::path::Path;
 use crate::Outcome;
 use crate::support::{Run, call, run, scratch, write};
 
-pub const TESTS: [(&str, fn() -> Outcome); 3] = [
+pub const TESTS: [(&str, fn() -> Outcome); 4] = [
     ("store_commands", store_commands),
     ("store_archives_and_restores", store_archives_and_restores),
     ("store_repairs_itself", store_repairs_itself),
+    ("paths_by_inputs_for_caches_without_realisations", paths_by_inputs),
 ];
 
 fn store(root: &Path, arguments: &[&str]) -> Run {
@@ -147,5 +148,41 @@ fn store_repairs_itself() -> Outcome {
         .expect(0, &["made a new database", "1 by their contents"])?;
     same("the path", output(&root, &["store", "path-info", &path])?.trim(), &path)?;
     crate::support::verify(&root)?;
+    Ok(None)
+}
+
+/// `contentAddressed = false`: outputs have their paths before they are built, so that any cache can have them.
+fn paths_by_inputs() -> Outcome {
+    let expression = |arguments: &str| {
+        format!(
+            "let l = import {}/nix {{ {arguments} }}; in l.derive.bashBuild {{ name = \"by-inputs\"; \
+             root = l.debian.root \"base\"; script = builtins.toFile \"script\" \"echo built > $out\"; }}",
+            crate::support::checkout().display()
+        )
+    };
+    let eval = |arguments: &str| -> Result<String, String> {
+        let result =
+            run(&mut call(&["eval", "--raw", "--expr", &format!("({}).outPath", expression(arguments))]));
+        result.expect(0, &[])?;
+        Ok(result.stdout.trim().to_owned())
+    };
+    let path = eval("contentAddressed = false;")?;
+    if !path.starts_with("/nix/store/") || !path.ends_with("-by-inputs") {
+        return Err(format!("the path is not known beforehand: {path}"));
+    }
+    let floating = eval("")?;
+    if floating.starts_with("/nix/store/") {
+        return Err(format!("the default is not floating: {floating}"));
+    }
+    let built = run(&mut call(&["build", "--no-link", "--expr", &expression("contentAddressed = false;")]));
+    if built.stderr.contains("cannot reach") || built.stderr.contains("no mirror is known") {
+        return Ok(Some("no Debian mirror can be reached".to_owned()));
+    }
+    built.expect(0, &[])?;
+    same("what was built", built.stdout.trim(), path.as_str())?;
+    let info = run(&mut call(&["store", "path-info", "--json", &path]));
+    info.expect(0, &[])?;
+    let info: serde_json::Value = serde_json::from_str(&info.stdout).map_err(|e| e.to_string())?;
+    same("its content address", info[&path]["ca"].clone(), serde_json::Value::Null)?;
     Ok(None)
 }

@@ -273,8 +273,12 @@ impl Torture {
                 return Err(format!("`{path}` is damaged in the archive"));
             }
         }
-        for link in self.finished.keys() {
-            std::fs::remove_file(link).map_err(|e| e.to_string())?;
+        // Those too whose makers were killed after they had made them.
+        for entry in std::fs::read_dir(self.folder.path()).map_err(|e| e.to_string())? {
+            let path = entry.map_err(|e| e.to_string())?.path();
+            if path.is_symlink() {
+                std::fs::remove_file(&path).map_err(|e| e.to_string())?;
+            }
         }
         let store = self.open()?;
         store.gc(&GcOptions::default()).map_err(|e| e.to_string())?;

@@ -79,6 +79,14 @@ impl Archive {
         Ok(self)
     }
 
+    /// Moves what is in the log into the file, so that it is on the disk once. A reader elsewhere may prevent it;
+    /// the next time does it.
+    pub fn shorten_log(&self) {
+        let _ = self
+            .database
+            .set_up(|connection| connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())));
+    }
+
     fn fail(&self, source: rusqlite::Error) -> Error {
         self.database.error("use the archive", source)
     }
@@ -277,6 +285,7 @@ impl Archive {
         })?;
         // Gives the room back; where somebody reads, the next time does.
         let _ = self.database.set_up(|connection| connection.execute_batch("PRAGMA incremental_vacuum"));
+        self.shorten_log();
         Ok(forgotten)
     }
 }

@@ -129,6 +129,7 @@ impl Store {
         let mut leaving = Collection::new(self, options, Some(archiving));
         at_once(protocol::leave(&mut leaving, ARCHIVE_BATCH))?;
         let (report, archiving) = leaving.finish();
+        archive.shorten_log();
         let mut nar_bytes = archiving.map_or(0, |archiving| archiving.nar_bytes);
         if options.dry_run {
             nar_bytes = report.bytes;
