@@ -1,7 +1,8 @@
 //! `rednix store archive` and `restore`. What is archived is no part of the store until it is restored.
 
+use rednix_store::nar;
 use rednix_store::path::StorePath;
-use rednix_store::{nar, store::Store};
+use rednix_store::store::{PathInfo, Store};
 
 use super::arguments::ArchiveArgs;
 use super::{Place, options};
@@ -73,10 +74,24 @@ pub fn restore(session: &Session, what: &[String]) -> Result<(), Failure> {
         let path = path.ok_or_else(|| Failure::usage(format!("`{text}` is no store path")))?;
         store.restore_archived([&path])?;
         if !store.is_valid(&path)? {
+            if let Some(archived) = store.archived(&path)? {
+                return Err(incomplete(&store, &archived.info));
+            }
             return Err(Failure::failed(format!("`{path}` is not in the archive"))
                 .hint("`rednix store archive --list` says what is"));
         }
         print(&format!("{path}\n"))?;
     }
     Ok(store.flush_if_needed()?)
+}
+
+/// What is archived refers to something that was deleted since and not archived.
+fn incomplete(store: &Store, info: &PathInfo) -> Failure {
+    let is_gone = |path: &&StorePath| {
+        !store.is_valid(path).unwrap_or(false) && !matches!(store.archived(path), Ok(Some(_)))
+    };
+    let gone =
+        info.references.iter().find(is_gone).map_or("something".to_owned(), |path| format!("`{path}`"));
+    Failure::failed(format!("`{}` is archived, but {gone} that it needs was deleted", info.path))
+        .hint("build it again; `rednix store archive --forget` deletes what is of no use any more")
 }
