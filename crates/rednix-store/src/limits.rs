@@ -47,7 +47,7 @@ pub const ARCHIVE_LEVEL: i32 = 12;
 /// Chunks of one archived path.
 pub const CHUNKS_MAX: usize = 1 << 27;
 /// Names that optimising gives one file; file systems have a limit of their own.
-pub const LINKS_MAX: u64 = 30_000;
+pub const LINKS_MAX: usize = 30_000;
 /// Links followed from a root to the store.
 pub const ROOT_LINKS_MAX: usize = 8;
 /// Depth of folders below `gcroots` and `profiles`.

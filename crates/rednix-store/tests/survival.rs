@@ -163,7 +163,7 @@ fn archived_paths_come_back_as_they_were() {
     assert!(store.archive_unneeded(&GcOptions::default()).unwrap().stored_bytes < 64 << 10);
     assert_eq!(store.forget_archived(versions.iter().map(|info| &info.path)).unwrap(), 6);
     assert!(store.restore_archived([&last.path]).unwrap().is_empty());
-    assert_eq!(store.restore_archived([&text]).unwrap(), [text.clone()]);
+    assert_eq!(store.restore_archived([&text]).unwrap(), std::slice::from_ref(&text));
     // Its chunk shares a block with others; with the last of them the block goes.
     assert_eq!(store.forget_archived([&text]).unwrap(), 1);
     assert!(store.archive_sizes().unwrap().stored_bytes < 256 << 10, "{:?}", store.archive_sizes());
@@ -214,8 +214,9 @@ fn a_new_database_from_what_contents_prove() {
     let text = store.add_text("text", b"text", &BTreeSet::new()).unwrap();
     let user = store.add_text("user", text.to_string().as_bytes(), &[text.clone()].into()).unwrap();
     let tree = store.add_source_tree("tree", &sample_tree()).unwrap().path;
-    let drv =
-        store.write_derivation(&derivation("x", &[("src", &tree.to_string())], &[tree.clone()])).unwrap();
+    let drv = store
+        .write_derivation(&derivation("x", &[("src", &tree.to_string())], std::slice::from_ref(&tree)))
+        .unwrap();
     let flat = folder.path().join("flat");
     std::fs::write(&flat, "flat").unwrap();
     let source = Source {

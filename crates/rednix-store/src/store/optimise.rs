@@ -116,7 +116,7 @@ impl Linker<'_> {
                 self.links.remove_file(link)?;
                 self.first(parent, name, link, &stat)
             }
-            Ok(older) if u64::from(older.st_nlink) >= LINKS_MAX => Ok(()),
+            Ok(older) if usize::try_from(older.st_nlink).unwrap_or(usize::MAX) >= LINKS_MAX => Ok(()),
             Ok(_) => self.replace(parent, name, link, &stat),
         }
     }
