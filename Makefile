@@ -3,7 +3,9 @@
 CARGO ?= cargo
 RELEASE := target/release/rednix
 
-.PHONY: run test build setup check bench image hooks clean
+KILLS ?= 1000
+
+.PHONY: run test torture build setup check bench image hooks clean
 
 # Builds the embedded system from source and boots it; the console is this terminal.
 run: build
@@ -12,6 +14,10 @@ run: build
 # Everything that proves it works. The machine tests at its end boot the image.
 test: build
 	@scripts/test.sh $(TESTARGS)
+
+# Kills the program at random moments and looks at the store after each: make torture KILLS=1000
+torture: build
+	@REDNIX_TORTURE_KILLS=$(KILLS) $(CARGO) test --release --locked -p rednix --test program killed_at_random_moments -- --nocapture
 
 build: setup
 	@$(CARGO) build --release --locked --bin rednix

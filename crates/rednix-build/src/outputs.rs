@@ -13,7 +13,8 @@ use rednix_store::nar;
 use rednix_store::path::{ContentMethod, StorePath, content_address, fixed_output_path};
 use rednix_store::rewrite::Rewrites;
 use rednix_store::scan::{Scanned, scan_path};
-use rednix_store::store::{ImportMode, PathInfo, ScratchDir, Store, hash_flat, name_by_contents};
+use rednix_store::store::protocol::{self, Entering, at_once};
+use rednix_store::store::{ImportMode, PathInfo, PathLocks, ScratchDir, Store, hash_flat, name_by_contents};
 
 use crate::cancel::CancelToken;
 use crate::error::Reason;
@@ -229,29 +230,70 @@ impl Built<'_> {
 
     /// Moves everything that is not there yet into the store and registers it, in one transaction.
     fn place(&self, named: Vec<Named>) -> Result<(), Reason> {
+        at_once(protocol::enter(&mut Placing { built: self, named, infos: Vec::new() })).map(drop)
+    }
+}
+
+/// The outputs of one build on their way into the store.
+struct Placing<'a> {
+    built: &'a Built<'a>,
+    named: Vec<Named>,
+    /// Of what is in place and to be registered.
+    infos: Vec<PathInfo>,
+}
+
+impl Entering for Placing<'_> {
+    type Error = Reason;
+    type Lock = PathLocks;
+    /// The contents were made by the builder.
+    type Made = ();
+
+    async fn promise(&mut self) -> Result<(), Reason> {
+        Ok(self.built.store.add_temp_roots(self.named.iter().map(|one| &one.info.path))?)
+    }
+
+    async fn are_valid(&mut self) -> Result<bool, Reason> {
+        let valid = self.built.store.valid_among(self.named.iter().map(|one| &one.info.path))?;
+        Ok(self.named.iter().all(|one| valid.contains(&one.info.path)))
+    }
+
+    async fn lock(&mut self) -> Result<PathLocks, Reason> {
         // The paths of other outputs are locked by the caller, who knew them.
         let floating: BTreeSet<StorePath> =
-            named.iter().filter(|one| one.floating).map(|one| one.info.path.clone()).collect();
-        self.store.add_temp_roots(named.iter().map(|one| &one.info.path))?;
-        let _locks = self.store.lock_paths(&floating, &mut |_| !self.cancel.is_cancelled())?;
-        let valid = self.store.valid_among(named.iter().map(|one| &one.info.path))?;
-        let mut infos = Vec::new();
-        for mut one in named {
-            if valid.contains(&one.info.path) {
+            self.named.iter().filter(|one| one.floating).map(|one| one.info.path.clone()).collect();
+        Ok(self.built.store.lock_paths(&floating, &mut |_| !self.built.cancel.is_cancelled())?)
+    }
+
+    async fn make(&mut self) -> Result<(), Reason> {
+        Ok(())
+    }
+
+    async fn put_in_place(&mut self, (): &()) -> Result<(), Reason> {
+        let store = self.built.store;
+        let valid = store.valid_among(self.named.iter().map(|one| &one.info.path))?;
+        for mut one in std::mem::take(&mut self.named) {
+            let path = &one.info.path;
+            if valid.contains(path) {
                 continue;
             }
-            let path = &one.info.path;
-            let imported =
-                self.store.import_tree(&one.source, path, ImportMode::Move, &one.rewrites, one.known);
+            let imported = store.import_tree(&one.source, path, ImportMode::Move, &one.rewrites, one.known);
             let imported = imported.map_err(|error| bad_output(&one.output, error))?;
             one.info.nar_hash = imported.nar_hash;
             one.info.nar_size = imported.nar_size;
-            one.info.deriver = Some(self.deriver.clone());
+            one.info.deriver = Some(self.built.deriver.clone());
             // Nobody else would get the same: such a path is never this store's own word.
-            one.info.ultimate = !self.is_impure;
-            infos.push(one.info);
+            one.info.ultimate = !self.built.is_impure;
+            self.infos.push(one.info);
         }
-        Ok(self.store.register_valid_paths(&infos)?)
+        Ok(())
+    }
+
+    async fn register(&mut self) -> Result<(), Reason> {
+        Ok(self.built.store.register_valid_paths(&self.infos)?)
+    }
+
+    async fn clear_away(&mut self, (): ()) -> Result<(), Reason> {
+        Ok(())
     }
 }
 

@@ -225,6 +225,7 @@ impl Planner<'_> {
         }
         // Rooted first, looked at then: a collection between the two cannot take them away.
         self.store.add_temp_roots(candidates.iter().map(|(_, _, path)| path))?;
+        self.store.restore_archived(candidates.iter().map(|(_, _, path)| path))?;
         let valid = self.store.valid_among(candidates.iter().map(|(_, _, path)| path))?;
         for (id, output, path) in candidates {
             if valid.contains(&path) {
@@ -292,7 +293,11 @@ impl Planner<'_> {
             let known = match (derivation.output_path(output), &node.hash) {
                 (Some(path), _) => Some(path.clone()),
                 (None, Some(hash)) => {
-                    self.store.query_realisation(&realisation_id(hash, output))?.map(|found| found.path)
+                    let id = realisation_id(hash, output);
+                    match self.store.query_realisation(&id)? {
+                        Some(found) => Some(found.path),
+                        None => self.store.archived_realisation(&id)?,
+                    }
                 }
                 (None, None) => None,
             };

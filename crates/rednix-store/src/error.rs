@@ -50,6 +50,13 @@ pub enum Error {
     #[error("cannot {operation} in the store's database `{}`: {source}", path.display())]
     Database { operation: &'static str, path: PathBuf, source: rusqlite::Error },
 
+    /// Apart from `Database`, because there is a remedy.
+    #[error(
+        "the store's database `{}` is damaged: {source}\n\nhint: `rednix store verify --repair` makes a new one of what the store's contents prove",
+        path.display()
+    )]
+    DamagedDatabase { path: PathBuf, source: rusqlite::Error },
+
     #[error(
         "the store at `{}` has {what} version {found}, but this rednix knows versions up to {known}\n\nhint: use a newer rednix for this store, or another store (`REDNIX_STORE`)",
         root.display()

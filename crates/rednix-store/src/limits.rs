@@ -30,8 +30,24 @@ pub const WAL_BYTES_KEPT: i64 = 32 << 20;
 pub const ADD_IN_MEMORY_BYTES: u64 = 32 << 20;
 /// Between two attempts to lock what another process holds, milliseconds.
 pub const LOCK_POLL_MS: u64 = 20;
-/// Dead paths removed from the database in one transaction.
+/// Dead paths removed from the database in one transaction, where collection may end early.
 pub const COLLECT_BATCH: usize = 256;
+/// The same where everything dead goes: each transaction waits for the disk.
+pub const COLLECT_BATCH_ALL: usize = 8192;
+/// Paths archived in one transaction.
+pub const ARCHIVE_BATCH: usize = 64;
+/// Sizes of the chunks that archived paths are cut into, in bytes: least, on average, most.
+pub const CHUNK_BYTES: [usize; 3] = [4 << 10, 16 << 10, 64 << 10];
+/// New chunks compressed together; a chunk is read by decompressing all of its block.
+pub const BLOCK_BYTES: usize = 4 << 20;
+/// Decompressed blocks held while a path is restored.
+pub const BLOCKS_HELD_MAX: usize = 8;
+/// Level of zstd for the archive.
+pub const ARCHIVE_LEVEL: i32 = 12;
+/// Chunks of one archived path.
+pub const CHUNKS_MAX: usize = 1 << 27;
+/// Names that optimising gives one file; file systems have a limit of their own.
+pub const LINKS_MAX: usize = 30_000;
 /// Links followed from a root to the store.
 pub const ROOT_LINKS_MAX: usize = 8;
 /// Depth of folders below `gcroots` and `profiles`.

@@ -98,7 +98,7 @@ fn derivations_and_outputs_are_kept_as_asked() {
     let removed = |roots: &[&StorePath], keep_derivations, keep_outputs| {
         let extra_roots = roots.iter().map(|path| (*path).clone()).collect();
         let options =
-            GcOptions { keep_derivations, keep_outputs, extra_roots, dry_run: true, bytes_max: None };
+            GcOptions { keep_derivations, keep_outputs, extra_roots, dry_run: true, ..GcOptions::default() };
         store.gc(&options).unwrap().removed.into_iter().collect::<BTreeSet<_>>()
     };
     assert_eq!(removed(&[&out, &floating], true, false), [].into());

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use rednix_fetch::Replacement;
 
+pub use crate::commands::store::arguments::{GcArgs, StoreArgs};
+
 #[derive(Debug, Parser)]
 #[command(
     name = "rednix",
@@ -185,7 +187,9 @@ pub enum Command {
     Gc(GcArgs),
     /// Say what this machine has, what it lacks and how to get it
     Doctor,
-    /// Check that the store holds what its database says
+    /// Look into the store, add to it, check it, make it smaller
+    Store(StoreArgs),
+    /// Check that the store holds what its database says (`rednix store verify` hashes too, and repairs)
     Verify(VerifyArgs),
     /// Lay Nix files out in the official style
     #[command(after_help = "Examples:\n  \
@@ -232,6 +236,7 @@ impl Command {
             | Command::Cache(_)
             | Command::Gc(_)
             | Command::Doctor
+            | Command::Store(_)
             | Command::Verify(_)
             | Command::Repl(_)
             | Command::Fmt(_)
@@ -726,13 +731,6 @@ pub struct DiffArgs {
     pub all: bool,
     #[command(flatten)]
     pub tree: TreeArgs,
-}
-
-#[derive(Debug, Args)]
-pub struct GcArgs {
-    /// Only say what would be deleted
-    #[arg(long)]
-    pub dry_run: bool,
 }
 
 #[derive(Debug, Args)]

@@ -105,6 +105,7 @@ fn run(session: &mut Session, command: Command) -> Result<u8, Failure> {
         Command::Cache(arguments) => commands::cache::run(session, &arguments.command),
         Command::Gc(arguments) => commands::gc::run(session, &arguments),
         Command::Doctor => commands::doctor::run(session),
+        Command::Store(arguments) => commands::store::run(session, &arguments.command),
         Command::Verify(arguments) => commands::verify::run(session, &arguments),
         Command::NixInstantiate { arguments } => commands::nix_instantiate::run(session, &arguments),
     }

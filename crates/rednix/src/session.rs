@@ -70,7 +70,10 @@ impl Builds {
         let (builder, sources, cancel) = self.builder()?;
         let requests: Vec<rednix_build::Wanted> =
             wanted.iter().map(|w| rednix_build::Wanted::output(&w.derivation, &w.output)).collect();
-        let built = builder.build(&requests).map_err(|errors| build_failure(&errors, &sources, &cancel))?;
+        let built = builder.build(&requests);
+        // What is finished survives a power cut from here on, also where something else failed.
+        self.store.flush_if_needed()?;
+        let built = built.map_err(|errors| build_failure(&errors, &sources, &cancel))?;
         wanted
             .iter()
             .map(|w| {

@@ -14,7 +14,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Component, Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 
 pub use remove::Removed;
@@ -184,6 +184,55 @@ impl Dir {
         to.at_parent("rename to", to_relative.as_ref(), |parent, name| {
             rustix::fs::renameat(&from_parent, &from_name, parent, name)
         })
+    }
+
+    /// Moves an entry into `to`; false, and nothing happens, where something has that name.
+    pub fn rename_new(
+        &self,
+        relative: impl AsRef<Path>,
+        to: &Dir,
+        to_relative: impl AsRef<Path>,
+    ) -> Result<bool> {
+        let (from_parent, from_name) = self.parent("rename", relative.as_ref())?;
+        let mut moved = true;
+        to.at_parent("rename to", to_relative.as_ref(), |parent, name| {
+            match rustix::fs::renameat_with(&from_parent, &from_name, parent, name, RenameFlags::NOREPLACE) {
+                Err(Errno::EXIST) => moved = false,
+                // The file system does not know how; looking first is as good where nobody else renames.
+                Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {
+                    match rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
+                        Err(Errno::NOENT) => rustix::fs::renameat(&from_parent, &from_name, parent, name)?,
+                        Ok(_) => moved = false,
+                        Err(errno) => return Err(errno),
+                    }
+                }
+                other => other?,
+            }
+            Ok(())
+        })?;
+        Ok(moved)
+    }
+
+    /// Swaps an entry with one in `to`, in one step; false where there is nothing to swap with or the file system
+    /// cannot do it.
+    pub fn exchange(
+        &self,
+        relative: impl AsRef<Path>,
+        to: &Dir,
+        to_relative: impl AsRef<Path>,
+    ) -> Result<bool> {
+        let (from_parent, from_name) = self.parent("rename", relative.as_ref())?;
+        let mut swapped = false;
+        to.at_parent("rename to", to_relative.as_ref(), |parent, name| {
+            match rustix::fs::renameat_with(&from_parent, &from_name, parent, name, RenameFlags::EXCHANGE) {
+                Ok(()) => swapped = true,
+                // Moving a folder elsewhere takes the right to write into it, which those of a store do not give.
+                Err(Errno::NOENT | Errno::INVAL | Errno::NOSYS | Errno::NOTSUP | Errno::ACCESS) => {}
+                Err(errno) => return Err(errno),
+            }
+            Ok(())
+        })?;
+        Ok(swapped)
     }
 
     pub fn read_link(&self, relative: impl AsRef<Path>) -> Result<OsString> {

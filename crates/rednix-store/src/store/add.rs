@@ -6,8 +6,9 @@ use std::ffi::OsStr;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
+use super::protocol::{self, Entering, at_once};
 use super::register::{KnownOutputs, known_outputs};
-use super::{PathInfo, ScratchDir, Store};
+use super::{PathInfo, PathLocks, ScratchDir, Store};
 use crate::canonical;
 use crate::derivation::Derivation;
 use crate::error::{Error, Result};
@@ -156,14 +157,13 @@ impl Store {
         file.write_all(&text.contents).map_err(|error| scratch.dir().error("write", name, error))?;
         canonical::settle(&file, canonical::MODE_FILE)
             .map_err(|errno| scratch.dir().error("set the mode of", name, errno))?;
-        // Whoever else adds the same text renames the same bytes: no lock is needed.
-        match scratch.dir().rename(name, &self.contents, name) {
-            Err(error) if error.os_error() == Some(rustix::io::Errno::ISDIR.raw_os_error()) => {
-                self.contents.remove_tree(name)?;
-                scratch.dir().rename(name, &self.contents, name)?;
-            }
-            other => other?,
-        }
+        // Whoever else adds the same text places the same bytes: no lock is needed.
+        self.place_unless(scratch.dir(), name, &text.path, |contents| {
+            let mut found = Vec::new();
+            let mut file = contents.open_file(name)?.take(text.contents.len() as u64 + 1);
+            file.read_to_end(&mut found).map_err(|error| contents.error("read", name, error))?;
+            Ok(found == text.contents)
+        })?;
         let mut hasher = Hasher::new(HashAlgorithm::Sha256);
         let nar_size = nar::dump_file(false, &text.contents, &mut hasher)?;
         let mut info = PathInfo::new(text.path.clone(), hasher.finish(), nar_size);
@@ -304,44 +304,109 @@ impl Store {
         })
     }
 
-    /// Roots and locks a path, lets `make` put it into a scratch folder if it is not valid by then, checks what was
-    /// made, moves it into place and registers it.
+    /// Brings in one path: `make` puts it into a scratch folder if it is not valid by then, and tells its hash and
+    /// size.
     fn add_locked(
         &self,
         info: &PathInfo,
         make: impl FnOnce(&ScratchDir) -> Result<(Hash, u64)>,
     ) -> Result<bool> {
-        self.add_temp_root(&info.path)?;
-        if self.is_valid(&info.path)? {
-            return Ok(false);
+        at_once(protocol::enter(&mut One { store: self, info, make: Some(make) }))
+    }
+
+    /// Moves something finished to its place, unless the same stands there: `expected` is the hash and size of its
+    /// archive. The caller knows that the path is not valid, or that it is damaged.
+    pub(super) fn place(
+        &self,
+        from: &Dir,
+        name: &OsStr,
+        path: &StorePath,
+        expected: Option<(Hash, u64)>,
+    ) -> Result<()> {
+        self.place_unless(from, name, path, |_| {
+            Ok(expected.is_some()
+                && expected == nar::hash_path(self.real_path(path), HashAlgorithm::Sha256).ok())
+        })
+    }
+
+    /// What is right stays: it may be valid by now (texts are placed without a lock) and on the disk, which what
+    /// would replace it is not. What is not right goes in one step with the arrival of what is.
+    fn place_unless(
+        &self,
+        from: &Dir,
+        name: &OsStr,
+        path: &StorePath,
+        is_right: impl FnOnce(&Dir) -> Result<bool>,
+    ) -> Result<()> {
+        let place = OsStr::new(path.basename());
+        if !from.rename_new(name, &self.contents, place)? {
+            if is_right(&self.contents).unwrap_or(false) {
+                canonical::settle_root(&self.contents, place)?;
+                return from.remove_tree(name).map(drop);
+            }
+            if !from.exchange(name, &self.contents, place)? {
+                self.contents.remove_tree(place)?;
+                from.rename(name, &self.contents, place)?;
+            }
+            from.remove_tree(name)?;
         }
-        self.need_writable("add a path")?;
-        let _lock = self.lock_path(&info.path)?;
-        if self.is_valid(&info.path)? {
-            return Ok(false);
-        }
-        let scratch = self.scratch_dir("add")?;
+        canonical::settle_root(&self.contents, place)
+    }
+}
+
+/// One path on its way in.
+struct One<'a, F> {
+    store: &'a Store,
+    info: &'a PathInfo,
+    make: Option<F>,
+}
+
+impl<F: FnOnce(&ScratchDir) -> Result<(Hash, u64)>> Entering for One<'_, F> {
+    type Error = Error;
+    type Lock = PathLocks;
+    type Made = ScratchDir;
+
+    async fn promise(&mut self) -> Result<()> {
+        self.store.add_temp_root(&self.info.path)
+    }
+
+    async fn are_valid(&mut self) -> Result<bool> {
+        self.store.is_valid(&self.info.path)
+    }
+
+    async fn lock(&mut self) -> Result<PathLocks> {
+        self.store.need_writable("add a path")?;
+        self.store.lock_path(&self.info.path)
+    }
+
+    async fn make(&mut self) -> Result<ScratchDir> {
+        let scratch = self.store.scratch_dir("add")?;
+        let make = self.make.take().expect("contents are made once");
         let (hash, size) = make(&scratch)?;
-        if (hash, size) != (info.nar_hash, info.nar_size) {
+        if (hash, size) != (self.info.nar_hash, self.info.nar_size) {
             return Err(Error::HashMismatch {
-                what: format!("the contents for `{}` (did they change while they were read?)", info.path),
-                expected: format!("{} of {} bytes", info.nar_hash.to_sri(), info.nar_size),
+                what: format!(
+                    "the contents for `{}` (did they change while they were read?)",
+                    self.info.path
+                ),
+                expected: format!("{} of {} bytes", self.info.nar_hash.to_sri(), self.info.nar_size),
                 found: format!("{} of {size} bytes", hash.to_sri()),
             });
         }
-        self.place(scratch.dir(), OsStr::new(info.path.basename()), &info.path)?;
-        self.register_valid_paths(std::slice::from_ref(info))?;
-        scratch.close()?;
-        Ok(true)
+        Ok(scratch)
     }
 
-    /// Moves something finished to its place, replacing what is there unregistered. The caller holds the path's
-    /// lock and knows that it is not valid.
-    pub(super) fn place(&self, from: &Dir, name: &OsStr, path: &StorePath) -> Result<()> {
-        let place = OsStr::new(path.basename());
-        self.contents.remove_tree(place)?;
-        from.rename(name, &self.contents, place)?;
-        canonical::settle_root(&self.contents, place)
+    async fn put_in_place(&mut self, made: &ScratchDir) -> Result<()> {
+        let expected = Some((self.info.nar_hash, self.info.nar_size));
+        self.store.place(made.dir(), OsStr::new(self.info.path.basename()), &self.info.path, expected)
+    }
+
+    async fn register(&mut self) -> Result<()> {
+        self.store.register_valid_paths(std::slice::from_ref(self.info))
+    }
+
+    async fn clear_away(&mut self, made: ScratchDir) -> Result<()> {
+        made.close()
     }
 }
 

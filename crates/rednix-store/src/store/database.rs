@@ -112,9 +112,33 @@ impl Database {
         result
     }
 
+    /// [`Database::write`] that survives a power cut once it has returned. Others become durable with the next of
+    /// these, or when the log is full.
+    pub fn write_through<T>(
+        &self,
+        operation: &'static str,
+        run: impl FnOnce(&Transaction<'_>) -> Result<T>,
+    ) -> Result<T> {
+        let level = |level: &str| {
+            self.with(operation, |connection| connection.pragma_update(None, "synchronous", level))
+        };
+        level("full")?;
+        let result = self.write(operation, run);
+        // The stricter level does no harm but to speed.
+        let _ = level("normal");
+        result
+    }
+
     /// Runs something on the connection itself, for setting up.
     pub fn set_up(&self, run: impl FnOnce(&mut Connection) -> rusqlite::Result<()>) -> Result<()> {
         run(&mut self.lock()).map_err(|source| error("set up", &self.path, source))
+    }
+
+    /// The error for damage that SQLite found when it was asked to look.
+    pub fn damaged(&self, reason: String) -> Error {
+        let failure = rusqlite::ffi::Error { code: ErrorCode::DatabaseCorrupt, extended_code: 11 };
+        let source = rusqlite::Error::SqliteFailure(failure, Some(reason));
+        Error::DamagedDatabase { path: self.path.clone(), source }
     }
 
     pub fn error(&self, operation: &'static str, source: rusqlite::Error) -> Error {
@@ -149,7 +173,15 @@ fn error(operation: &'static str, path: &Path, source: rusqlite::Error) -> Error
         _ => false,
     };
     let path = path.to_path_buf();
-    if full { Error::NoSpace { operation, path } } else { Error::Database { operation, path, source } }
+    match &source {
+        _ if full => Error::NoSpace { operation, path },
+        rusqlite::Error::SqliteFailure(failure, _)
+            if matches!(failure.code, ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) =>
+        {
+            Error::DamagedDatabase { path, source }
+        }
+        _ => Error::Database { operation, path, source },
+    }
 }
 
 fn is_nearly_full(path: &Path) -> bool {

@@ -1,18 +1,22 @@
 //! Garbage collection: marks from the roots, then removes what nothing needs, and leftovers of crashes. Holds the
 //! collection lock all the time, so that no temporary root can appear behind its back.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, HashSet};
 use std::ffi::OsStr;
 use std::fs::File;
 
 use rednix_events::Event;
 use rustix::fs::FlockOperation;
 
+use super::archive::Archiving;
+use super::flush::delete_rows;
+use super::protocol::{self, Leaving, at_once};
 use super::query::stored_path;
-use super::{Store, locks};
+use super::{GcGuard, Store, locks};
 use crate::error::{Error, Result};
 use crate::handle::{Dir, Kind};
-use crate::limits::COLLECT_BATCH;
+use crate::limits::{COLLECT_BATCH, COLLECT_BATCH_ALL};
 use crate::path::StorePath;
 
 #[derive(Clone, Debug)]
@@ -25,6 +29,10 @@ pub struct GcOptions {
     pub dry_run: bool,
     /// Stop once this many bytes are free.
     pub bytes_max: Option<u64>,
+    /// Remove only so much that the archives (NARs) of all that is left are together no larger, oldest first.
+    pub store_bytes_max: Option<u64>,
+    /// Remove only what was registered before this time, in seconds since 1970.
+    pub registered_before_s: Option<i64>,
     /// More paths to keep, besides the roots on disk.
     pub extra_roots: BTreeSet<StorePath>,
 }
@@ -36,6 +44,8 @@ impl Default for GcOptions {
             keep_outputs: false,
             dry_run: false,
             bytes_max: None,
+            store_bytes_max: None,
+            registered_before_s: None,
             extra_roots: BTreeSet::new(),
         }
     }
@@ -52,13 +62,105 @@ pub struct GcReport {
     pub kept: usize,
 }
 
+/// Paths on their way out: into nothing, or into an archive.
+pub(super) struct Collection<'a> {
+    store: &'a Store,
+    options: &'a GcOptions,
+    archive: Option<Archiving<'a>>,
+    graph: Graph,
+    temporary: HashSet<StorePath>,
+    report: GcReport,
+}
+
+impl<'a> Collection<'a> {
+    pub fn new(store: &'a Store, options: &'a GcOptions, archive: Option<Archiving<'a>>) -> Self {
+        let (graph, temporary, report) = (Graph::default(), HashSet::new(), GcReport::default());
+        Collection { store, options, archive, graph, temporary, report }
+    }
+
+    pub fn finish(self) -> (GcReport, Option<Archiving<'a>>) {
+        (self.report, self.archive)
+    }
+}
+
+impl Leaving for Collection<'_> {
+    type Error = Error;
+    type Lock = GcGuard;
+    /// A row's number.
+    type Path = i64;
+
+    async fn lock_all(&mut self) -> Result<GcGuard> {
+        self.store.lock_for_collection()
+    }
+
+    async fn unneeded(&mut self) -> Result<Vec<i64>> {
+        let (store, options) = (self.store, self.options);
+        if !options.dry_run {
+            store.remove_stale_roots()?;
+        }
+        let (temporary, stale_lists) = store.read_temporary_roots()?;
+        self.temporary = temporary.into_values().flatten().collect();
+        let mut roots: BTreeSet<StorePath> = store.roots()?.into_iter().map(|root| root.path).collect();
+        roots.extend(options.extra_roots.iter().cloned());
+        roots.extend(self.temporary.iter().cloned());
+        self.graph = store.load_graph()?;
+        let alive = self.graph.mark(&roots, options);
+        let dead = self.graph.dead(&alive, options);
+        self.report.kept = self.graph.paths.len() - dead.len();
+        store.events.emit(Event::Step { what: format!("collecting {} store paths", dead.len()) });
+        if options.dry_run {
+            self.report.bytes = dead.iter().filter_map(|id| self.graph.nar_sizes.get(id)).sum();
+            self.report.removed = dead.iter().map(|id| self.graph.paths[id].clone()).collect();
+            return Ok(Vec::new());
+        }
+        for list in stale_lists {
+            let _ = std::fs::remove_file(list);
+        }
+        Ok(dead)
+    }
+
+    async fn sweep(&mut self) -> Result<()> {
+        if self.options.dry_run {
+            return Ok(());
+        }
+        self.store.remove_leftovers(&self.graph, &self.temporary, &mut self.report)
+    }
+
+    async fn keep(&mut self, batch: &[i64]) -> Result<()> {
+        match &mut self.archive {
+            None => Ok(()),
+            Some(archive) => archive.keep(batch.iter().map(|id| &self.graph.paths[id])),
+        }
+    }
+
+    async fn unregister(&mut self, batch: &[i64]) -> Result<()> {
+        self.store.database.write_through("remove paths", |transaction| {
+            delete_rows(transaction, batch)
+                .map_err(|source| self.store.database.error("remove paths", source))
+        })
+    }
+
+    async fn remove(&mut self, path: &i64) -> Result<()> {
+        let path = &self.graph.paths[path];
+        self.report.bytes += self.store.contents.remove_tree(path.basename())?.bytes;
+        self.report.removed.push(path.clone());
+        Ok(())
+    }
+
+    fn is_enough(&self) -> bool {
+        self.options.bytes_max.is_some_and(|max| self.report.bytes >= max)
+    }
+}
+
 /// The whole database, as far as collection needs it.
-struct Graph {
+#[derive(Default)]
+pub(super) struct Graph {
     paths: HashMap<i64, StorePath>,
     ids: HashMap<StorePath, i64>,
     references: HashMap<i64, Vec<i64>>,
     derivers: HashMap<i64, StorePath>,
     nar_sizes: HashMap<i64, u64>,
+    registered_s: HashMap<i64, i64>,
     /// Derivation, output.
     outputs: Vec<(i64, StorePath)>,
 }
@@ -67,35 +169,17 @@ impl Store {
     /// Removes everything that no root needs.
     pub fn gc(&self, options: &GcOptions) -> Result<GcReport> {
         self.need_writable("collect garbage")?;
-        let _guard = self.lock_for_collection()?;
+        let mut collection = Collection::new(self, options, None);
+        // Small steps where the end may come early.
+        let early = options.bytes_max.is_some() || options.store_bytes_max.is_some();
+        at_once(protocol::leave(&mut collection, if early { COLLECT_BATCH } else { COLLECT_BATCH_ALL }))?;
         if !options.dry_run {
-            self.remove_stale_roots()?;
+            self.remove_unused_links(&mut collection.report)?;
         }
-        let (temporary, stale_lists) = self.read_temporary_roots()?;
-        let temporary: HashSet<StorePath> = temporary.into_values().flatten().collect();
-        let mut roots: BTreeSet<StorePath> = self.roots()?.into_iter().map(|root| root.path).collect();
-        roots.extend(options.extra_roots.iter().cloned());
-        roots.extend(temporary.iter().cloned());
-        let graph = self.load_graph()?;
-        let alive = graph.mark(&roots, options);
-        let dead = graph.dead(&alive);
-        let mut report = GcReport { kept: alive.len(), ..GcReport::default() };
-        self.events.emit(Event::Step { what: format!("collecting {} store paths", dead.len()) });
-        if options.dry_run {
-            report.bytes = dead.iter().filter_map(|id| graph.nar_sizes.get(id)).sum();
-            report.removed = dead.iter().map(|id| graph.paths[id].clone()).collect();
-            return Ok(report);
-        }
-        for list in stale_lists {
-            let _ = std::fs::remove_file(list);
-        }
-        self.remove_leftovers(&graph, &temporary, &mut report)?;
-        self.remove_dead(&graph, &dead, options.bytes_max, &mut report)?;
-        self.remove_unused_links(&mut report)?;
-        Ok(report)
+        Ok(collection.report)
     }
 
-    fn load_graph(&self) -> Result<Graph> {
+    pub(super) fn load_graph(&self) -> Result<Graph> {
         self.database.read("read the references", |connection| {
             let fail = |source| self.database.error("read the references", source);
             let mut graph = Graph {
@@ -104,10 +188,12 @@ impl Store {
                 references: HashMap::new(),
                 derivers: HashMap::new(),
                 nar_sizes: HashMap::new(),
+                registered_s: HashMap::new(),
                 outputs: Vec::new(),
             };
-            let mut statement =
-                connection.prepare("SELECT id, path, deriver, narSize FROM ValidPaths").map_err(fail)?;
+            let mut statement = connection
+                .prepare("SELECT id, path, deriver, narSize, registrationTime FROM ValidPaths")
+                .map_err(fail)?;
             let mut rows = statement.query([]).map_err(fail)?;
             while let Some(row) = rows.next().map_err(fail)? {
                 let (id, path): (i64, String) = (row.get(0).map_err(fail)?, row.get(1).map_err(fail)?);
@@ -117,6 +203,7 @@ impl Store {
                 graph.ids.insert(path.clone(), id);
                 graph.paths.insert(id, path);
                 graph.nar_sizes.insert(id, size.and_then(|size| u64::try_from(size).ok()).unwrap_or(0));
+                graph.registered_s.insert(id, row.get(4).map_err(fail)?);
                 if let Some(deriver) = deriver.filter(|text| !text.is_empty()) {
                     graph.derivers.insert(id, stored_path(&deriver)?);
                 }
@@ -137,39 +224,6 @@ impl Store {
             }
             Ok(graph)
         })
-    }
-
-    fn remove_dead(
-        &self,
-        graph: &Graph,
-        dead: &[i64],
-        bytes_max: Option<u64>,
-        report: &mut GcReport,
-    ) -> Result<()> {
-        for batch in dead.chunks(COLLECT_BATCH) {
-            if bytes_max.is_some_and(|max| report.bytes >= max) {
-                return Ok(());
-            }
-            // First the database, then the contents: after a crash there are leftovers, never valid paths without
-            // contents.
-            self.database.write("remove paths", |transaction| {
-                let fail = |source| self.database.error("remove paths", source);
-                for query in ["DELETE FROM Refs WHERE referrer = ?1", "DELETE FROM ValidPaths WHERE id = ?1"]
-                {
-                    let mut statement = transaction.prepare_cached(query).map_err(fail)?;
-                    for id in batch {
-                        statement.execute([id]).map_err(fail)?;
-                    }
-                }
-                Ok(())
-            })?;
-            for id in batch {
-                let path = &graph.paths[id];
-                report.bytes += self.contents.remove_tree(path.basename())?.bytes;
-                report.removed.push(path.clone());
-            }
-        }
-        Ok(())
     }
 
     /// Removes what is in the store's folders without being registered or worked on.
@@ -261,7 +315,7 @@ impl Store {
 
 impl Graph {
     /// Everything reachable from the roots, with derivations or outputs as the options say.
-    fn mark(&self, roots: &BTreeSet<StorePath>, options: &GcOptions) -> HashSet<i64> {
+    pub(super) fn mark(&self, roots: &BTreeSet<StorePath>, options: &GcOptions) -> HashSet<i64> {
         let mut derivations_of: BTreeMap<&StorePath, Vec<i64>> = BTreeMap::new();
         let mut outputs_of: HashMap<i64, Vec<i64>> = HashMap::new();
         for (derivation, output) in &self.outputs {
@@ -292,29 +346,39 @@ impl Graph {
         alive
     }
 
-    /// What is not alive, referrers before what they refer to.
-    fn dead(&self, alive: &HashSet<i64>) -> Vec<i64> {
-        let mut dead: Vec<i64> = self.paths.keys().filter(|id| !alive.contains(*id)).copied().collect();
-        dead.sort_unstable_by(|a, b| self.paths[a].cmp(&self.paths[b]));
+    /// What is to go, referrers before what they refer to, and what was registered first as early as that allows.
+    pub(super) fn dead(&self, alive: &HashSet<i64>, options: &GcOptions) -> Vec<i64> {
+        let dead: HashSet<i64> = self.paths.keys().filter(|id| !alive.contains(*id)).copied().collect();
+        let references = |id: &i64| self.references.get(id).map_or(&[][..], Vec::as_slice).iter();
         let mut referrers: HashMap<i64, usize> = HashMap::new();
         for id in &dead {
-            for reference in
-                self.references.get(id).into_iter().flatten().filter(|reference| *reference != id)
-            {
+            for reference in references(id).filter(|reference| *reference != id) {
                 *referrers.entry(*reference).or_default() += 1;
             }
         }
-        let mut ready: Vec<i64> = dead.iter().filter(|id| !referrers.contains_key(*id)).copied().collect();
+        let is_old = |id: &i64| match options.registered_before_s {
+            Some(limit_s) => self.registered_s.get(id).is_some_and(|time_s| *time_s < limit_s),
+            None => true,
+        };
+        let ready_at = |id: i64| Reverse((self.registered_s.get(&id).copied().unwrap_or(0), id));
+        let mut ready: BinaryHeap<_> = dead
+            .iter()
+            .filter(|id| !referrers.contains_key(*id) && is_old(id))
+            .map(|id| ready_at(*id))
+            .collect();
+        let mut left: u64 = self.nar_sizes.values().sum();
         let mut order = Vec::with_capacity(dead.len());
-        while let Some(id) = ready.pop() {
+        while let Some(Reverse((_, id))) = ready.pop() {
+            if options.store_bytes_max.is_some_and(|max| left <= max) {
+                break;
+            }
+            left -= self.nar_sizes.get(&id).copied().unwrap_or(0);
             order.push(id);
-            for reference in
-                self.references.get(&id).into_iter().flatten().filter(|reference| **reference != id)
-            {
-                let left = referrers.get_mut(reference).expect("every reference was counted");
-                *left -= 1;
-                if *left == 0 && !alive.contains(reference) {
-                    ready.push(*reference);
+            for reference in references(&id).filter(|reference| **reference != id) {
+                let count = referrers.get_mut(reference).expect("every reference was counted");
+                *count -= 1;
+                if *count == 0 && dead.contains(reference) && is_old(reference) {
+                    ready.push(ready_at(*reference));
                 }
             }
         }

@@ -6,7 +6,8 @@ use std::ffi::OsStr;
 use std::io::Read;
 use std::path::Path;
 
-use super::{PathInfo, Store};
+use super::protocol::{self, Entering, at_once};
+use super::{PathInfo, PathLocks, Store};
 use crate::canonical;
 use crate::error::{Error, Result};
 use crate::handle::{Dir, Kind};
@@ -109,11 +110,11 @@ impl Store {
         }
         self.add_temp_root(path)?;
         let (parent, name) = parent_and_name(source)?;
-        if !(mode == ImportMode::Move && rewrites.is_empty() && self.take(&parent, name, path)?) {
+        if !(mode == ImportMode::Move && rewrites.is_empty() && self.take(&parent, name, path, known)?) {
             let scratch = self.scratch_dir("import")?;
             let made = OsStr::new(path.basename());
             canonical::copy_tree(&parent, name, scratch.dir(), made, rewrites)?;
-            self.place(scratch.dir(), made, path)?;
+            self.place(scratch.dir(), made, path, known.filter(|_| rewrites.is_empty()))?;
             scratch.close()?;
         }
         let (nar_hash, nar_size) = match known {
@@ -124,12 +125,12 @@ impl Store {
     }
 
     /// Moves a tree into place; false where it is on another file system.
-    fn take(&self, parent: &Dir, name: &OsStr, path: &StorePath) -> Result<bool> {
+    fn take(&self, parent: &Dir, name: &OsStr, path: &StorePath, known: Option<(Hash, u64)>) -> Result<bool> {
         if parent.metadata(name)?.st_dev != self.contents.metadata("")?.st_dev {
             return Ok(false);
         }
         canonical::canonicalise(parent, name)?;
-        match self.place(parent, name, path) {
+        match self.place(parent, name, path, known) {
             // Two mounts of one file system.
             Err(error) if error.os_error() == Some(rustix::io::Errno::XDEV.raw_os_error()) => Ok(false),
             other => other.map(|()| true),
@@ -138,14 +139,50 @@ impl Store {
 
     /// Imports and registers in one go, for a single path (fetched files, unpacked archives).
     pub fn import_and_register(&self, source: &Path, mode: ImportMode, info: &PathInfo) -> Result<bool> {
-        self.add_temp_root(&info.path)?;
-        let _lock = self.lock_path(&info.path)?;
-        if self.is_valid(&info.path)? {
-            return Ok(false);
-        }
-        self.import_tree(source, &info.path, mode, &Rewrites::new(), Some((info.nar_hash, info.nar_size)))?;
-        self.register_valid_paths(std::slice::from_ref(info))?;
-        Ok(true)
+        at_once(protocol::enter(&mut One { store: self, source, mode, info }))
+    }
+}
+
+/// One finished tree on its way in.
+struct One<'a> {
+    store: &'a Store,
+    source: &'a Path,
+    mode: ImportMode,
+    info: &'a PathInfo,
+}
+
+impl Entering for One<'_> {
+    type Error = Error;
+    type Lock = PathLocks;
+    type Made = ();
+
+    async fn promise(&mut self) -> Result<()> {
+        self.store.add_temp_root(&self.info.path)
+    }
+
+    async fn are_valid(&mut self) -> Result<bool> {
+        self.store.is_valid(&self.info.path)
+    }
+
+    async fn lock(&mut self) -> Result<PathLocks> {
+        self.store.lock_path(&self.info.path)
+    }
+
+    async fn make(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    async fn put_in_place(&mut self, (): &()) -> Result<()> {
+        let known = Some((self.info.nar_hash, self.info.nar_size));
+        self.store.import_tree(self.source, &self.info.path, self.mode, &Rewrites::new(), known).map(drop)
+    }
+
+    async fn register(&mut self) -> Result<()> {
+        self.store.register_valid_paths(std::slice::from_ref(self.info))
+    }
+
+    async fn clear_away(&mut self, (): ()) -> Result<()> {
+        Ok(())
     }
 }
 

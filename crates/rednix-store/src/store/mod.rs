@@ -10,19 +10,26 @@
 //! <root>/nix/var/nix/temproots             what running processes need
 //! <root>/nix/var/log/nix/drvs              build logs
 //! <root>/nix/var/rednix/tmp                half-made things, each locked by its maker
+//! <root>/nix/var/rednix/flushed.json       what is known to survive a power cut
+//! <root>/nix/var/rednix/archive.sqlite     paths not in use, in chunks
 //! ```
 
 mod add;
+mod archive;
 mod database;
+mod flush;
 mod gc;
 mod import;
 mod layout;
 mod locks;
 mod open;
+mod optimise;
 mod overview;
+pub mod protocol;
 mod query;
 mod realisations;
 mod register;
+mod repair;
 mod roots;
 mod schema;
 mod scratch;
@@ -30,18 +37,21 @@ mod verify;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
 
 use rednix_events::{Event, Events};
 
 pub use add::{AddedPath, DerivationText, Source};
+pub use archive::{ArchiveReport, ArchiveSizes, ArchivedPath};
 pub use gc::{GcOptions, GcReport};
 pub use import::{ContentName, ImportMode, Imported, hash_flat, name_by_contents};
 pub use layout::Layout;
 pub use locks::{GcGuard, PathLocks};
 pub use open::{Access, Durability, OpenOptions};
+pub use optimise::OptimiseReport;
 pub use overview::{Seen, Totals};
 pub use realisations::{Realisation, RealisationId};
+pub use repair::{Rebuilt, RepairReport};
 pub use roots::{Root, RootKind};
 pub use scratch::ScratchDir;
 pub use verify::{Problem, VerifyOptions, VerifyReport};
@@ -99,6 +109,8 @@ pub struct Store {
     /// Handle of the folder of contents.
     contents: Dir,
     temporary_roots: Mutex<TemporaryRoots>,
+    /// Opened when first asked for.
+    archive: OnceLock<archive::Archive>,
     /// Held shared while the store is open, so that nobody changes the schema below it.
     _schema_lock: Option<std::fs::File>,
 }

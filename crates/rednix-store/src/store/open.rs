@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::Write;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use rednix_events::{Events, Silent};
 use rustix::fs::FlockOperation;
@@ -30,7 +30,8 @@ pub enum Access {
 /// How much is flushed to disk before a path counts as valid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Durability {
-    /// The database only. After a power failure the youngest contents may be damaged; `verify` finds them.
+    /// The database only. After a power cut the next opening hashes what was not flushed yet, and takes back what
+    /// is not whole.
     Fast,
     /// Contents before their registration, one flush of the file system per batch.
     Safe,
@@ -83,7 +84,7 @@ impl Store {
             }
         };
         check_migrations(&layout, &database, options.access)?;
-        Ok(Store {
+        let store = Store {
             contents: Dir::open(layout.contents())?,
             temporary_roots: Mutex::new(TemporaryRoots::default()),
             layout,
@@ -91,8 +92,13 @@ impl Store {
             access: options.access,
             durability: options.durability,
             events: options.events,
+            archive: OnceLock::new(),
             _schema_lock: lock,
-        })
+        };
+        if options.access != Access::ReadOnly {
+            store.recover_from_power_cut()?;
+        }
+        Ok(store)
     }
 }
 

@@ -1,5 +1,6 @@
 //! Checks that what the database calls valid is there, and is what it was. Repairs nothing.
 
+use std::collections::BTreeSet;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -38,6 +39,14 @@ pub enum Problem {
     Unreadable { path: StorePath, message: String },
 }
 
+impl Problem {
+    pub fn path(&self) -> &StorePath {
+        match self {
+            Problem::Missing(path) | Problem::Changed { path, .. } | Problem::Unreadable { path, .. } => path,
+        }
+    }
+}
+
 impl std::fmt::Display for Problem {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
@@ -68,8 +77,21 @@ impl Store {
     pub fn verify(&self, options: VerifyOptions) -> Result<VerifyReport> {
         let paths = self.all_valid_paths()?;
         let infos: Vec<PathInfo> = self.path_infos(&paths)?.into_values().collect();
+        let bytes = infos.iter().map(|info| info.nar_size).sum();
         let what = if options.check_contents { "checking the contents of" } else { "looking for" };
         self.events.emit(Event::Step { what: format!("{what} {} store paths", infos.len()) });
+        let problems = self.check_all(&infos, options);
+        Ok(VerifyReport { problems, checked: infos.len(), bytes })
+    }
+
+    /// What is wrong with some of the valid paths, contents and all.
+    pub(super) fn problems_among(&self, paths: &BTreeSet<StorePath>) -> Result<Vec<Problem>> {
+        let infos: Vec<PathInfo> = self.path_infos(paths)?.into_values().collect();
+        Ok(self.check_all(&infos, VerifyOptions::default()))
+    }
+
+    /// Sorted by path.
+    fn check_all(&self, infos: &[PathInfo], options: VerifyOptions) -> Vec<Problem> {
         let problems = Mutex::new(Vec::new());
         let next = AtomicUsize::new(0);
         std::thread::scope(|scope| {
@@ -87,8 +109,15 @@ impl Store {
         });
         let mut problems = problems.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
         problems.sort();
-        let bytes = infos.iter().map(|info| info.nar_size).sum();
-        Ok(VerifyReport { problems, checked: infos.len(), bytes })
+        problems
+    }
+
+    /// Whether the database itself is whole; says nothing about contents.
+    pub fn verify_database(&self) -> Result<()> {
+        let answer: String = self.database.with("check", |connection| {
+            connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
+        })?;
+        if answer == "ok" { Ok(()) } else { Err(self.database.damaged(answer)) }
     }
 
     fn check(&self, info: &PathInfo, contents: bool) -> Option<Problem> {

@@ -2,20 +2,20 @@
 
 use rednix_store::store::GcOptions;
 
+use super::{print, store};
 use crate::cli::GcArgs;
 use crate::failure::Failure;
 use crate::session::Session;
 
-use super::print;
-
 pub fn run(session: &Session, arguments: &GcArgs) -> Result<(), Failure> {
-    let store = session.store()?;
-    let report = store.gc(&GcOptions { dry_run: arguments.dry_run, ..GcOptions::default() })?;
+    let dry_run = arguments.unneeded.dry_run;
+    let options = GcOptions { store_bytes_max: arguments.max_size, ..store::options(&arguments.unneeded) };
+    let report = session.store()?.gc(&options)?;
     session.view.finish();
     for path in &report.removed {
         print(&format!("{path}\n"))?;
     }
-    let verb = if arguments.dry_run { "would delete" } else { "deleted" };
+    let verb = if dry_run { "would delete" } else { "deleted" };
     eprintln!(
         "{verb} {} store paths and {} leftovers, {:.1} MB; kept {}",
         report.removed.len(),

@@ -17,6 +17,7 @@ pub mod repl;
 pub mod repo;
 pub mod run;
 pub mod shell;
+pub mod store;
 mod subject;
 pub mod test;
 pub mod tree;

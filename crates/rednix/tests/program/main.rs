@@ -27,7 +27,9 @@ mod recipes_templates;
 mod repl;
 mod reports;
 mod reproducible;
+mod store;
 mod support;
+mod torture;
 mod work;
 
 use libtest_mimic::{Arguments, Trial};
@@ -57,6 +59,8 @@ fn main() {
     tests.extend(reports::TESTS);
     tests.extend(repl::TESTS);
     tests.extend(formatting::TESTS);
+    tests.extend(store::TESTS);
+    tests.extend(torture::TESTS);
     tests.extend(work::TESTS);
     tests.extend(caches::TESTS);
     tests.extend(reproducible::TESTS);

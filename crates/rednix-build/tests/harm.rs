@@ -1,0 +1,170 @@
+//! Builders that try what builders of Nix have got away with, one test for each class of hole, named after it. Each
+//! tries the harm in a real sandbox and a real store, and looks whether it was done. `SECURITY.md` lists them.
+
+mod support;
+
+use std::os::unix::fs::MetadataExt;
+use std::time::Duration;
+
+use libtest_mimic::{Arguments, Failed, Trial};
+use support::world::{World, builtins, exists};
+
+fn main() {
+    rednix_build::child_main(&builtins());
+    let arguments = Arguments::from_args();
+    let refusal = support::confinements().err();
+    let trials = TESTS
+        .iter()
+        .map(|(name, test)| match &refusal {
+            None => Trial::test(*name, test),
+            Some(reason) => {
+                eprintln!("skipped: {name}: {reason}");
+                Trial::test(*name, || Ok(())).with_ignored_flag(true)
+            }
+        })
+        .collect();
+    support::finish(libtest_mimic::run(&arguments, trials));
+}
+
+type Test = fn() -> Result<(), Failed>;
+
+const TESTS: &[(&str, Test)] = &[
+    ("cve_2024_27297_output_changed_after_registration", changed_after_registration),
+    ("cve_2025_46416_descriptors_kept_open", descriptors_kept_open),
+    ("cve_2024_38531_setuid_and_open_build_folders", setuid_and_open_folders),
+    ("cve_2025_46415_links_in_what_is_deleted", links_in_what_is_deleted),
+    ("cve_2026_39860_links_in_place_of_outputs", links_in_place_of_outputs),
+    ("hard_links_to_inputs", hard_links_to_inputs),
+    ("other_builds_and_the_database", other_builds_and_the_database),
+];
+
+fn expect(condition: bool, message: impl Into<String>) -> Result<(), Failed> {
+    if condition { Ok(()) } else { Err(Failed::from(message.into())) }
+}
+
+fn clean(world: &World) -> Result<(), Failed> {
+    world.check_clean().map_err(Failed::from)
+}
+
+/// A process that its builder leaves behind goes on writing to the output.
+fn changed_after_registration() -> Result<(), Failed> {
+    let world = World::new();
+    let script = "echo right > $out
+        (trap '' HUP TERM; while :; do echo changed > $out; echo changed >> /build/x; done) > /dev/null 2>&1 &
+        echo right > $out; exit 0";
+    // What the race leaves is not known, only that it stays as it was registered.
+    let outputs = world.build(&world.script("racing", script))?;
+    let before = world.read(&outputs["out"], "");
+    std::thread::sleep(Duration::from_millis(300));
+    expect(world.read(&outputs["out"], "") == before, "the output changed")?;
+    clean(&world)
+}
+
+/// The same through a descriptor opened before the end: the file that is registered is another one.
+fn descriptors_kept_open() -> Result<(), Failed> {
+    let world = World::new();
+    let script = "echo right > $out; stat -c %i $out > /build/inode; exec 7<>$out; stat -c %i $out; \
+                  (sleep 1; echo changed >&7) & exit 0";
+    let outputs = world.build(&world.script("holding", script))?;
+    let real = world.store.real_path(&outputs["out"]);
+    std::thread::sleep(Duration::from_millis(1300));
+    expect(world.read(&outputs["out"], "") == "right\n", "the output changed")?;
+    expect(std::fs::symlink_metadata(real)?.nlink() == 1, "the output has other names")?;
+    clean(&world)
+}
+
+fn setuid_and_open_folders() -> Result<(), Failed> {
+    let world = World::new();
+    let script = "mkdir $out; for m in 4755 2755 6777 1777; do echo > $out/$m; chmod $m $out/$m || :; done; \
+                  mkdir $out/d; chmod 7777 $out/d || :; chmod 777 /build || :";
+    let outputs = world.build(&world.script("setuid", script))?;
+    let real = world.store.real_path(&outputs["out"]);
+    for name in ["4755", "2755", "6777", "1777", "d"] {
+        let mode = std::fs::symlink_metadata(real.join(name))?.mode() & 0o7777;
+        expect(matches!(mode, 0o444 | 0o555), format!("`{name}` has mode {mode:o}"))?;
+    }
+    // Whatever a builder does to its own folder: the one above lets nobody else in.
+    let scratch = world.store.scratch_dir("build")?;
+    let mode = std::fs::symlink_metadata(scratch.path())?.mode() & 0o7777;
+    expect(mode == 0o700, format!("build folders have mode {mode:o}"))?;
+    drop(scratch);
+    clean(&world)
+}
+
+/// Everything a builder leaves is deleted; what its links point to is not.
+fn links_in_what_is_deleted() -> Result<(), Failed> {
+    let world = World::new();
+    let canary = world.folder.path().join("canary");
+    std::fs::create_dir(&canary)?;
+    std::fs::write(canary.join("file"), "here")?;
+    let to = canary.display();
+    let script = format!(
+        "mkdir -p d/e; ln -s {to} link; ln -s {to} d/link; ln -s {to}/file d/e/file; ln -s / root; \
+         (while :; do rm -rf d/e; ln -sfn {to} d/e; rm -f d/e; mkdir d/e; done) > /dev/null 2>&1 & \
+         echo done > $out; chmod 000 d || :"
+    );
+    world.build(&world.script("links", &script))?;
+    world.build(&world.script("failing", &format!("ln -s {to} $out; ln -s {to} x; exit 1"))).unwrap_err();
+    expect(std::fs::read_to_string(canary.join("file"))? == "here", "something outside was deleted")?;
+    clean(&world)
+}
+
+/// A link where an output belongs is registered as that link: nothing behind it is read or changed.
+fn links_in_place_of_outputs() -> Result<(), Failed> {
+    let world = World::new();
+    let secret = world.folder.path().join("secret");
+    std::fs::write(&secret, "secret")?;
+    let to = secret.display();
+    let outputs = world.build(&world.script("link", &format!("ln -s {to} $out")))?;
+    let real = world.store.real_path(&outputs["out"]);
+    expect(std::fs::symlink_metadata(&real)?.is_symlink(), "the output is no link")?;
+    let script = format!("mkdir $out; ln -s {to} $out/x; ln -s .. $out/up; ln -s /etc $out/etc");
+    let outputs = world.build(&world.script("links", &script))?;
+    let real = world.store.real_path(&outputs["out"]);
+    for name in ["x", "up", "etc"] {
+        expect(std::fs::symlink_metadata(real.join(name))?.is_symlink(), format!("`{name}` is no link"))?;
+    }
+    let metadata = std::fs::symlink_metadata(&secret)?;
+    expect(metadata.mode() & 0o7777 != 0o444 && metadata.mtime() != 1, "something outside was changed")?;
+    clean(&world)
+}
+
+/// An output that is another name of an input would let one be changed through the other.
+fn hard_links_to_inputs() -> Result<(), Failed> {
+    let world = World::new();
+    let input = world.write(&world.script("input", "mkdir $out; echo input > $out/file"));
+    let script = "mkdir $out; ln $input/file $out/file 2>/dev/null || cp $input/file $out/file
+        ln $out/file $out/twin; ln $out/file /build/held 2>/dev/null || :; chmod 666 $out/file 2>/dev/null || :";
+    let outputs = world.build(&world.script("linking", script).needs("input", &input, "out"))?;
+    for name in ["file", "twin"] {
+        let metadata = std::fs::symlink_metadata(world.store.real_path(&outputs["out"]).join(name))?;
+        expect(metadata.nlink() == 1, format!("`{name}` has {} names", metadata.nlink()))?;
+        expect(metadata.mode() & 0o7777 == 0o444, format!("`{name}` has mode {:o}", metadata.mode()))?;
+    }
+    clean(&world)
+}
+
+/// While another build runs, nothing of it, and nothing of the store beside the inputs, can be seen.
+fn other_builds_and_the_database() -> Result<(), Failed> {
+    let mut world = World::new();
+    world.config.max_jobs = 2;
+    let hidden = world.store.add_text("hidden", b"hidden", &Default::default())?;
+    let other = world.write(&world.script("other", "echo secret > /build/secret; sleep 1; echo > $out"));
+    let root = world.root();
+    let script = format!(
+        "sleep 0.3; ls /nix/store; for f in /nix/var {root} {root}/nix/var/nix/db/db.sqlite {hidden} /build/secret; \
+         do [ -e $f ] && echo reached $f; done; for p in /proc/[0-9]*; do cat $p/environ 2>/dev/null; done | \
+         (while read -r -d '' v; do case $v in name=other) echo saw the other build;; esac; done); echo done > $out",
+        root = root.display(),
+    );
+    let looking = world.write(&world.script("looking", &script));
+    let wanted = [&other, &looking].map(rednix_build::Wanted::all);
+    world.builder().build(&wanted).map_err(|errors| Failed::from(errors.to_string()))?;
+    let log = world.store.log_path(&looking);
+    expect(exists(&log), "there is no log")?;
+    let log = String::from_utf8(zstd::decode_all(std::fs::File::open(log)?)?)?;
+    expect(!log.contains("reached") && !log.contains("saw"), log.clone())?;
+    let seen: Vec<&str> = log.lines().filter(|line| !line.is_empty()).collect();
+    expect(seen == [world.layer.basename()], format!("in /nix/store: {seen:?}"))?;
+    clean(&world)
+}

@@ -1,0 +1,396 @@
+//! What a store outlives: a power cut, damage, a clock that jumps, folders that cannot be written to; and what it does
+//! to grow slowly: linking equal files, archiving. The order of steps behind it is tested in `simulation`.
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+
+use common::*;
+use rednix_store::error::Error;
+use rednix_store::hash::{Hash, HashAlgorithm};
+use rednix_store::nar::{self, Tree};
+use rednix_store::path::StorePath;
+use rednix_store::store::*;
+
+fn reopen(folder: &tempfile::TempDir, store: Store) -> Store {
+    drop(store);
+    Store::open(folder.path(), OpenOptions::default()).unwrap()
+}
+
+fn overwrite(store: &Store, path: &StorePath, inside: &str, bytes: &[u8]) {
+    let real = store.real_path(path);
+    let real = if inside.is_empty() { real } else { real.join(inside) };
+    std::fs::set_permissions(&real, std::fs::Permissions::from_mode(0o644)).unwrap();
+    std::fs::write(&real, bytes).unwrap();
+}
+
+/// What was not flushed and is damaged is taken back with all that refers to it; the rest stays.
+#[test]
+fn a_power_cut_takes_back_only_what_it_damaged() {
+    let (folder, store) = new_store();
+    let old = store.add_text("old", b"old", &BTreeSet::new()).unwrap();
+    store.flush().unwrap();
+    let torn = store.add_text("torn", b"torn", &BTreeSet::new()).unwrap();
+    let user = store.add_text("user", b"user", &[torn.clone()].into()).unwrap();
+    let whole = store.add_source_tree("whole", &sample_tree()).unwrap().path;
+    overwrite(&store, &torn, "", b"");
+    let store = reopen(&folder, store);
+    // The same start of the machine: nothing is looked at again.
+    assert_eq!(store.all_valid_paths().unwrap().len(), 4);
+    store.pretend_restart().unwrap();
+    let store = reopen(&folder, store);
+    assert_eq!(store.all_valid_paths().unwrap(), [old, whole].into());
+    assert!(!store.is_valid(&user).unwrap());
+    assert_clean(&store);
+    // It can be made again, in the place of what is left of it.
+    assert_eq!(store.add_text("torn", b"torn", &BTreeSet::new()).unwrap(), torn);
+    assert_clean(&store);
+}
+
+#[test]
+fn what_was_flushed_is_not_hashed_again() {
+    let (folder, store) = new_store();
+    let path = store.add_text("x", b"x", &BTreeSet::new()).unwrap();
+    store.flush_if_needed().unwrap();
+    overwrite(&store, &path, "", b"y");
+    store.pretend_restart().unwrap();
+    let store = reopen(&folder, store);
+    assert!(store.is_valid(&path).unwrap());
+    // `verify` is what finds such damage.
+    assert_eq!(store.verify(VerifyOptions::default()).unwrap().problems.len(), 1);
+    assert_eq!(store.repair().unwrap().taken_back.len(), 1);
+    assert_clean(&store);
+}
+
+#[test]
+fn equal_files_are_stored_once() {
+    let (folder, store) = new_store();
+    let mut tree = Tree::directory();
+    for (path, node) in [
+        ("a/one", Tree::file("same".repeat(3000))),
+        ("a/b/two", Tree::file("same".repeat(3000))),
+        ("run", Tree::executable("same".repeat(3000))),
+        ("other", Tree::file("other".repeat(3000))),
+        ("empty", Tree::file("")),
+    ] {
+        tree.insert(path, node).unwrap();
+    }
+    let first = store.add_source_tree("first", &tree).unwrap().path;
+    tree.insert("more", Tree::file("more".repeat(3000))).unwrap();
+    let second = store.add_source_tree("second", &tree).unwrap().path;
+    let inode = |path: &StorePath, inside: &str| {
+        std::fs::symlink_metadata(store.real_path(path).join(inside)).unwrap().ino()
+    };
+    let report = store.optimise().unwrap();
+    assert_eq!((report.files, report.linked), (9, 5));
+    assert!(report.freed_bytes >= 5 * 12_000, "{report:?}");
+    assert_eq!(inode(&first, "a/one"), inode(&second, "a/b/two"));
+    assert_eq!(inode(&first, "run"), inode(&second, "run"));
+    assert_ne!(inode(&first, "a/one"), inode(&first, "run"));
+    for folder in ["", "a", "a/b"] {
+        let metadata = std::fs::symlink_metadata(store.real_path(&first).join(folder)).unwrap();
+        assert_eq!((metadata.mode() & 0o7777, metadata.mtime()), (0o555, 1), "{folder}");
+    }
+    assert_clean(&store);
+    assert_eq!(store.optimise().unwrap(), OptimiseReport::default());
+    // A damaged older file is not handed on.
+    overwrite(&store, &first, "other", &b"wrong".repeat(3000));
+    let third = store.add_source_tree("third", &tree).unwrap().path;
+    store.optimise().unwrap();
+    assert_eq!(
+        std::fs::read(store.real_path(&third).join("other")).unwrap(),
+        "other".repeat(3000).as_bytes()
+    );
+    let store = reopen(&folder, store);
+    store.gc(&GcOptions::default()).unwrap();
+    assert_eq!(store.contents().open_dir(".links").unwrap().entries().unwrap().len(), 0);
+}
+
+fn noise(seed: u64, len: usize) -> Vec<u8> {
+    let mut state = seed;
+    let mut next = || {
+        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (state >> 56) as u8
+    };
+    (0..len).map(|_| next()).collect()
+}
+
+#[test]
+fn archived_paths_come_back_as_they_were() {
+    let (folder, store) = new_store();
+    let text = store.add_text("text", b"text", &BTreeSet::new()).unwrap();
+    let mut versions = Vec::new();
+    for version in 0..6u64 {
+        let mut large = noise(1, 3 << 20);
+        let at = 200_000 + version as usize * 100_000;
+        large.splice(at..at, noise(version + 2, 500));
+        let mut tree = sample_tree();
+        tree.insert("large", Tree::file(large)).unwrap();
+        let nar = tree.to_nar().unwrap();
+        let path = StorePath::from_parts(&[version as u8 + 1; 20], "version").unwrap();
+        let mut info = PathInfo::new(path.clone(), Hash::sha256(&nar), nar.len() as u64);
+        info.references = [text.clone()].into();
+        info.signatures = vec!["key:abc".into()];
+        store.add_nar(&mut nar.as_slice(), &info).unwrap();
+        let id = RealisationId { derivation_hash: Hash::sha256(&[version as u8]), output: "out".into() };
+        store.register_realisations(&[Realisation { id, path: path.clone(), signatures: vec![] }]).unwrap();
+        versions.push(store.path_info(&path).unwrap().unwrap());
+    }
+    let store = reopen(&folder, store);
+    assert_eq!(
+        store.archive_unneeded(&GcOptions { dry_run: true, ..GcOptions::default() }).unwrap().paths.len(),
+        7
+    );
+    let report = store.archive_unneeded(&GcOptions::default()).unwrap();
+    assert_eq!(report.paths.len(), 7);
+    assert!(report.nar_bytes > 18 << 20 && report.stored_bytes < 5 << 20, "{report:?}");
+    assert!(store.all_valid_paths().unwrap().is_empty() && store.contents().entries().unwrap().is_empty());
+    let last = &versions[5];
+    assert!(store.check_archived(&last.path).unwrap());
+    let id = RealisationId { derivation_hash: Hash::sha256(&[5]), output: "out".into() };
+    assert_eq!(store.archived_realisation(&id).unwrap().as_ref(), Some(&last.path));
+    // What it refers to comes first.
+    assert_eq!(store.restore_archived([&last.path]).unwrap(), [text.clone(), last.path.clone()]);
+    let mut back = store.path_info(&last.path).unwrap().unwrap();
+    back.registration_time_s = last.registration_time_s;
+    assert_eq!(&back, last);
+    assert_eq!(store.query_realisation(&id).unwrap().unwrap().path, last.path);
+    assert_eq!(store.restore_archived([&last.path]).unwrap(), []);
+    assert_clean(&store);
+    // Archived once more it takes no room; forgotten, all of it is given back.
+    let store = reopen(&folder, store);
+    assert!(store.archive_unneeded(&GcOptions::default()).unwrap().stored_bytes < 64 << 10);
+    assert_eq!(store.forget_archived(versions.iter().map(|info| &info.path)).unwrap(), 6);
+    assert!(store.restore_archived([&last.path]).unwrap().is_empty());
+    assert_eq!(store.restore_archived([&text]).unwrap(), std::slice::from_ref(&text));
+    // Its chunk shares a block with others; with the last of them the block goes.
+    assert_eq!(store.forget_archived([&text]).unwrap(), 1);
+    assert!(store.archive_sizes().unwrap().stored_bytes < 256 << 10, "{:?}", store.archive_sizes());
+}
+
+#[test]
+fn a_damaged_archive_restores_nothing_wrong() {
+    let (folder, store) = new_store();
+    let mut tree = Tree::directory();
+    tree.insert("noise", Tree::file(noise(1, 100_000))).unwrap();
+    let path = store.add_source_tree("x", &tree).unwrap().path;
+    let store = reopen(&folder, store);
+    store.archive_unneeded(&GcOptions::default()).unwrap();
+    let store = reopen(&folder, store);
+    let file = folder.path().join("nix/var/rednix/archive.sqlite");
+    for name in [file.clone(), file.with_extension("sqlite-wal")] {
+        let Ok(mut bytes) = std::fs::read(&name) else { continue };
+        // In the middle of the data, not in the tables' own pages.
+        let len = bytes.len();
+        if len > 60_000 {
+            bytes[len / 2..len / 2 + 2000].fill(7);
+            std::fs::write(&name, bytes).unwrap();
+        }
+    }
+    assert!(!store.restore_archived([&path]).is_ok_and(|restored| restored.contains(&path)));
+    assert!(!store.is_valid(&path).unwrap());
+    assert_clean(&store);
+}
+
+#[test]
+fn damaged_paths_come_back_from_the_archive() {
+    let (folder, store) = new_store();
+    let path = store.add_source_tree("x", &sample_tree()).unwrap().path;
+    let store = reopen(&folder, store);
+    store.archive_unneeded(&GcOptions::default()).unwrap();
+    store.restore_archived([&path]).unwrap();
+    overwrite(&store, &path, "file", b"wrong");
+    assert_eq!(store.repair().unwrap().restored, std::slice::from_ref(&path));
+    assert_clean(&store);
+    std::fs::remove_dir_all(store.real_path(&path)).unwrap();
+    assert_eq!(store.repair().unwrap().restored, [path]);
+    assert_clean(&store);
+}
+
+#[test]
+fn a_new_database_from_what_contents_prove() {
+    let (folder, store) = new_store();
+    let text = store.add_text("text", b"text", &BTreeSet::new()).unwrap();
+    let user = store.add_text("user", text.to_string().as_bytes(), &[text.clone()].into()).unwrap();
+    let tree = store.add_source_tree("tree", &sample_tree()).unwrap().path;
+    let drv = store
+        .write_derivation(&derivation("x", &[("src", &tree.to_string())], std::slice::from_ref(&tree)))
+        .unwrap();
+    let flat = folder.path().join("flat");
+    std::fs::write(&flat, "flat").unwrap();
+    let source = Source {
+        method: rednix_store::path::ContentMethod::Flat,
+        algorithm: HashAlgorithm::Sha512,
+        ..Source::tree("flat")
+    };
+    let flat = store.add_from_path(&flat, source).unwrap().path;
+    // An input-addressed output proves nothing about itself, and neither does what was changed.
+    let nar = sample_tree().to_nar().unwrap();
+    let output = StorePath::from_parts(&[9; 20], "output").unwrap();
+    store
+        .add_nar(&mut nar.as_slice(), &PathInfo::new(output.clone(), Hash::sha256(&nar), nar.len() as u64))
+        .unwrap();
+    let changed = store.add_text("changed", b"before", &BTreeSet::new()).unwrap();
+    overwrite(&store, &changed, "", b"after");
+    let database = store.layout().database();
+    let before = store.path_info(&drv).unwrap().unwrap();
+    drop(store);
+    for name in
+        [database.clone(), database.with_extension("sqlite-wal"), database.with_extension("sqlite-shm")]
+    {
+        std::fs::write(&name, b"no database".repeat(1000)).unwrap();
+    }
+    let error = Store::open(folder.path(), OpenOptions::default()).unwrap_err();
+    assert!(
+        matches!(error, Error::DamagedDatabase { .. }) && error.to_string().contains("--repair"),
+        "{error}"
+    );
+    let (store, rebuilt) = Store::rebuild_database(folder.path(), OpenOptions::default()).unwrap();
+    assert_eq!(store.all_valid_paths().unwrap(), [text, user, tree, drv.clone(), flat].into());
+    assert_eq!((rebuilt.salvaged, rebuilt.proven), (0, 5));
+    assert_eq!(rebuilt.given_up.into_iter().collect::<BTreeSet<_>>(), [output, changed].into());
+    let after = store.path_info(&drv).unwrap().unwrap();
+    assert_eq!((after.references, after.content_address), (before.references, before.content_address));
+    assert_eq!(store.derivation_outputs(&drv).unwrap().len(), 1);
+    assert_clean(&store);
+}
+
+/// Rows that can still be read are believed where contents agree.
+#[test]
+fn old_rows_are_salvaged() {
+    let (folder, store) = new_store();
+    let nar = sample_tree().to_nar().unwrap();
+    let output = StorePath::from_parts(&[9; 20], "output").unwrap();
+    let mut info = PathInfo::new(output.clone(), Hash::sha256(&nar), nar.len() as u64);
+    info.signatures = vec!["key:abc".into()];
+    store.add_nar(&mut nar.as_slice(), &info).unwrap();
+    drop(store);
+    let (store, rebuilt) = Store::rebuild_database(folder.path(), OpenOptions::default()).unwrap();
+    assert_eq!((rebuilt.salvaged, rebuilt.proven), (1, 0));
+    assert_eq!(store.path_info(&output).unwrap().unwrap().signatures, ["key:abc"]);
+}
+
+/// Times are remarks: whatever the clock says, nothing needed goes and nothing is lost.
+#[test]
+fn a_clock_that_jumps() {
+    let (folder, store) = new_store();
+    let mut paths = Vec::new();
+    for (index, time_s) in [1, 2_000_000_000, i64::MAX, -5].into_iter().enumerate() {
+        let nar = Tree::file(format!("{index}")).to_nar().unwrap();
+        let path = StorePath::from_parts(&[index as u8 + 1; 20], "x").unwrap();
+        let mut info = PathInfo::new(path.clone(), Hash::sha256(&nar), nar.len() as u64);
+        info.registration_time_s = time_s;
+        store.add_nar(&mut nar.as_slice(), &info).unwrap();
+        paths.push(path);
+    }
+    store.add_root("kept", &paths[0]).unwrap();
+    let store = reopen(&folder, store);
+    let before = GcOptions { registered_before_s: Some(1_000_000_000), ..GcOptions::default() };
+    assert_eq!(store.gc(&before).unwrap().removed, [paths[3].clone()]);
+    let all: u64 = 3 * 120;
+    let small = GcOptions { store_bytes_max: Some(all), ..GcOptions::default() };
+    assert_eq!(store.gc(&small).unwrap().removed.len(), 0);
+    assert_eq!(
+        store.gc(&GcOptions { store_bytes_max: Some(120), ..GcOptions::default() }).unwrap().removed,
+        paths[1..3]
+    );
+    assert_clean(&store);
+}
+
+#[test]
+fn folders_that_cannot_be_written_to() {
+    let (folder, store) = new_store();
+    let path = store.add_text("x", b"x", &BTreeSet::new()).unwrap();
+    let store = reopen(&folder, store);
+    if rustix::process::geteuid().is_root() {
+        // Modes do not stop root, so what is tested is the store's own word.
+        let read_only = Store::open(folder.path(), OpenOptions::read_only()).unwrap();
+        assert!(matches!(read_only.gc(&GcOptions::default()), Err(Error::ReadOnly { .. })));
+        assert!(matches!(read_only.optimise(), Err(Error::ReadOnly { .. })));
+        assert!(matches!(read_only.repair(), Err(Error::ReadOnly { .. })));
+        assert!(matches!(read_only.archive_unneeded(&GcOptions::default()), Err(Error::ReadOnly { .. })));
+        assert!(read_only.is_valid(&path).unwrap());
+        return;
+    }
+    let contents = store.layout().contents();
+    std::fs::set_permissions(&contents, std::fs::Permissions::from_mode(0o555)).unwrap();
+    let error = store.add_text("y", b"y", &BTreeSet::new()).unwrap_err();
+    std::fs::set_permissions(&contents, std::fs::Permissions::from_mode(0o755)).unwrap();
+    assert!(error.to_string().contains(contents.to_str().unwrap()), "{error}");
+    assert_clean(&store);
+}
+
+/// CVE-2026-44028 and its kin: what says that it is huge or deep is refused before room is made for it.
+#[test]
+fn cve_2026_44028_sizes_and_depths_that_are_only_claimed() {
+    let string = |text: &[u8]| {
+        let mut bytes = (text.len() as u64).to_le_bytes().to_vec();
+        bytes.extend_from_slice(text);
+        bytes.resize(bytes.len().next_multiple_of(8), 0);
+        bytes
+    };
+    let begin = [&b"nix-archive-1"[..], b"(", b"type"].map(string).concat();
+    for length in [u64::MAX, u64::MAX - 7, 1 << 62, 1 << 40] {
+        let mut nar = begin.clone();
+        nar.extend(length.to_le_bytes());
+        let folder = tempfile::tempdir().unwrap();
+        assert!(
+            nar::restore(&mut nar.as_slice(), folder.path().join("x")).is_err(),
+            "a kind of {length} bytes"
+        );
+        let mut nar = [begin.clone(), string(b"regular"), string(b"contents")].concat();
+        nar.extend(length.to_le_bytes());
+        assert!(
+            nar::restore(&mut nar.as_slice(), folder.path().join("y")).is_err(),
+            "a file of {length} bytes"
+        );
+        assert!(Tree::read(&mut nar.as_slice(), 1 << 20).is_err());
+    }
+    let mut deep = string(b"nix-archive-1");
+    for _ in 0..200_000 {
+        deep.extend(
+            [&b"("[..], b"type", b"directory", b"entry", b"(", b"name", b"a", b"node"].map(string).concat(),
+        );
+    }
+    let folder = tempfile::tempdir().unwrap();
+    assert!(nar::restore(&mut deep.as_slice(), folder.path().join("x")).is_err());
+}
+
+/// Names that only mean something to other systems' file systems are names like others.
+#[test]
+fn names_in_several_cases_are_different_names() {
+    let mut tree = Tree::directory();
+    for name in ["a", "A", "a~nix~case~hack~1", "A~nix~case~hack~1", "..a", "a:b", "con"] {
+        tree.insert(name, Tree::file(name)).unwrap();
+    }
+    let (_folder, store) = new_store();
+    let path = store.add_source_tree("cases", &tree).unwrap().path;
+    assert_eq!(store.contents().open_dir(path.basename()).unwrap().entries().unwrap().len(), 7);
+    assert_clean(&store);
+}
+
+/// A hundred thousand paths are collected in seconds. Small on purpose in ordinary runs:
+/// `REDNIX_TEST_PATHS=100000` is the measurement.
+#[test]
+fn many_paths_are_collected_quickly() {
+    let count: usize = std::env::var("REDNIX_TEST_PATHS").map_or(2000, |text| text.parse().unwrap());
+    let (folder, store) = new_store();
+    let mut below: Option<StorePath> = None;
+    for batch in 0..count.div_ceil(1000) {
+        let derivations: Vec<_> = (0..1000.min(count - batch * 1000))
+            .map(|index| {
+                let sources: Vec<StorePath> = below.iter().cloned().collect();
+                derivation(&format!("d{batch}-{index}"), &[("x", "y")], &sources)
+            })
+            .collect();
+        below = Some(store.write_derivations(&derivations).unwrap().pop().unwrap());
+    }
+    let store = reopen(&folder, store);
+    let started = std::time::Instant::now();
+    let report = store.gc(&GcOptions::default()).unwrap();
+    let took = started.elapsed();
+    assert_eq!(report.removed.len(), count);
+    eprintln!("{count} paths collected in {took:?}");
+    assert!(took.as_secs_f64() < 5.0 + count as f64 / 2000.0, "it took {took:?}");
+}
