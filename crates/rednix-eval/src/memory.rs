@@ -364,7 +364,9 @@ impl Heap {
             }
         }
         let live = self.map.live_bytes();
-        let more = (live / 100 * limits::COLLECT_GROWTH_PERCENT).max(limits::COLLECT_FROM_BYTES);
+        let full = live > (self.top - self.map.base) / 4 * 3;
+        let growth = if full { limits::COLLECT_GROWTH_PERCENT_FULL } else { limits::COLLECT_GROWTH_PERCENT };
+        let more = (live / 100 * growth).max(limits::COLLECT_FROM_BYTES);
         self.collect_at = self.allocated + more;
         live
     }
