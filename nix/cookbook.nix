@@ -50,13 +50,14 @@ let
   cbindgen = import ./cbindgen.nix { inherit lib derive debian cargo; };
   # One relibc serves all: the package in the image is the library programs are linked with.
   libraryLayer = toolchain.libraryLayer derivations.relibc.out;
-  hasLibrary = folders ? relibc && lib.hasPrefix "x86_64-" target;
+  hasLibrary = folders ? relibc;
+  compilerRuntime = lib.optional (!rust.hasPrefix) toolchain.compilerRuntime;
 
   # The layers a target recipe's root has above Debian's packages.
   targetLayers = name:
     if rootNameOf recipes.${name} != "redox" || !hasLibrary || (builtins.elem name freestanding && name != "relibc") then [ ]
-    else if name == "relibc" then [ cbindgen toolchain.compilerRuntime ]
-    else lib.optional (usesRust name) (rust.stdLayer target) ++ [ cbindgen libraryLayer toolchain.compilerRuntime ];
+    else if name == "relibc" then [ cbindgen ] ++ compilerRuntime
+    else filter (layer: layer != null) (lib.optional (usesRust name) (rust.stdLayer target)) ++ [ cbindgen libraryLayer ] ++ compilerRuntime;
 
   # Packages of C alone are not built again for another Rust, nor wait for its library.
   usesRust = name:
@@ -64,14 +65,15 @@ let
     in sources.cargoLocks name != [ ] || (build.template or "none") == "cargo"
       || builtins.length (builtins.split "[Cc]argo|CARGO|RUST|rustc" (build.script or "")) > 1;
 
-  # Packages that only carry the shared libraries of upstream's own gcc. Nothing here is linked with those.
+  # Packages that only carry the shared libraries of upstream's own gcc. Nothing is linked with those unless that gcc
+  # is the toolchain.
   gccCarriers = [ "libgcc" "libstdcxx" ];
   gccNotice = name: "echo 'notice: `${name}` carries a shared library of gcc; everything is linked statically, so it is empty'\n";
 
   derivationOf = { name, host }:
     let
       recipe = builtins.seq (folderOf name) recipes.${name};
-      text = if !host && builtins.elem name gccCarriers then gccNotice name else templates.script name recipe;
+      text = if !host && !rust.hasPrefix && builtins.elem name gccCarriers then gccNotice name else templates.script name recipe;
       copy = work.${recipeSet.sourceOwner name} or null;
       source = if copy == null then sources.sourceOf name else null;
       locks = sources.cargoLocks name;
@@ -115,7 +117,8 @@ let
       // lib.optionalAttrs (patched != [ ]) { cookbookPatched = concatStringsSep "\n" patched; }
       // lib.optionalAttrs (folder != null) { cookbookRecipeFolder = "${folder}"; }
       // lib.optionalAttrs (claims != "") { cookbookClaims = claims; }
-      // lib.optionalAttrs (!host && rootNameOf recipe == "redox") { cookbookCompiler = "${./builder/cc.sh}"; }
+      // lib.optionalAttrs (!host && rootNameOf recipe == "redox")
+        (if rust.hasPrefix then { REDNIX_DYNAMIC = "1"; } else { cookbookCompiler = "${./builder/cc.sh}"; })
       # The builder mounts the kept folders of that name; the contents are named so that a change is one.
       // lib.optionalAttrs (copy != null) { rednixWork = copy.key; rednixWorkContent = copy.content; }
       // lib.optionalAttrs (locks != [ ]) {
@@ -171,5 +174,5 @@ in
 {
   inherit (recipeSet) folders written recipes parseName runtimeClosure packageClosure lockable renewable templates summary graph isMeta;
   inherit (sources) fetches;
-  inherit derivations hostDerivations package prepared workable recipeSet sources;
+  inherit derivations hostDerivations package prepared workable recipeSet sources toolchain;
 }

@@ -26,7 +26,7 @@ let
     lock = builtins.fromJSON (builtins.readFile debianLock);
   };
   cargo = import ./cargo.nix { inherit lib derive; };
-  rust = import ./rust.nix { inherit lib derive debian cargo; toolchain = parsedLock.toolchain or null; };
+  rust = import ./rust.nix { inherit lib derive debian cargo target; toolchain = parsedLock.toolchain or null; };
   treePath = /. + toString tree;
   lockFile = if lock != null then /. + toString lock else treePath + "/rednix.lock";
   cookbook = import ./cookbook.nix {

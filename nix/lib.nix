@@ -54,6 +54,9 @@ rec {
     checksum = builtins.elemAt triple 2;
   };
 
+  # GNU's name of a target.
+  gnuTarget = target: if hasPrefix "riscv64gc-" target then "riscv64-unknown-redox" else target;
+
   # A word of a shell script: nothing inside it is expanded.
   shellQuote = text: "'" + builtins.replaceStrings [ "'" ] [ "'\\''" ] (toString text) + "'";
 

@@ -1,14 +1,20 @@
 # Rust: rustc, cargo and the standard library's source with its crates. From Debian's packages, or where the lock names
-# a toolchain of upstream's (`rednix lock --toolchain`), from the archives of that day. The library for a target is
-# built once, as a layer that puts it where rustc looks for it.
-{ lib, derive, debian, cargo, toolchain ? null }:
+# a toolchain of upstream's (`rednix lock --toolchain`), from its archives: a Rust release, or Redox's own Rust and gcc
+# (the prefix). The library for a target is built once, as a layer that puts it where rustc looks for it.
+{ lib, derive, debian, cargo, target, toolchain ? null }:
 
 let
+  # Redox's own compilers are made for one target.
+  hasPrefix =
+    if !(toolchain ? target) then false
+    else if toolchain.target == target then true
+    else throw "the lock's toolchain builds for ${toolchain.target}, not for ${target}; lock one that does: `rednix lock --toolchain prefix --target ${target}`";
+
   # -- upstream's archives --------------------------------------------------------------------------------
 
   archives = builtins.mapAttrs
     (name: component: derive.fetchurl {
-      name = "${lib.storeName name}.tar.xz";
+      name = "${lib.storeName name}.tar.${if hasPrefix then "gz" else "xz"}";
       inherit (component) url sha256;
     })
     toolchain.components;
@@ -17,7 +23,7 @@ let
     name = "toolchain-${lib.storeName name}";
     root = debian.root "base";
     script = "${./builder/component.sh}";
-    environment.archive = "${archive}";
+    environment = { archive = "${archive}"; } // lib.optionalAttrs hasPrefix { prefixOf = lib.gnuTarget target; };
   };
 
   # What Debian's source package brings and upstream's archive does not: the library's own dependencies.
@@ -28,7 +34,10 @@ let
     entries = [ { path = "usr/lib/rustlib/src/rust/library/vendor"; target = "${vendor}"; type = "symlink"; } ];
   };
 
-  upstream = [ vendorLayer ] ++ builtins.attrValues (builtins.mapAttrs component archives);
+  # Where two archives have one file, upstream lets the later one win: gcc, then Rust, then clang.
+  ranked = builtins.filter (name: archives ? ${name}) [ "clang-install" "rust-install" "gcc-install" "relibc-install" ];
+  upstream = [ vendorLayer ]
+    ++ map (name: component name archives.${name}) (if hasPrefix then ranked else builtins.attrNames archives);
 
   # Two compilers in one root would find each other's libraries.
   isRust = package: builtins.match ".*rust.*|cargo.*" package != null;
@@ -67,6 +76,9 @@ let
   };
 in
 {
+  # Whether Redox's own gcc and its libraries are in the root.
+  inherit hasPrefix;
+
   # A named build root, with the chosen Rust in it.
   inherit root;
 
@@ -82,5 +94,5 @@ in
     in if toolchain != null then "${vendor}" else "${debian.layers.rust-web-src}/usr/src/rustc-${version}/library/vendor";
 
   # The layer with `target`'s library, or null where the toolchain brings it or nobody can prebuild it.
-  stdLayer = target: if libraries ? ${target} then std target else null;
+  stdLayer = wanted: if libraries ? ${wanted} && !(hasPrefix && wanted == target) then std wanted else null;
 }

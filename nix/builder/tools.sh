@@ -12,14 +12,15 @@ tools=/build/tools
 mkdir -p $tools
 export PATH=$tools:$PATH
 
-# Finds packages of the sysroot only; everything is linked statically, so their own libraries are wanted too.
-target_pkg_config="env PKG_CONFIG_SYSROOT_DIR=$COOKBOOK_SYSROOT PKG_CONFIG_LIBDIR=$COOKBOOK_SYSROOT/lib/pkgconfig:$COOKBOOK_SYSROOT/share/pkgconfig pkgconf --static"
+# Finds packages of the sysroot only. What is linked statically wants their own libraries too.
+target_pkg_config="env PKG_CONFIG_SYSROOT_DIR=$COOKBOOK_SYSROOT PKG_CONFIG_LIBDIR=$COOKBOOK_SYSROOT/lib/pkgconfig:$COOKBOOK_SYSROOT/share/pkgconfig pkgconf \$([ -n \"\${COOKBOOK_DYNAMIC-}\" ] || echo --static)"
 
-# First argument: the name; the rest: the programs that can stand in for it, the best first.
+# First argument: the name; the rest: the programs that can stand in for it, the best first. Upstream's own toolchain
+# brings programs of these names, and then they are the ones.
 tool() {
     local name=$1 candidate
     shift
-    [ ! -e "$tools/$name" ] || return 0
+    [ ! -e "$tools/$name" ] && [ ! -x "/usr/bin/$name" ] || return 0
     for candidate in "$@"; do
         if command -v "${candidate%% *}" >/dev/null; then
             printf '#!/usr/bin/bash\nexec %s "$@"\n' "$candidate" >"$tools/$name"
@@ -52,7 +53,7 @@ else
 fi
 FRONT
     chmod +x "$tools/$GNU_TARGET-llvm-config"
-    if command -v clang >/dev/null; then
+    if [ -n "${cookbookCompiler-}" ] && command -v clang >/dev/null; then
         mkdir -p $tools/empty
         headers=$(clang -print-resource-dir)/include
         for pair in gcc:clang cc:clang g++:clang++ c++:clang++; do

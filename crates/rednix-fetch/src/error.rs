@@ -167,7 +167,7 @@ impl FetchError {
     }
 
     /// Whether the place exists and does not have the file.
-    pub(crate) fn is_absent(&self) -> bool {
+    pub fn is_absent(&self) -> bool {
         matches!(self, FetchError::NotFound { .. } | FetchError::NoFile { .. })
     }
 }

@@ -363,9 +363,10 @@ pub struct LockArgs {
     /// Take git branches as they were at the end of this day (UTC); the lock keeps the day for later pins
     #[arg(long, value_name = "YYYY-MM-DD")]
     pub date: Option<String>,
-    /// Which Rust builds everything: a release of upstream's (`nightly-2025-10-03`, `1.95.0`), `tree` for the one the
-    /// tree's rust-toolchain.toml names, or `debian`. Without names nothing else is locked
-    #[arg(long, value_name = "RELEASE")]
+    /// What builds everything: a Rust release of upstream's (`nightly-2025-10-03`, `1.95.0`), `tree` for the one the
+    /// tree's rust-toolchain.toml names, `prefix` for Redox's own gcc and Rust as they are on its server today
+    /// (`prefix:URL` for those in another folder), or `debian`. Without names nothing else is locked
+    #[arg(long, value_name = "TOOLCHAIN")]
     pub toolchain: Option<String>,
 }
 

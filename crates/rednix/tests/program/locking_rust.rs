@@ -5,10 +5,11 @@ use std::process::Command;
 
 use crate::Outcome;
 use crate::locking::{World, cargo_package, same};
-use crate::recipes::{contents, equal};
+use crate::recipes::{build, contents, equal};
 use crate::support::{checkout, run, write};
 
-pub const TESTS: [(&str, fn() -> Outcome); 3] = [
+pub const TESTS: [(&str, fn() -> Outcome); 4] = [
+    ("prefix_takes_debians_place_and_links_dynamically", prefix),
     ("toolchain_of_a_day_takes_debians_place", toolchain_of_a_day),
     ("source_without_a_cargo_lock_gets_one", source_without_lock),
     ("two_locks_of_a_package_mean_two_commits", two_locks_two_commits),
@@ -103,6 +104,94 @@ fn toolchain_of_a_day() -> Outcome {
     }
     world.write("dist/2026-01-02/channel-rust-nightly.toml", &manifest.replace("[pkg.rustc", "[pkg.other"));
     world.lock(&["lock", "--toolchain", "tree"]).expect(1, &["has no `rustc`", "choose another"])?;
+    Ok(None)
+}
+
+/// Programs that only say what they were, packed the way upstream packs its own toolchain.
+fn prefix_archives(world: &World) -> Result<(), String> {
+    let gnu = "x86_64-unknown-redox";
+    let programs = [
+        ("gcc-install", format!("bin/{gnu}-gcc"), "echo \"gcc of the prefix: $*\""),
+        ("rust-install", "bin/rustc".to_owned(), "echo 'rustc of the prefix'"),
+        ("rust-install", "bin/cargo".to_owned(), "echo 'cargo of the prefix'"),
+    ];
+    for (archive, file, text) in programs {
+        world.write(&format!("prefix/{archive}/{file}"), &format!("#!/usr/bin/bash\n{text}\n"));
+    }
+    for (file, text) in [
+        (format!("gcc-install/{gnu}/include/c++/13.2.0/vector"), "a header of C++"),
+        (format!("gcc-install/{gnu}/include/old.h"), "a header of another day's relibc"),
+        (format!("gcc-install/{gnu}/lib/libgcc_s.so.1"), "libgcc_s"),
+        ("rust-install/lib/rustlib/src/rust/library/Cargo.lock".to_owned(), "version = 4\n"),
+    ] {
+        world.write(&format!("prefix/{file}"), text);
+    }
+    for archive in ["gcc-install", "rust-install"] {
+        let script =
+            format!("chmod +x {archive}/bin/*; tar -czf {archive}.tar.gz -C {archive} . && rm -r {archive}");
+        let done = Command::new("sh").args(["-c", &script]).current_dir(world.path("prefix")).status();
+        match done {
+            Ok(status) if status.success() => {}
+            other => return Err(format!("packing {archive}: {other:?}")),
+        }
+    }
+    Ok(())
+}
+
+/// Redox's own gcc and Rust as the toolchain: its programs are called under their own names, what gcc needs at run time
+/// is packaged, and packages are linked dynamically.
+fn prefix() -> Outcome {
+    let world = World::new();
+    prefix_archives(&world)?;
+    let recipe = |name: &str, script: &str| {
+        let text = format!("[build]\ntemplate = \"custom\"\nscript = \"\"\"\n{script}\n\"\"\"\n");
+        world.write(&format!("tree/recipes/{name}/recipe.toml"), &text);
+    };
+    recipe("relibc", "mkdir -p $COOKBOOK_STAGE/usr/include; echo new >$COOKBOOK_STAGE/usr/include/new.h");
+    recipe(
+        "libgcc",
+        "mkdir -p $COOKBOOK_STAGE/usr/lib; cp -av $COOKBOOK_HOST_SYSROOT/$GNU_TARGET/lib/libgcc_s.so* $COOKBOOK_STAGE/usr/lib/",
+    );
+    recipe(
+        "made",
+        "DYNAMIC_INIT\nmkdir -p $COOKBOOK_STAGE/usr/share\n(cd /usr/$GNU_TARGET/include; echo *\n $CC -shared\n cookbook-redoxer cc x.c\n rustc\n echo dynamic: $COOKBOOK_DYNAMIC\n) >$COOKBOOK_STAGE/usr/share/said",
+    );
+    let folder = world.path("prefix");
+    let named = format!("prefix:{}", folder.display());
+    world.lock(&["lock", "--toolchain", "prefix:nowhere"]).expect(2, &["nowhere", "gcc-install.tar.gz"])?;
+    world.lock(&["lock", "--toolchain", &named]).expect(0, &[])?;
+    let locked = world.read()?;
+    same("the channel", &locked["toolchain"]["channel"], "prefix")?;
+    same("its target", &locked["toolchain"]["target"], "x86_64-unknown-redox")?;
+    same(
+        "its gcc",
+        &locked["toolchain"]["components"]["gcc-install"]["sha256"],
+        &sha256(&folder.join("gcc-install.tar.gz"))?,
+    )?;
+
+    let (_, paths) = build(&world.path("tree"), &["made", "libgcc"])?;
+    equal(
+        &contents(&paths[0].join("usr/share/said"))?,
+        "c++ new.h\ngcc of the prefix: -shared\ngcc of the prefix: x.c\nrustc of the prefix\ndynamic: 1\n",
+    )?;
+    equal(&contents(&paths[1].join("usr/lib/libgcc_s.so.1"))?, "libgcc_s")?;
+
+    let other = run(&mut world.call(&["build", "--no-link", "--target", "aarch64-unknown-redox", "made"]));
+    other.expect(2, &["builds for x86_64-unknown-redox", "rednix lock --toolchain prefix"])?;
+
+    // The server of the time before had one archive with everything, and one without anything is no toolchain.
+    let rename = |from: &str, to: &str| {
+        std::fs::rename(folder.join(from), folder.join(to)).map_err(|e| format!("{from}: {e}"))
+    };
+    rename("rust-install.tar.gz", "relibc-install.tar.gz")?;
+    world.lock(&["lock", "--toolchain", &named]).expect(1, &["rust-install.tar.gz", "is not there"])?;
+    rename("gcc-install.tar.gz", "kept")?;
+    world.lock(&["lock", "--toolchain", &named]).expect(0, &[])?;
+    same(
+        "one archive",
+        &world.read()?["toolchain"]["components"]["relibc-install"]["url"],
+        &format!("file://{}/relibc-install.tar.gz", folder.display()),
+    )?;
     Ok(None)
 }
 

@@ -46,12 +46,15 @@ pub struct TreePin {
     pub nar_hash: String,
 }
 
-/// A Rust of upstream's in place of Debian's.
+/// A toolchain of upstream's in place of Debian's.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Toolchain {
-    /// As rustup names it, with its day or version.
+    /// As rustup names it, with its day or version; `prefix` for the tree's own compilers.
     pub channel: String,
+    /// The target that the tree's own compilers build for. A release of Rust serves all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
     /// Component name → its archive.
     pub components: BTreeMap<String, Component>,
     /// What the standard library itself is built from.

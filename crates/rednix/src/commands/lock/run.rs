@@ -92,7 +92,8 @@ pub fn run(session: &mut Session, request: &Request) -> Result<Outcome, Failure>
     }
     if let Some(wanted) = request.toolchain {
         let tools = Tools::new(session, None)?;
-        lock.toolchain = toolchain::pin(&tools, wanted, &project.tree, old.toolchain.as_ref())?;
+        lock.toolchain =
+            toolchain::pin(&tools, wanted, &project.tree, &project.target, old.toolchain.as_ref())?;
     }
     let only_toolchain = request.toolchain.is_some() && request.names.is_empty();
     if !only_toolchain {

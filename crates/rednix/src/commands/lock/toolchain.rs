@@ -19,6 +19,8 @@ use super::format::{CargoLock, Component, Toolchain};
 use super::source::unpacked;
 use super::tools::Tools;
 
+mod prefix;
+
 const SERVER: &str = "https://static.rust-lang.org/dist";
 const HOST: &str = "x86_64-unknown-linux-gnu";
 /// What is taken of a release, and for which target.
@@ -50,16 +52,21 @@ pub fn pin(
     tools: &Tools,
     wanted: &str,
     tree: &Path,
+    target: &str,
     old: Option<&Toolchain>,
 ) -> Result<Option<Toolchain>, Failure> {
     let channel = match wanted {
         "debian" => return Ok(None),
+        "prefix" => return prefix::pin(tools, &prefix::upstream(target), target).map(Some),
+        folder if folder.starts_with("prefix:") => {
+            return prefix::pin(tools, &folder["prefix:".len()..], target).map(Some);
+        }
         "tree" => channel_of(tree)?,
         named => named.to_owned(),
     };
     let url = manifest_url(&channel).ok_or_else(|| {
         Failure::usage(format!("`{channel}` is no release that stays as it is")).hint(
-            "name a day or a version: `nightly-YYYY-MM-DD`, `beta-YYYY-MM-DD`, `1.95.0`; or `tree`, or `debian`",
+            "name a day or a version: `nightly-YYYY-MM-DD`, `beta-YYYY-MM-DD`, `1.95.0`; or `tree`, `prefix`, `debian`",
         )
     })?;
     if let Some(old) = old.filter(|old| old.channel == channel) {
@@ -68,18 +75,21 @@ pub fn pin(
     tools.step(format!("pinning Rust {channel}"));
     let components = components(&fetch(tools, &url, None)?, &channel)?;
     let source = keep(tools, "rust-src", &components["rust-src"])?;
-    let lock = unpacked(tools, &source, 2)?.join("lib/rustlib/src/rust/library/Cargo.lock");
+    let std = library_crates(&unpacked(tools, &source, 2)?, &channel)?;
+    Ok(Some(Toolchain { channel, target: None, components, std }))
+}
+
+/// What the standard library in an unpacked toolchain is built from.
+fn library_crates(toolchain: &Path, name: &str) -> Result<CargoLock, Failure> {
+    let lock = toolchain.join("lib/rustlib/src/rust/library/Cargo.lock");
     let text = std::fs::read_to_string(&lock).map_err(|e| {
-        Failure::failed(format!(
-            "the standard library of {channel} has no Cargo.lock where it should be: {e}"
-        ))
-        .hint("releases before 2024-08 keep it elsewhere; choose a later one")
+        Failure::failed(format!("the standard library of {name} has no Cargo.lock where it should be: {e}"))
+            .hint("releases before 2024-08 keep it elsewhere; choose a later one")
     })?;
     let crates = cargo_lock::CargoLock::parse(&text)
-        .map_err(|e| Failure::failed(format!("the Cargo.lock of {channel}'s standard library: {e}")))?
+        .map_err(|e| Failure::failed(format!("the Cargo.lock of {name}'s standard library: {e}")))?
         .crates;
-    let std = CargoLock { crates, ..CargoLock::default() };
-    Ok(Some(Toolchain { channel, components, std }))
+    Ok(CargoLock { crates, ..CargoLock::default() })
 }
 
 /// The channel that the tree's own rust-toolchain.toml names.
