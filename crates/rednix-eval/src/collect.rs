@@ -64,11 +64,25 @@ impl Tracer {
     }
 
     pub fn thunk(&mut self, thunk: Gc<Thunk>) {
-        if self.map.visit(thunk.address(), size_of::<Thunk>()) {
-            match thunk.get() {
-                Value::Suspended(_, env) => self.env(env),
-                other => self.open.push(Open::Value(other)),
+        if !self.map.visit(thunk.address(), size_of::<Thunk>()) {
+            return;
+        }
+        match thunk.get() {
+            Value::Apply(length, start) => {
+                // Nobody else has a call that waits, and most values in lists are one.
+                if self.map.visit(start.address(), length as usize * size_of::<Value>()) {
+                    slice(start, length).iter().for_each(|&value| self.inner(value));
+                }
             }
+            other => self.inner(other),
+        }
+    }
+
+    /// A value found in a thunk. Thunks in thunks wait, for there may be a long row of them.
+    fn inner(&mut self, value: Value) {
+        match value {
+            Value::Thunk(_) => self.open.push(Open::Value(value)),
+            other => self.value(other),
         }
     }
 
