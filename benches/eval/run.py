@@ -3,11 +3,13 @@
 
 CPU time (user and system) and peak memory of each process are what the kernel counted for it; the median of several
 runs is shown. Needs Python 3.11. `$REDNIX_PEER` is a folder with C++ Nix's programs, else PATH is looked at;
-`$REDNIX_BENCH_TREE` is a recipe tree to evaluate too. Exits with 1 where outputs differ, and with `--check` where a
+`$REDNIX_BENCH_TREE` is a recipe tree to evaluate too;
+`--paths` compares the .drv path of each of its recipes instead of measuring. Exits with 1 where outputs differ, and with `--check` where a
 workload needs more CPU time or memory than the peer.
 """
 
 import argparse
+import json
 import os
 import shutil
 import statistics
@@ -113,7 +115,9 @@ def workloads(scratch, count):
     trees.append((f"{count} recipes", generated))
     given = os.environ.get("REDNIX_BENCH_TREE")
     if given:
-        trees.append(("given tree", Path(given).resolve()))
+        left_out = tree.loadable(given, scratch / "given")
+        print(f"given tree: {len(left_out)} recipes that are no TOML are left out: {' '.join(left_out)}")
+        trees.append(("given tree", scratch / "given"))
     else:
         print("skipped: no tree given (REDNIX_BENCH_TREE)")
     for name, folder in trees:
@@ -123,6 +127,31 @@ def workloads(scratch, count):
         found.append(Workload(f"{name}, read only", [*arguments, "--readonly-mode"], READ))
         found.append(Workload(f"{name}, written", [*arguments, "--read-write-mode"], WRITE, writes=True))
     return found
+
+
+def compare_paths(ours, peer, environment, scratch):
+    """The .drv path of each loadable recipe of the given tree, beside the peer's."""
+    given = os.environ.get("REDNIX_BENCH_TREE")
+    if not given or not peer:
+        print("skipped: " + ("no C++ Nix (REDNIX_PEER)" if given else "no tree given (REDNIX_BENCH_TREE)"))
+        return True
+    left_out = tree.loadable(given, scratch / "given")
+    lock = scratch / "given.lock"
+    tree.write_lock(scratch / "given", lock)
+    arguments = ["--store", "dummy://", "--eval", "--strict", "--json", "--readonly-mode", str(HERE / "recipes.nix")]
+    arguments += ["--arg", "tree", str(scratch / "given"), "--arg", "lock", str(lock), "--arg", "each", "true"]
+    mine = json.loads(measure([*ours, *arguments], environment, HERE)[0])
+    theirs = json.loads(measure([*peer[0], *arguments], peer[1], HERE)[0])
+    made = [name for name in theirs if theirs[name] is not None]
+    differing = [name for name in sorted(mine.keys() | theirs.keys()) if mine.get(name) != theirs.get(name)]
+    for name in differing[:20]:
+        print(f"{name}\n  ours   {mine.get(name)}\n  theirs {theirs.get(name)}")
+    print(f"{len(left_out)} recipes are no TOML and left out: {' '.join(left_out)}")
+    failing = [name for name in theirs if theirs[name] is None]
+    print(f"{len(failing)} are refused by the library, for both alike: {' '.join(failing)}")
+    equal = len([name for name in made if mine.get(name) == theirs[name]])
+    print(f"{len(theirs)} recipes compared: {len(made)} .drv paths, {equal} equal, {len(differing)} differing")
+    return not differing and bool(made)
 
 
 def select(found, names):
@@ -151,10 +180,16 @@ def main():
     parser.add_argument("--rednix", default=str(HERE.parent.parent / "target/release/rednix"))
     parser.add_argument("--recipes", type=int, default=3200)
     parser.add_argument("--check", action="store_true", help="fail where the peer is faster or smaller")
+    parser.add_argument("--paths", action="store_true", help="compare the given tree's .drv paths, measure nothing")
     arguments = parser.parse_args()
     ours = [os.path.realpath(arguments.rednix), "nix-instantiate"]
     peer, why = peer_command()
     print(f"peer: {why}" if peer else f"skipped: comparison: {why}")
+    if arguments.paths:
+        with tempfile.TemporaryDirectory(prefix="rednix-bench-") as scratch:
+            scratch = Path(scratch).resolve()
+            environment = {**os.environ, "REDNIX_STORE": str(scratch / "store")}
+            sys.exit(0 if compare_paths(ours, peer, environment, scratch) else 1)
     load = os.getloadavg()[0]
     print(f"load of the machine: {load:.1f}; median of {arguments.runs} runs, in turns")
     head = f"{'workload':24} {'rednix':>10} {'':>12}"

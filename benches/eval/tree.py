@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 import tomllib
 from pathlib import Path
 
@@ -76,6 +77,25 @@ def generate(folder, count):
             (own / "one.patch").write_text(f"--- a/file\n+++ b/file\n@@ -1 +1 @@\n-{number}\n+{number + 1}\n")
     (folder / "config").mkdir()
     (folder / "config" / "minimal.toml").write_text("[general]\nfilesystem_size = 40\n\n[packages]\nrecipe1 = {}\n")
+
+
+def loadable(tree, folder):
+    """A copy of the parts of a tree that evaluation reads, without recipes that are no TOML; the names of those."""
+    tree, folder = Path(tree), Path(folder)
+    left_out = []
+    for part in ["recipes", "config", "src", "Cargo.toml", "Cargo.lock", ".gitignore"]:
+        if (tree / part).is_dir():
+            shutil.copytree(tree / part, folder / part, symlinks=True)
+        elif (tree / part).is_file():
+            folder.mkdir(parents=True, exist_ok=True)
+            shutil.copy(tree / part, folder / part)
+    for file in sorted(folder.glob("recipes/**/recipe.toml")):
+        try:
+            tomllib.loads(file.read_text())
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError):
+            left_out.append(file.parent.name)
+            shutil.rmtree(file.parent)
+    return left_out
 
 
 def write_lock(tree, path):

@@ -18,6 +18,7 @@ fn evaluate(source: &[u8], interrupted: Arc<AtomicBool>) {
         read_only: true,
         pipe_operators: true,
         max_call_depth: 500,
+        collect_always: source.len() % 2 == 1,
         interrupted: Some(interrupted),
         ..Settings::default()
     };

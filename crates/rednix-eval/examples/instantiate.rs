@@ -41,6 +41,7 @@ fn main() {
             "--raw" => given.raw = true,
             "--no-location" => given.no_location = true,
             "--stats" => given.stats = true,
+            "--collect-always" => settings.collect_always = true,
             "-E" | "--expr" => given.expressions = true,
             "-A" | "--attr" => given.attributes.push(next()),
             "-I" => search.push(next()),

@@ -63,12 +63,11 @@ pub enum FunctionPlace {
 
 pub struct Evaluator {
     vm: Vm,
-    handles: Vec<Value>,
 }
 
 impl Evaluator {
     pub fn new(world: Box<dyn World>, settings: Settings) -> Evaluator {
-        Evaluator { vm: Vm::new(world, settings), handles: Vec::new() }
+        Evaluator { vm: Vm::new(world, settings) }
     }
 
     pub(crate) fn vm(&mut self) -> &mut Vm {
@@ -76,12 +75,12 @@ impl Evaluator {
     }
 
     pub(crate) fn hold(&mut self, value: Value) -> Handle {
-        self.handles.push(value);
-        Handle(self.handles.len() as u32 - 1)
+        self.vm.handles.push(value);
+        Handle(self.vm.handles.len() as u32 - 1)
     }
 
     fn value(&self, handle: Handle) -> Value {
-        self.handles[handle.0 as usize].peek()
+        self.vm.handles[handle.0 as usize].peek()
     }
 
     /// The world, to ask it for what it has gathered.
@@ -93,7 +92,7 @@ impl Evaluator {
         &self.vm.settings
     }
 
-    /// Bytes the evaluation has allocated for values.
+    /// Bytes the evaluation has been given for values so far, those collected since included.
     pub fn allocated_bytes(&self) -> usize {
         self.vm.heap.allocated
     }

@@ -46,6 +46,8 @@ impl Evaluator {
             }
         }
         let value = self.vm().force(value)?;
+        // What is walked over below has to stay while parts of it are computed.
+        self.hold(value);
         let set = self.vm().want_attrs(value, "while evaluating a flake")?;
         let mut reader = Reader { evaluator: self, folder: folder.to_vec(), shown };
         reader.declaration(set)

@@ -2,14 +2,15 @@
 //!
 //! A source goes through `rednix-syntax` to a tree, through [`compiler`](crate) to bytecode with every variable
 //! resolved, and runs on a machine with explicit stacks. The world (files, environment, store) enters by the trait
-//! [`World`]; this crate itself does no I/O and prints nothing. Memory is an arena, freed with the evaluator: the
-//! reasons are in the `memory` module, the only one with `unsafe` beside `value`.
+//! [`World`]; this crate itself does no I/O and prints nothing. Memory is collected between two instructions (`collect`);
+//! `unsafe` is in `memory` and `value` alone.
 
 // Errors are large and rare: results carry them boxed, and so does everything they are kept in.
 #![allow(clippy::vec_box)]
 
 mod builtins;
 mod bytecode;
+mod collect;
 mod compiler;
 mod context;
 mod error;

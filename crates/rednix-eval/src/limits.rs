@@ -12,12 +12,26 @@ pub const LENGTH_MAX: usize = u32::MAX as usize;
 /// Layers of `//` before an attribute set is copied flat.
 pub const LAYERS_MAX: u32 = 12;
 
-/// First and largest chunk of the arena, in bytes.
-pub const CHUNK_BYTES_MIN: usize = 256 << 10;
-pub const CHUNK_BYTES_MAX: usize = 16 << 20;
+/// Addresses reserved for the values of one evaluator, in bytes; less where that cannot be had, down to the least.
+pub const HEAP_BYTES_MAX: usize = 64 << 30;
+pub const HEAP_BYTES_MIN: usize = 256 << 20;
 
-/// What memory comes in from the kernel, in bytes.
-pub const PAGE_BYTES: usize = 4096;
+/// How much of that is made writable at a time, and given to small objects at a time.
+pub const WRITABLE_STEP_BYTES: usize = 16 << 20;
+pub const PIECE_BYTES: usize = 256 << 10;
+
+/// Objects above this many bytes are placed by themselves.
+pub const LARGE_BYTES: usize = 1 << 10;
+
+/// Holes smaller than this are not filled; those from the second number on are kept for large objects.
+pub const HOLE_BYTES_MIN: usize = 128;
+pub const WIDE_BYTES_MIN: usize = 8 << 10;
+
+/// Bytes handed out between two collections: at least this many, and this share of what the last one left; the second
+/// share where that one found little to give back.
+pub const COLLECT_FROM_BYTES: usize = 40 << 20;
+pub const COLLECT_GROWTH_PERCENT: usize = 75;
+pub const COLLECT_GROWTH_PERCENT_FULL: usize = 150;
 
 /// Strings and lists at least this long (bytes, elements) are given room to grow when concatenated.
 pub const GROW_BYTES_MIN: usize = 256;

@@ -1,21 +1,22 @@
-//! The evaluator's arena, and the pointers into it. One of the crate's two modules with `unsafe`.
+//! The evaluator's memory, and the pointers into it. One of the crate's two modules with `unsafe`.
 //!
-//! Values live in bump-allocated chunks that are freed together when the evaluator goes away; nothing is
-//! collected in between. Why: an evaluation for a build is short, its values are small (16 bytes) and most of
-//! what it makes stays reachable to the end; Boehm's collector in C++ Nix wins back little on such work.
-//! The costs are known and met where they hurt: strings and lists that grow by concatenation extend in place
-//! (see [`Heap::concat_bytes`]), environments that nothing captured are used again, `//` is layered.
-//! A collector can come later without a new layout: every root is on the VM's explicit stacks, and each
-//! pointer's type is told by the tag of the value that holds it.
+//! Values live in one reserved range of addresses and never move. They are allocated by bumping a pointer: first
+//! through fresh memory, and after a collection through the holes it found. What is reachable is found by
+//! [`crate::collect`], which knows the types and the roots; here is only the memory, and the map of what was found,
+//! one bit for eight bytes. Strings and lists that grow by concatenation extend in place (see [`Heap::concat`]).
 //!
 //! # Why this is sound
-//! A [`Gc`] or slice points into a chunk of the one [`Heap`] of its evaluator. Chunks never move and are freed
-//! only with the heap. These pointers never leave the crate: the public interface hands out numbered handles, so
-//! no pointer outlives its heap. Only types without destructors are stored, and shared mutability is by
-//! `Cell`, on one thread (`Gc` is neither `Send` nor `Sync`).
+//! A [`Gc`] or slice points into the one [`Heap`] of its evaluator, whose range stays mapped as long as the heap
+//! lives. These pointers never leave the crate: the public interface hands out numbered handles, so no pointer
+//! outlives its heap. Only types without destructors are stored, and shared mutability is by `Cell`, on one thread
+//! (`Gc` is neither `Send` nor `Sync`). Memory is used again only if a collection did not reach it. Collections
+//! happen between two instructions of the outermost run, where all pointers that will ever be followed again
+//! lie in the machine's own fields, in its frames, or in a machine that `Native::trace` tells of: a
+//! state machine that keeps a pointer must name it there.
 
 use crate::limits;
 use std::alloc::{Layout, handle_alloc_error};
+use std::collections::VecDeque;
 use std::ptr::NonNull;
 
 /// A pointer to a `T` in the arena.
@@ -79,36 +80,152 @@ pub(crate) fn subslice<T>(start: Gc<T>, length: u32, from: u32) -> Gc<T> {
     Gc(unsafe { start.0.add(from as usize) })
 }
 
-struct Chunk {
-    start: NonNull<u8>,
-    size: usize,
-}
-
 /// Room behind the last item of a long string or list, keyed by the address of its end.
 type Room = rustc_hash::FxHashMap<usize, usize>;
 
 pub(crate) struct Heap {
-    chunks: Vec<Chunk>,
+    base: NonNull<u8>,
+    reserved: usize,
+    /// Where the part that can be written ends, and where memory that was ever handed out does.
+    writable: usize,
+    top: usize,
+    /// The hole or fresh piece that is being filled.
     next: usize,
     end: usize,
+    /// What the last collection reached, and what was taken from the wide holes since.
+    map: Map,
+    /// Up to where holes were looked for, and where memory is fresh since the last collection.
+    cursor: usize,
+    swept: usize,
+    /// Holes large objects fit in, in order.
+    wide: VecDeque<(usize, usize)>,
     room: Room,
     /// Places of calls with one and with two arguments that were made, to be used again.
     made_calls: [Vec<NonNull<u8>>; 2],
-    /// Bytes handed out so far.
+    /// Bytes of all holes and pieces handed out so far, and at how many of them to collect.
     pub allocated: usize,
+    pub collect_at: usize,
 }
 
 const ALIGN: usize = 16;
 
+/// One bit for each eight bytes of the heap.
+#[derive(Default)]
+pub(crate) struct Map {
+    base: usize,
+    bytes: usize,
+    words: Vec<u64>,
+}
+
+impl Map {
+    /// Whether this address is in the heap at all: names and constants of the program are not.
+    #[inline(always)]
+    fn offset(&self, address: usize) -> Option<usize> {
+        let offset = address.wrapping_sub(self.base);
+        (offset < self.bytes).then_some(offset)
+    }
+
+    /// Marks the object that begins here; whether it was not marked before. Outside of the heap nothing is.
+    #[inline(always)]
+    pub fn visit(&mut self, address: usize, size: usize) -> bool {
+        let Some(offset) = self.offset(address) else { return false };
+        let (word, bit) = (offset >> 9, 1 << (offset >> 3 & 63));
+        if self.words[word] & bit != 0 {
+            return false;
+        }
+        self.mark(offset, size);
+        true
+    }
+
+    /// Marks bytes without asking.
+    pub fn keep(&mut self, address: usize, size: usize) {
+        if let Some(offset) = self.offset(address)
+            && size > 0
+        {
+            self.mark(offset, size);
+        }
+    }
+
+    #[inline(always)]
+    fn mark(&mut self, offset: usize, size: usize) {
+        let (first, last) = (offset >> 3, (offset + size - 1) >> 3);
+        let (low, high) = (u64::MAX << (first & 63), u64::MAX >> (63 - (last & 63)));
+        let (from, to) = (first >> 6, last >> 6);
+        if from == to {
+            self.words[from] |= low & high;
+            return;
+        }
+        self.words[from] |= low;
+        self.words[from + 1..to].fill(u64::MAX);
+        self.words[to] |= high;
+    }
+
+    /// Whether all of a range is marked already.
+    pub fn is_whole(&self, address: usize, size: usize) -> bool {
+        let Some(offset) = self.offset(address) else { return true };
+        let (first, last) = (offset >> 3, (offset + size - 1) >> 3);
+        let (low, high) = (u64::MAX << (first & 63), u64::MAX >> (63 - (last & 63)));
+        let (from, to) = (first >> 6, last >> 6);
+        if from == to {
+            return self.words[from] & low & high == low & high;
+        }
+        self.words[from] & low == low
+            && self.words[from + 1..to].iter().all(|&word| word == u64::MAX)
+            && self.words[to] & high == high
+    }
+
+    /// The first run of unmarked bytes at or behind an address, up to `limit`.
+    fn hole(&self, from: usize, limit: usize) -> Option<(usize, usize)> {
+        let last = (limit - self.base) >> 3;
+        let start = self.find((from - self.base) >> 3, last, false)?;
+        let end = self.find(start, last, true).unwrap_or(last);
+        Some((self.base + (start << 3), self.base + (end << 3)))
+    }
+
+    /// The first granule below `limit` that is marked, or is not.
+    #[inline]
+    fn find(&self, from: usize, limit: usize, marked: bool) -> Option<usize> {
+        if from >= limit {
+            return None;
+        }
+        let flip = if marked { 0 } else { u64::MAX };
+        let mut index = from >> 6;
+        let mut word = (self.words[index] ^ flip) & (u64::MAX << (from & 63));
+        while word == 0 {
+            index += 1;
+            if index << 6 >= limit {
+                return None;
+            }
+            word = self.words[index] ^ flip;
+        }
+        let found = (index << 6) + word.trailing_zeros() as usize;
+        (found < limit).then_some(found)
+    }
+
+    fn live_bytes(&self) -> usize {
+        self.words.iter().map(|word| word.count_ones() as usize * 8).sum()
+    }
+}
+
 impl Heap {
     pub fn new() -> Self {
+        let (base, reserved) = reserve();
+        let start = base.as_ptr() as usize;
         Heap {
-            chunks: Vec::new(),
+            base,
+            reserved,
+            writable: start,
+            top: start,
             next: 0,
             end: 0,
+            map: Map::default(),
+            cursor: start,
+            swept: start,
+            wide: VecDeque::new(),
             room: Room::default(),
             made_calls: Default::default(),
             allocated: 0,
+            collect_at: limits::COLLECT_FROM_BYTES,
         }
     }
 
@@ -116,51 +233,142 @@ impl Heap {
     fn raw(&mut self, size: usize, align: usize) -> NonNull<u8> {
         let start = (self.next + align - 1) & !(align - 1);
         if start + size > self.end || self.next == 0 {
-            return self.raw_slow(size);
+            return self.raw_slow(size, align);
         }
         self.next = start + size;
-        self.allocated += size;
-        // SAFETY: `start` lies inside the current chunk, so it is not null.
+        // SAFETY: `start` lies inside the current piece, so it is not null.
         unsafe { NonNull::new_unchecked(start as *mut u8) }
     }
 
     #[cold]
-    fn raw_slow(&mut self, size: usize) -> NonNull<u8> {
-        let grown = limits::CHUNK_BYTES_MIN << self.chunks.len().min(6);
-        let wanted = grown.min(limits::CHUNK_BYTES_MAX);
-        self.allocated += size;
-        if size > wanted / 4 {
-            // A large object gets a chunk of its own; the current one goes on being filled.
-            return self.chunk(size.max(1));
+    fn raw_slow(&mut self, size: usize, align: usize) -> NonNull<u8> {
+        if size > limits::LARGE_BYTES {
+            let start = self.large(size.next_multiple_of(ALIGN));
+            // SAFETY: inside the heap's range, so not null.
+            return unsafe { NonNull::new_unchecked(start as *mut u8) };
         }
-        let start = self.chunk(wanted);
-        self.next = start.as_ptr() as usize + size;
-        self.end = start.as_ptr() as usize + wanted;
+        while self.cursor < self.swept {
+            let Some((start, end)) = self.map.hole(self.cursor, self.swept) else { break };
+            // Piece by piece, so that what is counted as handed out is soon used.
+            let end = end.min(start + limits::PIECE_BYTES);
+            self.cursor = end;
+            if end - start >= limits::HOLE_BYTES_MIN.max(size + ALIGN) {
+                self.narrow(end);
+                return self.fill(start, end, size, align);
+            }
+        }
+        self.cursor = self.swept;
+        let piece = limits::PIECE_BYTES;
+        let start = self.fresh(piece);
+        // Fresh pieces mostly lie behind each other.
+        let from = if self.end == start && self.next != 0 { self.next } else { start };
+        self.fill(from, start + piece, size, align)
+    }
+
+    /// Keeps large objects off what lies before this.
+    fn narrow(&mut self, from: usize) {
+        while let Some(hole) = self.wide.front_mut()
+            && hole.0 < from
+        {
+            if hole.1 > from {
+                hole.0 = from;
+                return;
+            }
+            self.wide.pop_front();
+        }
+    }
+
+    fn fill(&mut self, start: usize, end: usize, size: usize, align: usize) -> NonNull<u8> {
+        self.allocated += end - start;
+        self.next = start;
+        self.end = end;
+        debug_assert!(size + align <= end - start + 1);
+        self.raw(size, align)
+    }
+
+    /// Room for a large object: in the last hole that is wide enough, else fresh.
+    fn large(&mut self, size: usize) -> usize {
+        self.allocated += size;
+        // The last hole mostly fits; what is too small for objects like this one is left to small ones.
+        while let Some(&(start, end)) = self.wide.back() {
+            if end - start >= size {
+                let place = (end - size) & !(ALIGN - 1);
+                if place >= start {
+                    if let Some(last) = self.wide.back_mut() {
+                        last.1 = place;
+                    }
+                    self.map.keep(place, end - place);
+                    return place;
+                }
+            }
+            if size > limits::WIDE_BYTES_MIN {
+                break;
+            }
+            self.wide.pop_back();
+        }
+        self.fresh(size)
+    }
+
+    /// Memory that was never handed out.
+    fn fresh(&mut self, size: usize) -> usize {
+        use rustix::mm::{MprotectFlags, mprotect};
+        let start = self.top;
+        let limit = self.base.as_ptr() as usize + self.reserved;
+        let layout = Layout::from_size_align(size, ALIGN).expect("sizes of objects fit the address space");
+        if size > limit - start {
+            handle_alloc_error(layout);
+        }
+        if start + size > self.writable {
+            let step = (start + size - self.writable).next_multiple_of(limits::WRITABLE_STEP_BYTES);
+            let step = step.min(limit - self.writable);
+            let flags = MprotectFlags::READ | MprotectFlags::WRITE;
+            // SAFETY: a part of the range reserved for this heap, which nothing points into yet.
+            if unsafe { mprotect(self.writable as *mut _, step, flags) }.is_err() {
+                handle_alloc_error(layout);
+            }
+            self.writable += step;
+        }
+        self.top += size;
         start
     }
 
-    /// From the kernel, not from the allocator: freshly mapped memory costs nothing until it is touched, goes back
-    /// when the heap does, and is not made of huge pages, which are cleared whole for the few objects of the last one.
-    fn chunk(&mut self, size: usize) -> NonNull<u8> {
-        use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous};
-        let size = size.next_multiple_of(limits::PAGE_BYTES);
-        let layout = Layout::from_size_align(size, ALIGN).expect("a chunk's size fits the address space");
-        // SAFETY: a new mapping at a place of the kernel's choice, which overlaps nothing.
-        let mapped = unsafe {
-            mmap_anonymous(
-                std::ptr::null_mut(),
-                size,
-                ProtFlags::READ | ProtFlags::WRITE,
-                MapFlags::PRIVATE | MapFlags::NORESERVE,
-            )
-        };
-        let Some(start) = mapped.ok().and_then(|start| NonNull::new(start.cast::<u8>())) else {
-            handle_alloc_error(layout)
-        };
-        // SAFETY: exactly the mapping made above. Where the kernel knows no huge pages, nothing has to be refused.
-        let _ = unsafe { madvise(start.as_ptr().cast(), size, Advice::LinuxNoHugepage) };
-        self.chunks.push(Chunk { start, size });
-        start
+    /// An empty map of all that was handed out, for a collection to fill.
+    pub fn begin_collection(&mut self) -> Map {
+        let mut map = std::mem::take(&mut self.map);
+        map.base = self.base.as_ptr() as usize;
+        map.bytes = self.top - map.base;
+        map.words.clear();
+        map.words.resize(map.bytes.div_ceil(512) + 1, 0);
+        map
+    }
+
+    /// Everything the map has no mark for is used again from here on. How many bytes are not.
+    pub fn end_collection(&mut self, map: Map, always: bool) -> usize {
+        self.map = map;
+        self.room.clear();
+        self.made_calls.iter_mut().for_each(Vec::clear);
+        self.wide.clear();
+        (self.next, self.end) = (0, 0);
+        self.cursor = self.map.base;
+        self.swept = self.top;
+        let mut from = self.map.base;
+        while let Some((start, end)) = self.map.hole(from, self.swept) {
+            from = end;
+            if end - start >= limits::WIDE_BYTES_MIN {
+                self.wide.push_back((start, end));
+            }
+            if always {
+                // SAFETY: a hole lies within the writable part, and nothing reachable is in it. The pattern makes a
+                // pointer that should have been traced a wild one.
+                unsafe { std::ptr::write_bytes(start as *mut u8, 0xa5, end - start) };
+            }
+        }
+        let live = self.map.live_bytes();
+        let full = live > (self.top - self.map.base) / 4 * 3;
+        let growth = if full { limits::COLLECT_GROWTH_PERCENT_FULL } else { limits::COLLECT_GROWTH_PERCENT };
+        let more = (live / 100 * growth).max(limits::COLLECT_FROM_BYTES);
+        self.collect_at = self.allocated + more;
+        live
     }
 
     #[inline(always)]
@@ -290,11 +498,38 @@ impl Heap {
 
 impl Drop for Heap {
     fn drop(&mut self) {
-        for chunk in &self.chunks {
-            // SAFETY: mapped with this size in `chunk`, and nothing that points into it is left. Failing would only
-            // keep the memory.
-            let _ = unsafe { rustix::mm::munmap(chunk.start.as_ptr().cast(), chunk.size) };
+        // SAFETY: the range reserved in `reserve`, and nothing that points into it is left. Failing would only keep
+        // the memory.
+        let _ = unsafe { rustix::mm::munmap(self.base.as_ptr().cast(), self.reserved) };
+    }
+}
+
+/// A range of addresses for a heap, as large as may be had. From the kernel, not from the allocator: it costs nothing
+/// until it is touched, and is not made of huge pages, which are cleared whole for the few objects of the last one.
+fn reserve() -> (NonNull<u8>, usize) {
+    use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous};
+    let mut size = limits::HEAP_BYTES_MAX;
+    loop {
+        // SAFETY: a new mapping at a place of the kernel's choice, which overlaps nothing.
+        let mapped = unsafe {
+            mmap_anonymous(
+                std::ptr::null_mut(),
+                size,
+                ProtFlags::empty(),
+                MapFlags::PRIVATE | MapFlags::NORESERVE,
+            )
+        };
+        if let Some(start) = mapped.ok().and_then(|start| NonNull::new(start.cast::<u8>())) {
+            // SAFETY: exactly the mapping made above. A kernel without huge pages has nothing to refuse.
+            let _ = unsafe { madvise(start.as_ptr().cast(), size, Advice::LinuxNoHugepage) };
+            return (start, size);
         }
+        if size <= limits::HEAP_BYTES_MIN {
+            let layout = Layout::from_size_align(size, ALIGN).expect("a power of two");
+            handle_alloc_error(layout);
+        }
+        // An address space with a limit (`ulimit -v`) has less to give.
+        size /= 2;
     }
 }
 

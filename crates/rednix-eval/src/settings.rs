@@ -72,6 +72,8 @@ pub struct Settings {
     pub lints: Lints,
     /// What `builtins.currentSystem` is; None is the machine's own.
     pub system: Option<String>,
+    /// Collects garbage at every opportunity, and overwrites it: for tests of the collector.
+    pub collect_always: bool,
     /// When set, evaluation ends soon with an error.
     pub interrupted: Option<Arc<AtomicBool>>,
 }
@@ -90,6 +92,7 @@ impl Default for Settings {
             trace_verbose: false,
             lints: Lints::default(),
             system: None,
+            collect_always: false,
             interrupted: None,
         }
     }

@@ -133,14 +133,33 @@ pub(crate) struct Attrs {
 }
 
 pub(crate) struct Layer {
-    base: Gc<Attrs>,
+    base: Cell<Gc<Attrs>>,
     depth: u32,
     flat: Cell<Option<Gc<Attrs>>>,
 }
 
+impl Layer {
+    pub fn base(&self) -> Gc<Attrs> {
+        self.base.get()
+    }
+
+    pub fn flat(&self) -> Option<Gc<Attrs>> {
+        self.flat.get()
+    }
+
+    /// Forgets what is below, which the flat set has as well.
+    pub fn drop_base(&self, flat: Gc<Attrs>) {
+        self.base.set(flat);
+    }
+}
+
 impl Gc<Attrs> {
+    pub fn layer(self) -> Option<Gc<Layer>> {
+        self.layer
+    }
+
     #[inline(always)]
-    fn own<'a>(self) -> &'a [Entry] {
+    pub fn own<'a>(self) -> &'a [Entry] {
         // SAFETY: sets are made by `new_attrs` and `layer` alone, with `length` entries.
         unsafe { self.tail(self.length as usize) }
     }
@@ -157,7 +176,7 @@ impl Gc<Attrs> {
                 if let Some(entry) = find(set.own(), name) {
                     return Some(entry);
                 }
-                set = layer.base;
+                set = layer.base();
                 continue;
             }
             return find(set.own(), name);
@@ -194,14 +213,14 @@ pub(crate) fn entries<'a>(heap: &mut Heap, set: Gc<Attrs>) -> &'a [Entry] {
         return flat.own();
     }
     let mut layers = vec![set.own()];
-    let mut base = layer.base;
+    let mut base = layer.base();
     while let Some(below) = base.layer {
         if let Some(flat) = below.flat.get() {
             base = flat;
             break;
         }
         layers.push(base.own());
-        base = below.base;
+        base = below.base();
     }
     // From the top down, for upper layers are the smaller ones.
     let mut upper: Option<Vec<Entry>> = None;
@@ -321,10 +340,11 @@ pub(crate) fn layer(heap: &mut Heap, base: Gc<Attrs>, top: &[Entry]) -> Gc<Attrs
             break;
         }
         both = Some(merge(base.own(), added));
-        base = below.base.flattened();
+        base = below.base().flattened();
     }
     let added = both.as_deref().unwrap_or(top);
-    let layer = heap.alloc_any(Layer { base, depth: base.depth() + 1, flat: Cell::new(None) });
+    let layer =
+        heap.alloc_any(Layer { base: Cell::new(base), depth: base.depth() + 1, flat: Cell::new(None) });
     let header = Attrs { length: added.len() as u32, pos, layer: Some(layer) };
     heap.with_tail(header, added.iter().cloned())
 }

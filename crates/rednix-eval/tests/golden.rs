@@ -40,9 +40,15 @@ fn golden_paths() {
     let link = copied.path().join("tree/link");
     let _ = std::fs::remove_file(&link);
     std::os::unix::fs::symlink("a.txt", &link).expect("the copy is writable");
-    let settings = Settings { read_only: true, ..Settings::default() };
+    for collect_always in [false, true] {
+        check(&folder, copied.path(), collect_always);
+    }
+}
+
+fn check(folder: &Path, copied: &Path, collect_always: bool) {
+    let settings = Settings { read_only: true, collect_always, ..Settings::default() };
     let mut evaluator = Evaluator::new(Box::new(read_only::ReadOnlyWorld::default()), settings);
-    let show = copied.path().join("show.nix");
+    let show = copied.join("show.nix");
     let value = evaluator.file(show.as_os_str().as_encoded_bytes()).expect("the set parses");
     let value = evaluator.force(value).expect("the set evaluates");
     let found =

@@ -2,7 +2,15 @@
 
 use rednix_eval::{Evaluator, MemoryWorld, Settings};
 
-fn evaluate_in(world: MemoryWorld, settings: Settings, source: &str) -> Result<String, String> {
+/// With a collection of garbage at every opportunity, nothing may come out differently.
+fn evaluate_in(world: impl Fn() -> MemoryWorld, settings: Settings, source: &str) -> Result<String, String> {
+    let always = Settings { collect_always: true, ..settings.clone() };
+    let found = evaluate_once(world(), settings, source);
+    assert_eq!(evaluate_once(world(), always, source), found, "{source}, collecting always");
+    found
+}
+
+fn evaluate_once(world: MemoryWorld, settings: Settings, source: &str) -> Result<String, String> {
     let mut evaluator = Evaluator::new(Box::new(world), settings);
     let result = evaluator.text(source.as_bytes(), b"/base").and_then(|value| evaluator.force_deep(value));
     match result {
@@ -12,7 +20,7 @@ fn evaluate_in(world: MemoryWorld, settings: Settings, source: &str) -> Result<S
 }
 
 fn evaluate(source: &str) -> Result<String, String> {
-    evaluate_in(MemoryWorld::new(), Settings::default(), source)
+    evaluate_in(MemoryWorld::new, Settings::default(), source)
 }
 
 fn check(cases: &[(&str, &str)]) {
@@ -272,7 +280,7 @@ fn files() {
         ("dirOf ./a/b", "/base/a"),
     ];
     for (source, expected) in &cases {
-        let found = evaluate_in(world.clone(), Settings::default(), source);
+        let found = evaluate_in(|| world.clone(), Settings::default(), source);
         assert_eq!(found.as_deref(), Ok(*expected), "{source}");
     }
 }
@@ -281,7 +289,7 @@ fn files() {
 fn traces_reach_the_world() {
     let world = MemoryWorld::new();
     let messages = world.messages.clone();
-    assert_eq!(evaluate_in(world, Settings::default(), "builtins.trace { a = 1; } 2").as_deref(), Ok("2"));
+    assert_eq!(evaluate_once(world, Settings::default(), "builtins.trace { a = 1; } 2").as_deref(), Ok("2"));
     assert_eq!(*messages.lock().unwrap(), ["trace: { a = 1; }"]);
 }
 

@@ -56,3 +56,9 @@ pub fn parse(source: &[u8], interner: &mut Interner, options: Options) -> Parse 
     errors.truncate(limits::ERRORS_MAX);
     Parse { ast: parser.ast, root, errors, warnings: parser.warnings }
 }
+
+/// Where the tokens of a source are, the end of the source last; and what the lexer finds wrong.
+pub fn tokens(source: &[u8], options: Options) -> (Vec<Span>, Vec<SyntaxError>) {
+    let (tokens, errors) = lexer::lex(source, options.pipe_operators);
+    (tokens.into_iter().map(|token| token.span).collect(), errors)
+}

@@ -2,6 +2,7 @@
 
 use super::{ForceItems, Outcome, boolean, ready, value};
 use crate::bytecode::LambdaInfo;
+use crate::collect::Tracer;
 use crate::error::{EvalError, Result};
 use crate::memory::slice;
 use crate::source::Pos;
@@ -195,6 +196,13 @@ struct ListToAttrs {
 }
 
 impl Native for ListToAttrs {
+    fn trace(&self, tracer: &mut Tracer) {
+        tracer.list(self.list);
+        for entry in &self.made {
+            tracer.value(entry.value.get());
+        }
+    }
+
     fn resume(&mut self, vm: &mut Vm, _: Value) -> Result<Step> {
         while let Some(item) = self.list.get(self.next) {
             let item = item.peek();

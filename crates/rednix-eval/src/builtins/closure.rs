@@ -1,6 +1,7 @@
 //! `builtins.genericClosure`: breadth first, each key once.
 
 use super::Outcome;
+use crate::collect::Tracer;
 use crate::error::Result;
 use crate::memory::Gc;
 use crate::value::{Attrs, Value};
@@ -141,6 +142,20 @@ impl Closure {
 }
 
 impl Native for Closure {
+    fn trace(&self, tracer: &mut Tracer) {
+        tracer.attrs(self.set);
+        tracer.value(self.operator);
+        for &value in self.queue.iter().chain(&self.keys).chain(&self.done) {
+            tracer.value(value);
+        }
+        match &self.state {
+            State::Start(value) | State::Key(value) => tracer.value(*value),
+            State::Operator(list) => tracer.list(list),
+            State::Search { element, key, .. } => tracer.values(&[*element, *key]),
+            State::Next | State::Element | State::Operated => {}
+        }
+    }
+
     fn resume(&mut self, vm: &mut Vm, value: Value) -> Result<Step> {
         match std::mem::replace(&mut self.state, State::Next) {
             State::Start(start) => {

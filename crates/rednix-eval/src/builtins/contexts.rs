@@ -1,6 +1,7 @@
 //! Builtins over string contexts.
 
 use super::{COPYING, Outcome, boolean, coerced, value};
+use crate::collect::Tracer;
 use crate::context::{ContextElement, unite};
 use crate::error::{EvalError, Result};
 use crate::source::{Pos, Range};
@@ -209,6 +210,11 @@ impl Append {
 }
 
 impl Native for Append {
+    fn trace(&self, tracer: &mut Tracer) {
+        tracer.value(self.text);
+        tracer.entries(self.entries);
+    }
+
     fn resume(&mut self, vm: &mut Vm, _: Value) -> Result<Step> {
         while let Some(entry) = self.entries.get(self.next) {
             if let Some(wait) = self.one(vm, entry)? {

@@ -1,6 +1,7 @@
 //! Builtins about evaluation itself: errors, order, traces.
 
 use super::{Outcome, value};
+use crate::collect::Tracer;
 use crate::error::{ErrorKind, EvalError, Frame, Result};
 use crate::value::Value;
 use crate::vm::Vm;
@@ -19,6 +20,12 @@ struct WithMessage {
 }
 
 impl Native for WithMessage {
+    fn trace(&self, tracer: &mut Tracer) {
+        if let Some(coerce) = &self.coerce {
+            coerce.trace(tracer);
+        }
+    }
+
     fn resume(&mut self, vm: &mut Vm, value: Value) -> Result<Step> {
         match self.coerce.take() {
             Some(coerce) => Ok(Step::Run(Box::new(coerce))),
@@ -66,6 +73,11 @@ struct DeepSeq {
 }
 
 impl Native for DeepSeq {
+    fn trace(&self, tracer: &mut Tracer) {
+        tracer.optional(self.first);
+        tracer.value(self.second);
+    }
+
     fn resume(&mut self, _: &mut Vm, _: Value) -> Result<Step> {
         match self.first.take() {
             Some(first) => Ok(Step::Run(Box::new(DeepForce::new(first)))),
@@ -105,6 +117,11 @@ struct AddContext {
 }
 
 impl Native for AddContext {
+    fn trace(&self, tracer: &mut Tracer) {
+        tracer.value(self.message);
+        tracer.optional(self.value);
+    }
+
     fn resume(&mut self, _: &mut Vm, value: Value) -> Result<Step> {
         match self.value.take() {
             Some(wanted) => Ok(Step::Force(wanted)),
@@ -157,6 +174,10 @@ fn tried(vm: &mut Vm, success: bool, value: Value) -> Value {
 }
 
 impl Native for Try {
+    fn trace(&self, tracer: &mut Tracer) {
+        tracer.optional(self.value);
+    }
+
     fn resume(&mut self, vm: &mut Vm, value: Value) -> Result<Step> {
         match self.value.take() {
             Some(wanted) => Ok(Step::Force(wanted)),

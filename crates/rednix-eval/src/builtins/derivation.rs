@@ -2,6 +2,7 @@
 
 use super::json::ToJson;
 use super::{Outcome, value};
+use crate::collect::Tracer;
 use crate::context::{ContextElement, unite};
 use crate::error::{ErrorKind, EvalError, Frame, Result};
 use crate::source::Range;
@@ -562,6 +563,15 @@ impl Vm {
 }
 
 impl Native for Making {
+    fn trace(&self, tracer: &mut Tracer) {
+        tracer.entries(std::slice::from_ref(self.name_entry));
+        self.head.iter().for_each(|value| tracer.optional(*value));
+        self.attributes.iter().for_each(|entry| tracer.entries(std::slice::from_ref(*entry)));
+        if let Stage::Argument(items, _) | Stage::Outputs(items, _) = self.stage {
+            tracer.list(items);
+        }
+    }
+
     fn resume(&mut self, vm: &mut Vm, value: Value) -> Result<Step> {
         if self.name.is_empty() && matches!(self.stage, Stage::Name) {
             let name = self.name_entry.value.get().peek();

@@ -2,6 +2,7 @@
 
 use super::paths::with_path;
 use super::{ForceItems, Outcome, boolean, value};
+use crate::collect::Tracer;
 use crate::error::{ErrorKind, EvalError, Result};
 use crate::memory::slice;
 use crate::source::Pos;
@@ -277,6 +278,11 @@ impl FindFile {
 }
 
 impl Native for FindFile {
+    fn trace(&self, tracer: &mut Tracer) {
+        tracer.list(self.entries);
+        tracer.bytes(self.wanted);
+    }
+
     fn resume(&mut self, vm: &mut Vm, value: Value) -> Result<Step> {
         if std::mem::replace(&mut self.waiting, false) {
             let prefix = self.prefix(vm, self.entries[self.next - 1].peek())?.unwrap_or_default();

@@ -1,6 +1,7 @@
 //! Builtins over lists that call a function for each element.
 
 use super::{Outcome, ready, value};
+use crate::collect::Tracer;
 use crate::error::Result;
 use crate::source::Pos;
 use crate::value::{Entry, Value, new_attrs};
@@ -105,6 +106,20 @@ impl Each {
 }
 
 impl Native for Each {
+    fn trace(&self, tracer: &mut Tracer) {
+        tracer.value(self.function);
+        tracer.list(self.list);
+        match &self.purpose {
+            Purpose::Filter(kept) | Purpose::ConcatMap(kept) => tracer.values(kept),
+            Purpose::Partition(right, wrong) => {
+                tracer.values(right);
+                tracer.values(wrong);
+            }
+            Purpose::GroupBy(groups, _) => groups.iter().for_each(|(_, group)| tracer.values(group)),
+            Purpose::All | Purpose::Any => {}
+        }
+    }
+
     fn resume(&mut self, vm: &mut Vm, value: Value) -> Result<Step> {
         if self.next > 0
             && let Some(result) = self.take(vm, value)?
@@ -182,6 +197,12 @@ struct Fold {
 }
 
 impl Native for Fold {
+    fn trace(&self, tracer: &mut Tracer) {
+        tracer.value(self.function);
+        tracer.optional(self.start);
+        tracer.list(self.list);
+    }
+
     fn resume(&mut self, _: &mut Vm, value: Value) -> Result<Step> {
         let accumulator = self.start.take().unwrap_or(value);
         let Some(&element) = self.list.get(self.next) else { return Ok(Step::Return(value)) };

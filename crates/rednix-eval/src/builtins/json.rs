@@ -1,5 +1,6 @@
 //! Values to JSON, with a stack of its own.
 
+use crate::collect::Tracer;
 use crate::context::{ContextElement, unite};
 use crate::error::{EvalError, Frame, Result};
 use crate::memory::slice;
@@ -145,6 +146,21 @@ impl ToJson {
 }
 
 impl Native for ToJson {
+    fn trace(&self, tracer: &mut Tracer) {
+        tracer.optional(self.start);
+        for open in &self.open {
+            match open {
+                Open::List(items, _) => tracer.list(items),
+                Open::Object(entries, _) => {
+                    entries.iter().for_each(|entry| tracer.entries(std::slice::from_ref(*entry)));
+                }
+            }
+        }
+        if let Some(coerce) = &self.text {
+            coerce.trace(tracer);
+        }
+    }
+
     fn resume(&mut self, vm: &mut Vm, value: Value) -> Result<Step> {
         let mut value = value;
         if let Some(start) = self.start.take() {

@@ -1,6 +1,7 @@
 //! Builtins over lists that call nothing.
 
 use super::{ForceItems, Outcome, ready, value};
+use crate::collect::Tracer;
 use crate::error::{EvalError, Result};
 use crate::memory::{slice, subslice};
 use crate::value::{Value, apply};
@@ -100,6 +101,11 @@ struct Elem {
 }
 
 impl Native for Elem {
+    fn trace(&self, tracer: &mut Tracer) {
+        tracer.value(self.wanted);
+        tracer.list(self.list);
+    }
+
     fn resume(&mut self, _: &mut Vm, value: Value) -> Result<Step> {
         if let Value::Bool(true) = value {
             return Ok(Step::Return(value));

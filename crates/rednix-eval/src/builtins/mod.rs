@@ -28,6 +28,7 @@ mod strings;
 mod types;
 pub(crate) mod xml;
 
+use crate::collect::Tracer;
 use crate::compiler::{BuiltinShape, Globals, Names};
 use crate::error::{EvalError, Result};
 use crate::memory::{Gc, Heap, slice};
@@ -419,6 +420,11 @@ impl ForceItems {
 }
 
 impl Native for ForceItems {
+    fn trace(&self, tracer: &mut Tracer) {
+        tracer.list(self.items);
+        tracer.values(&self.arguments);
+    }
+
     fn resume(&mut self, vm: &mut Vm, value: Value) -> Result<crate::vm::native::Step> {
         use crate::vm::native::Step;
         if self.done {
@@ -480,6 +486,13 @@ struct CoerceThen {
 }
 
 impl Native for CoerceThen {
+    fn trace(&self, tracer: &mut Tracer) {
+        tracer.values(&self.kept);
+        if let Some(coerce) = &self.coerce {
+            coerce.trace(tracer);
+        }
+    }
+
     fn resume(&mut self, vm: &mut Vm, value: Value) -> Result<crate::vm::native::Step> {
         use crate::vm::native::Step;
         if let Some(coerce) = self.coerce.take() {

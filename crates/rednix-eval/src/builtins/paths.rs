@@ -1,6 +1,7 @@
 //! Paths as values: names and directories of them, and strings that are read as paths.
 
 use super::{NAMING, Outcome, coerced, value};
+use crate::collect::Tracer;
 use crate::context::ContextElement;
 use crate::error::{ErrorKind, EvalError, Result};
 use crate::memory::slice;
@@ -97,6 +98,13 @@ struct PathThen {
 }
 
 impl crate::vm::native::Native for PathThen {
+    fn trace(&self, tracer: &mut Tracer) {
+        tracer.values(&self.kept);
+        if let Some(coerce) = &self.coerce {
+            coerce.trace(tracer);
+        }
+    }
+
     fn resume(&mut self, vm: &mut Vm, value: Value) -> Result<crate::vm::native::Step> {
         use crate::vm::native::Step;
         if let Some(coerce) = self.coerce.take() {

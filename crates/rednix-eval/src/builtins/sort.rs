@@ -1,6 +1,7 @@
 //! `builtins.sort`: a stable merge sort that can wait for its comparisons.
 
 use super::{Outcome, ready, value};
+use crate::collect::Tracer;
 use crate::error::Result;
 use crate::value::Value;
 use crate::vm::Vm;
@@ -169,6 +170,14 @@ impl Sort {
 }
 
 impl Native for Sort {
+    fn trace(&self, tracer: &mut Tracer) {
+        tracer.value(self.function);
+        tracer.values(&self.items);
+        if let State::Merge { left, .. } = &self.state {
+            tracer.values(left);
+        }
+    }
+
     fn resume(&mut self, vm: &mut Vm, value: Value) -> Result<Step> {
         while self.forced < self.items.len() {
             let item = self.items[self.forced].peek();

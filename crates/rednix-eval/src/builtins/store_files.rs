@@ -3,6 +3,7 @@
 use super::files::{as_path, kind_value};
 use super::paths::{base_name, with_path};
 use super::{Outcome, ready, value};
+use crate::collect::Tracer;
 use crate::context::ContextElement;
 use crate::error::{EvalError, Frame, Result};
 use crate::value::{Entry, Value, entries};
@@ -258,6 +259,11 @@ impl Filtering {
 }
 
 impl Native for Filtering {
+    fn trace(&self, tracer: &mut Tracer) {
+        tracer.value(self.filter);
+        tracer.optional(self.source.filter);
+    }
+
     fn resume(&mut self, vm: &mut Vm, value: Value) -> Result<Step> {
         if !std::mem::replace(&mut self.started, true) {
             let path = self.source.path.clone();

@@ -1,6 +1,7 @@
 //! Builtins over strings.
 
 use super::{COPYING, ForceItems, Outcome, coerced, value};
+use crate::collect::Tracer;
 use crate::context::unite;
 use crate::error::{EvalError, Result};
 use crate::memory::{slice, subslice};
@@ -87,6 +88,11 @@ struct Join {
 }
 
 impl Native for Join {
+    fn trace(&self, tracer: &mut Tracer) {
+        tracer.value(self.separator);
+        tracer.list(self.list);
+    }
+
     fn resume(&mut self, vm: &mut Vm, value: Value) -> Result<Step> {
         let mut ready = std::mem::replace(&mut self.waiting, false).then_some(value);
         loop {
@@ -180,6 +186,14 @@ impl Replace {
 }
 
 impl Native for Replace {
+    fn trace(&self, tracer: &mut Tracer) {
+        for pattern in &self.patterns {
+            tracer.bytes(pattern);
+        }
+        tracer.list(self.replacements);
+        tracer.bytes(self.text);
+    }
+
     fn resume(&mut self, vm: &mut Vm, _: Value) -> Result<Step> {
         while self.position <= self.text.len() {
             let found = match self.waiting.take() {

@@ -1,5 +1,6 @@
 //! Values to XML, with a stack of its own.
 
+use crate::collect::Tracer;
 use crate::context::unite;
 use crate::error::Result;
 use crate::memory::slice;
@@ -204,6 +205,16 @@ impl ToXml {
 }
 
 impl Native for ToXml {
+    fn trace(&self, tracer: &mut Tracer) {
+        for work in &self.work {
+            match work {
+                Work::Value(value) | Work::Set(value, _) => tracer.value(*value),
+                Work::Attribute(entry) => tracer.entries(std::slice::from_ref(*entry)),
+                Work::Close(_) => {}
+            }
+        }
+    }
+
     fn resume(&mut self, vm: &mut Vm, _: Value) -> Result<Step> {
         while let Some(work) = self.work.pop() {
             match work {

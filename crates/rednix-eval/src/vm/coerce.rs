@@ -2,6 +2,7 @@
 
 use super::Vm;
 use super::native::{Native, Step};
+use crate::collect::Tracer;
 use crate::context::{ContextElement, unite};
 use crate::error::{EvalError, Result};
 use crate::memory::{Gc, slice};
@@ -147,6 +148,13 @@ impl Coerce {
 }
 
 impl Native for Coerce {
+    fn trace(&self, tracer: &mut Tracer) {
+        tracer.value(self.value);
+        for items in &self.lists {
+            tracer.cells(items.length, items.start);
+        }
+    }
+
     fn resume(&mut self, vm: &mut Vm, value: Value) -> Result<Step> {
         let mut value = value;
         if !self.started {

@@ -2,6 +2,7 @@
 
 use super::Vm;
 use super::native::{Native, Step};
+use crate::collect::Tracer;
 use crate::error::{ErrorKind, EvalError, Frame as Trace, Result};
 use crate::memory::{Gc, slice};
 use crate::source::Range;
@@ -181,6 +182,22 @@ fn both_derivations(
 }
 
 impl Native for Equality {
+    fn trace(&self, tracer: &mut Tracer) {
+        for item in &self.work {
+            match *item {
+                Work::Pair(left, right) => tracer.values(&[left, right]),
+                Work::List(left, right, length, _) => {
+                    tracer.cells(length, left);
+                    tracer.cells(length, right);
+                }
+                Work::Sets(left, right) | Work::Entries(left, right, _) => {
+                    tracer.attrs(left);
+                    tracer.attrs(right);
+                }
+            }
+        }
+    }
+
     fn resume(&mut self, vm: &mut Vm, _: Value) -> Result<Step> {
         while let Some(item) = self.work.pop() {
             match self.one(vm, item)? {
@@ -266,6 +283,10 @@ impl LessThan {
 }
 
 impl Native for LessThan {
+    fn trace(&self, tracer: &mut Tracer) {
+        tracer.values(&[self.left, self.right]);
+    }
+
     fn resume(&mut self, vm: &mut Vm, value: Value) -> Result<Step> {
         if let Waiting::Equality = std::mem::replace(&mut self.waiting, Waiting::Nothing) {
             let (Value::List(a, x), Value::List(b, y)) = (self.left, self.right) else {
@@ -374,6 +395,22 @@ fn is_function(value: Value) -> bool {
 }
 
 impl Native for Difference {
+    fn trace(&self, tracer: &mut Tracer) {
+        tracer.values(&[self.left, self.right]);
+        for walk in &self.walk {
+            match *walk {
+                Walk::List(left, right, length, _) => {
+                    tracer.cells(length, left);
+                    tracer.cells(length, right);
+                }
+                Walk::Entries(left, right, _) => {
+                    tracer.attrs(left);
+                    tracer.attrs(right);
+                }
+            }
+        }
+    }
+
     fn resume(&mut self, vm: &mut Vm, _: Value) -> Result<Step> {
         loop {
             for side in [&mut self.left, &mut self.right] {

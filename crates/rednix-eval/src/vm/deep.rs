@@ -2,6 +2,7 @@
 
 use super::Vm;
 use super::native::{Native, Step};
+use crate::collect::Tracer;
 use crate::error::{EvalError, Frame as Trace, Result};
 use crate::memory::{Gc, slice};
 use crate::source::Range;
@@ -64,6 +65,17 @@ impl DeepForce {
 }
 
 impl Native for DeepForce {
+    fn trace(&self, tracer: &mut Tracer) {
+        tracer.optional(self.root);
+        tracer.value(self.result);
+        for open in &self.open {
+            match open {
+                Open::List(items, _) => tracer.list(items),
+                Open::Set(entries, _) => tracer.entries(entries),
+            }
+        }
+    }
+
     fn resume(&mut self, vm: &mut Vm, value: Value) -> Result<Step> {
         let mut value = value;
         if let Some(root) = self.root.take() {

@@ -53,7 +53,12 @@ impl Vm {
                     self.env.slots()[slot as usize].set(value);
                 }
                 Op::Select(name) => self.select(name)?,
-                Op::Call(count) => self.call_op(count)?,
+                Op::Call(count) => {
+                    if self.heap.wants_collection() {
+                        self.collect();
+                    }
+                    self.call_op(count)?;
+                }
                 Op::CallBuiltin(id) => self.call_builtin_op(id)?,
                 Op::Jump(distance) => self.jump(distance),
                 Op::JumpIfFalse(distance) => {
@@ -66,10 +71,16 @@ impl Vm {
                 Op::Less => self.less(false, false)?,
                 Op::Equal => self.equal(false)?,
                 Op::Return => {
+                    if self.heap.wants_collection() {
+                        self.collect();
+                    }
                     let value = self.pop();
                     self.give(value)?;
                 }
                 Op::ReturnFree => {
+                    if self.heap.wants_collection() {
+                        self.collect();
+                    }
                     let value = self.pop();
                     self.free_env();
                     self.give(value)?;

@@ -81,6 +81,12 @@ pub(crate) struct Vm {
     /// Environments of each size that may be used again.
     pub(crate) free_envs: Vec<Vec<Gc<Env>>>,
     pub root: Gc<Env>,
+    /// What the evaluator's user holds.
+    pub handles: Vec<Value>,
+    /// Runs of the loop inside of each other; values are collected in the outermost alone.
+    pub(crate) runs: u32,
+    /// With `collect_always`: chances to let pass.
+    pub(crate) skipped_collections: u32,
     /// What files evaluate to, by resolved path.
     pub files: FxHashMap<Vec<u8>, Value>,
     /// Which file a path to be imported means.
@@ -101,6 +107,9 @@ pub(crate) struct Vm {
 impl Vm {
     pub fn new(world: Box<dyn World>, settings: Settings) -> Vm {
         let mut heap = Heap::new();
+        if settings.collect_always {
+            heap.collect_at = 0;
+        }
         let mut interner = Interner::new();
         let symbols = Symbols::new(&mut interner);
         let root = new_env(&mut heap, None, 0);
@@ -124,6 +133,9 @@ impl Vm {
             failures: Vec::new(),
             free_envs: (0..16).map(|_| Vec::new()).collect(),
             root,
+            handles: Vec::new(),
+            runs: 0,
+            skipped_collections: 0,
             files: FxHashMap::default(),
             resolved: FxHashMap::default(),
             derivation_hashes: DerivationHashes::new(),
@@ -157,6 +169,7 @@ impl Vm {
     pub fn run_native(&mut self, native: Box<dyn Native>) -> Result<Value> {
         let saved = (self.ip, self.env, self.depth);
         self.frames.push(Frame::Stop);
+        self.runs += 1;
         let result = match self.start_native(native) {
             Ok(Some(value)) => {
                 self.frames.pop();
@@ -168,6 +181,7 @@ impl Vm {
                 Err(error) => Err(error),
             },
         };
+        self.runs -= 1;
         (self.ip, self.env, self.depth) = saved;
         result
     }

@@ -2,6 +2,7 @@
 
 use super::{Frame, Vm};
 use crate::bytecode::{Program, stub};
+use crate::collect::Tracer;
 use crate::error::{ErrorKind, EvalError, Result};
 use crate::limits;
 use crate::memory::Gc;
@@ -52,6 +53,9 @@ impl Step {
 pub(crate) trait Native {
     fn resume(&mut self, vm: &mut Vm, value: Value) -> Result<Step>;
 
+    /// Tells of every pointer it holds: what is not told of may be overwritten.
+    fn trace(&self, tracer: &mut Tracer);
+
     /// Called when what it waits for failed: a value goes on, an error is passed on (perhaps with a frame more).
     fn recover(&mut self, vm: &mut Vm, error: Box<EvalError>) -> Result<Value> {
         let _ = vm;
@@ -64,6 +68,10 @@ pub(crate) struct ForceOne {
 }
 
 impl Native for ForceOne {
+    fn trace(&self, tracer: &mut Tracer) {
+        tracer.optional(self.value);
+    }
+
     fn resume(&mut self, _: &mut Vm, value: Value) -> Result<Step> {
         match self.value.take() {
             Some(wanted) => Ok(Step::Force(wanted)),
@@ -84,6 +92,13 @@ impl CallOne {
 }
 
 impl Native for CallOne {
+    fn trace(&self, tracer: &mut Tracer) {
+        tracer.value(self.function);
+        if let Some(arguments) = &self.arguments {
+            tracer.values(arguments.as_slice());
+        }
+    }
+
     fn resume(&mut self, _: &mut Vm, value: Value) -> Result<Step> {
         match self.arguments.take() {
             Some(arguments) => Ok(Step::Call(self.function, arguments)),

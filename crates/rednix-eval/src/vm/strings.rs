@@ -3,6 +3,7 @@
 use super::Vm;
 use super::coerce::{Coerce, CoerceOptions};
 use super::native::{Native, Step};
+use crate::collect::Tracer;
 use crate::context::unite;
 use crate::error::{EvalError, Result};
 use crate::limits;
@@ -117,6 +118,13 @@ impl AddCoerced {
 }
 
 impl Native for AddCoerced {
+    fn trace(&self, tracer: &mut Tracer) {
+        for coerce in self.left.iter().chain(&self.right) {
+            coerce.trace(tracer);
+        }
+        tracer.optional(self.first);
+    }
+
     fn resume(&mut self, vm: &mut Vm, value: Value) -> Result<Step> {
         if let Some(left) = self.left.take() {
             return Ok(Step::Run(Box::new(left)));

@@ -4,6 +4,7 @@
 //! An entry is one file below the cache folder, named by a hash of what was asked: the expression, the settings, the
 //! store, and this program itself. One that is damaged, of another version, or no longer true counts as absent.
 
+mod entry;
 mod reads;
 mod recording;
 #[cfg(test)]
@@ -11,8 +12,6 @@ mod tests;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-
-use serde::{Deserialize, Serialize};
 
 use rednix_eval::{Evaluator, Settings};
 use rednix_events::Event;
@@ -22,25 +21,14 @@ use rednix_store::path::StorePath;
 use crate::failure::Failure;
 use crate::session::Session;
 use crate::world::{Access, StoreWorld};
+use entry::{Entry, VERSION};
 use reads::{Identity, Read};
 use recording::{Noted, RecordingWorld};
 
-/// Changes with every change of what is in an entry, or what it means.
-const VERSION: u32 = 1;
 /// Entries kept; the oldest go first.
 const ENTRIES_MAX: usize = 256;
 /// Bytes of one entry.
 const ENTRY_BYTES_MAX: u64 = 64 << 20;
-
-#[derive(Serialize, Deserialize)]
-struct Entry {
-    version: u32,
-    reads: Vec<Read>,
-    valid: Vec<String>,
-    messages: Vec<String>,
-    /// One for each part.
-    results: Vec<String>,
-}
 
 /// What is asked: everything beside the world that a result depends on.
 pub struct Question<'a> {
@@ -164,7 +152,7 @@ fn remembered(session: &Session, file: &std::path::Path) -> Option<Vec<String>> 
     if std::fs::metadata(file).ok()?.len() > ENTRY_BYTES_MAX {
         return None;
     }
-    let entry = parse(&std::fs::read(file).ok()?)?;
+    let entry = Entry::parse(&std::fs::read(file).ok()?)?;
     if !entry.reads.iter().all(Read::holds) {
         return None;
     }
@@ -183,24 +171,11 @@ fn remembered(session: &Session, file: &std::path::Path) -> Option<Vec<String>> 
     Some(entry.results)
 }
 
-/// The text of an entry after its own hash.
-fn parse(bytes: &[u8]) -> Option<Entry> {
-    let line = bytes.iter().position(|&byte| byte == b'\n')?;
-    let (hash, text) = (&bytes[..line], &bytes[line + 1..]);
-    if Hash::sha256(text).to_nix32().as_bytes() != hash {
-        return None;
-    }
-    let entry: Entry = serde_json::from_slice(text).ok()?;
-    (entry.version == VERSION).then_some(entry)
-}
-
 fn keep(file: &std::path::Path, entry: &Entry) -> std::io::Result<()> {
     use std::io::Write;
-    let text = serde_json::to_vec(entry)?;
     let folder = file.parent().ok_or(std::io::ErrorKind::NotFound)?;
     let mut scratch = tempfile::NamedTempFile::new_in(folder)?;
-    writeln!(scratch, "{}", Hash::sha256(&text).to_nix32())?;
-    scratch.write_all(&text)?;
+    scratch.write_all(&entry.write()?)?;
     scratch.persist(file)?;
     let mut entries: Vec<_> = std::fs::read_dir(folder)?
         .flatten()

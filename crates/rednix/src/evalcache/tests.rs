@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::reads::{Identity, Read};
-use super::{ENTRY_BYTES_MAX, Entry, VERSION, keep, parse};
+use super::{ENTRY_BYTES_MAX, Entry, VERSION, keep};
 
 fn folder() -> tempfile::TempDir {
     tempfile::tempdir().expect("a temporary folder can be made")
@@ -102,16 +102,16 @@ fn entries_are_read_back_and_damaged_ones_are_nothing() {
     keep(&file, &entry()).expect("the entry can be written");
     let bytes = std::fs::read(&file).expect("the entry is there");
     assert!((bytes.len() as u64) < ENTRY_BYTES_MAX);
-    let read = parse(&bytes).expect("the entry is whole");
+    let read = Entry::parse(&bytes).expect("the entry is whole");
     assert_eq!(read.results, ["1"]);
     assert_eq!(read.messages, ["said"]);
     for at in 0..bytes.len() {
         let mut damaged = bytes.clone();
         damaged[at] ^= 1;
-        assert!(parse(&damaged).is_none(), "byte {at} was changed");
-        assert!(parse(&bytes[..at]).is_none(), "cut at {at}");
+        assert!(Entry::parse(&damaged).is_none(), "byte {at} was changed");
+        assert!(Entry::parse(&bytes[..at]).is_none(), "cut at {at}");
     }
     let newer = Entry { version: VERSION + 1, ..entry() };
     keep(&file, &newer).expect("the entry can be written");
-    assert!(parse(&std::fs::read(&file).expect("the entry is there")).is_none());
+    assert!(Entry::parse(&std::fs::read(&file).expect("the entry is there")).is_none());
 }

@@ -52,6 +52,8 @@ fn work(session: &mut Session, arguments: &[OsString]) -> Result<(), Failure> {
     for name in &request.unknown_settings {
         session.events().emit(Event::Notice { message: format!("warning: unknown setting '{name}'") });
     }
+    // A signal ends the evaluation, not the program: what is temporary has to go.
+    crate::interrupt::handle()?;
     let mut temporary = None;
     if let Some(store) = &request.store {
         let root = store_root(store, &mut temporary)?;
@@ -285,8 +287,50 @@ impl Run<'_> {
     }
 }
 
+/// Evaluation that writes nothing still needs a place to be. It goes with the program; one that was killed leaves its
+/// own to the next.
+struct Dummy {
+    folder: tempfile::TempDir,
+    /// Locked as long as the program lives.
+    _lock: std::fs::File,
+}
+
+impl Dummy {
+    const PREFIX: &str = "rednix-dummy-";
+    /// Younger ones may not be locked yet.
+    const LEFT_AFTER: std::time::Duration = std::time::Duration::from_secs(60);
+
+    fn new() -> std::io::Result<Dummy> {
+        Dummy::remove_left(&std::env::temp_dir());
+        let folder = tempfile::Builder::new().prefix(Dummy::PREFIX).tempdir()?;
+        let lock = Dummy::lock(folder.path())?;
+        Ok(Dummy { folder, _lock: lock })
+    }
+
+    fn lock(folder: &Path) -> std::io::Result<std::fs::File> {
+        let file = std::fs::File::open(folder)?;
+        rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive)?;
+        Ok(file)
+    }
+
+    /// What cannot be removed (somebody else's, say) stays.
+    fn remove_left(parent: &Path) {
+        let Ok(entries) = std::fs::read_dir(parent) else { return };
+        for entry in entries.flatten() {
+            let named = entry.file_name().to_string_lossy().starts_with(Dummy::PREFIX);
+            let old = || {
+                let metadata = entry.path().symlink_metadata().ok()?;
+                Some(metadata.is_dir() && metadata.modified().ok()?.elapsed().ok()? > Dummy::LEFT_AFTER)
+            };
+            if named && old() == Some(true) && Dummy::lock(&entry.path()).is_ok() {
+                let _ = std::fs::remove_dir_all(entry.path());
+            }
+        }
+    }
+}
+
 /// `local?root=DIR`, a folder, or `dummy://`, which keeps nothing: its folder goes with `temporary`.
-fn store_root(text: &str, temporary: &mut Option<tempfile::TempDir>) -> Result<PathBuf, Failure> {
+fn store_root(text: &str, temporary: &mut Option<Dummy>) -> Result<PathBuf, Failure> {
     if let Some(query) =
         text.strip_prefix("local").map(|r| r.trim_start_matches("://").trim_start_matches('?'))
     {
@@ -298,10 +342,9 @@ fn store_root(text: &str, temporary: &mut Option<tempfile::TempDir>) -> Result<P
         });
     }
     if text.starts_with("dummy") {
-        let folder = tempfile::Builder::new().prefix("rednix-dummy-").tempdir()?;
-        // Evaluation that writes nothing still needs a place to be; it is empty.
-        let path = folder.path().to_path_buf();
-        *temporary = Some(folder);
+        let dummy = Dummy::new()?;
+        let path = dummy.folder.path().to_path_buf();
+        *temporary = Some(dummy);
         return Ok(path);
     }
     Ok(PathBuf::from(text))
