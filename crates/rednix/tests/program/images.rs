@@ -135,7 +135,7 @@ fn cut(from: &Path, offset: u64, size: u64, to: &Path) -> std::io::Result<()> {
 /// A repository of the embedded system, signed with a key of its own.
 fn publish(folder: &Path, key: &Path) -> Result<(), String> {
     let mut command = call(&["repo", "probe", "--target-dir"]);
-    run(command.arg(folder).arg("--key").arg(key)).expect(0, &["2 packages"]).map(drop)
+    run(command.arg(folder).arg("--key").arg(key)).expect(0, &["3 packages"]).map(drop)
 }
 
 /// A key file; only its owner may read it.

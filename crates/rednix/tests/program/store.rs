@@ -179,7 +179,8 @@ fn paths_by_inputs() -> Outcome {
         return Ok(Some("no Debian mirror can be reached".to_owned()));
     }
     built.expect(0, &[])?;
-    same("what was built", built.stdout.trim(), path.as_str())?;
+    // The place in the store on this machine, which ends with the path inside of it.
+    same("what was built", built.stdout.trim().ends_with(&path), true)?;
     let info = run(&mut call(&["store", "path-info", "--json", &path]));
     info.expect(0, &[])?;
     let info: serde_json::Value = serde_json::from_str(&info.stdout).map_err(|e| e.to_string())?;
