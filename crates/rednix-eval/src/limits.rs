@@ -29,7 +29,7 @@ pub const WIDE_BYTES_MIN: usize = 8 << 10;
 
 /// Bytes handed out between two collections: at least this many, and this share of what the last one left; the second
 /// share where that one found little to give back.
-pub const COLLECT_FROM_BYTES: usize = 32 << 20;
+pub const COLLECT_FROM_BYTES: usize = 40 << 20;
 pub const COLLECT_GROWTH_PERCENT: usize = 100;
 pub const COLLECT_GROWTH_PERCENT_FULL: usize = 200;
 

@@ -57,6 +57,9 @@ fn wrong_references_are_refused() {
         ("svn+https://h/r", "is unsupported"),
         ("file+git://h/r", "did you mean 'git+file'"),
         ("a b", "is not an absolute path"),
+        // Found by fuzzing: what is left of `git+` has to be a scheme too.
+        ("git+://h/r", ""),
+        ("git+6fi://h/r", ""),
         ("https://h/a?narHash=md5-x", ""),
     ];
     for (text, expected) in cases {

@@ -151,7 +151,9 @@ impl Url {
             .split_once(':')
             .ok_or_else(|| FlakeError::BadUrl(format!("'{text}' doesn't have a scheme")))?;
         let is_scheme = scheme.starts_with(|c: char| c.is_ascii_alphabetic())
-            && scheme.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b));
+            && scheme.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b))
+            // `git+https` becomes `https` on the way.
+            && transport(scheme).starts_with(|c: char| c.is_ascii_alphabetic());
         if !is_scheme {
             return Err(bad(text, "its scheme is none"));
         }

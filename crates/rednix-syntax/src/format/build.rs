@@ -154,7 +154,13 @@ impl<'a> Builder<'a> {
                 D::text(" "),
                 self.path(path),
             ]),
-            Node::Unary { operator, operand } => D::Concat(vec![self.token(operator), self.node(operand)]),
+            Node::Unary { operator, operand } => {
+                // A minus is a character of paths: without the space it would belong to the one that follows.
+                let is_apart =
+                    operator.kind == Kind::Minus && matches!(lead(operand).kind, Kind::Minus | Kind::Path);
+                let gap = if is_apart { D::text(" ") } else { D::Concat(Vec::new()) };
+                D::Concat(vec![self.token(operator), gap, self.node(operand)])
+            }
             Node::Chain { first, rest } => self.chain(first, rest),
             Node::If { branches, otherwise, last } => self.condition(branches, otherwise, last),
             Node::Prefix { word, subject, semicolon, body } => {
