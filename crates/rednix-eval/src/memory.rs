@@ -260,6 +260,7 @@ impl Heap {
         self.cursor = self.swept;
         let piece = limits::PIECE_BYTES;
         let start = self.fresh(piece);
+        populate(start, piece);
         // Fresh pieces mostly lie behind each other.
         let from = if self.end == start && self.next != 0 { self.next } else { start };
         self.fill(from, start + piece, size, align)
@@ -502,6 +503,16 @@ impl Drop for Heap {
         // the memory.
         let _ = unsafe { rustix::mm::munmap(self.base.as_ptr().cast(), self.reserved) };
     }
+}
+
+/// Has the pages of a piece made at once: all of it is about to be filled, and a fault for each page costs more. Kernels
+/// before 5.14 refuse, and make them one by one.
+fn populate(start: usize, size: usize) {
+    use rustix::mm::{Advice, madvise};
+    const PAGE_BYTES: usize = 4096;
+    let first = start & !(PAGE_BYTES - 1);
+    // SAFETY: a writable part of the reserved range; making its pages changes no contents.
+    let _ = unsafe { madvise(first as *mut _, start + size - first, Advice::LinuxPopulateWrite) };
 }
 
 /// A range of addresses for a heap, as large as may be had. From the kernel, not from the allocator: it costs nothing
