@@ -46,6 +46,9 @@ fn bad(message: String) -> FlakeError {
     FlakeError::BadUrl(message)
 }
 
+/// What a repository's address may begin with. Whatever else git could fetch, C++ Nix takes these.
+const GIT_SCHEMES: [&str; 5] = ["git", "git+http", "git+https", "git+ssh", "git+file"];
+
 pub fn from_url(url: &Url, tree: bool) -> Result<Attributes> {
     let scheme = url.scheme.as_str();
     match scheme {
@@ -54,7 +57,7 @@ pub fn from_url(url: &Url, tree: bool) -> Result<Attributes> {
         "flake" => return indirect_from_url(url),
         _ => {}
     }
-    if scheme == "git" || application(scheme) == Some("git") {
+    if GIT_SCHEMES.contains(&scheme) {
         return git_from_url(url);
     }
     if let Some(kind) = file_kind(url, tree) {

@@ -60,6 +60,7 @@ fn wrong_references_are_refused() {
         // Found by fuzzing: what is left of `git+` has to be a scheme too.
         ("git+://h/r", ""),
         ("git+6fi://h/r", ""),
+        ("git+git+file:///r", "is unsupported"),
         ("https://h/a?narHash=md5-x", ""),
     ];
     for (text, expected) in cases {

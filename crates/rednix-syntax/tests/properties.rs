@@ -189,10 +189,26 @@ fn long_rows_take_linear_time() {
     assert!(started.elapsed() < std::time::Duration::from_secs(10), "{:?}", started.elapsed());
 }
 
-/// Found by fuzzing: a minus before a path, or before another minus that has one.
+/// Found by fuzzing: a minus before a path, or before another minus that has one; a dot after one.
 #[test]
-fn minus_before_paths() {
-    for source in ["- -/OA", "- /a", "- ./a", "- -x", "-x", "-1", "- (./a)", "- ~/a", "- a/${b}"] {
+fn spaces_around_paths() {
+    for source in [
+        "- -/OA",
+        "- /a",
+        "- ./a",
+        "- -x",
+        "-x",
+        "-1",
+        "- (./a)",
+        "- ~/a",
+        "- a/${b}",
+        "./a .b",
+        "~/a .b",
+        "a:b .c",
+        "1 .a",
+        "1.0 .a",
+        "a/${b} .c",
+    ] {
         check_format(source).unwrap_or_else(|error| panic!("{source}: {error}"));
     }
 }

@@ -138,9 +138,12 @@ impl<'a> Builder<'a> {
             Node::Lambda { parameters, colon, body } => self.lambda(parameters, colon, body),
             Node::Call { function, arguments } => self.call(function, arguments).1,
             Node::Select { base, path, default } => {
-                // `1.a` would be read as a float.
-                let number = matches!(&**base, Node::Token(token) if token.kind == Kind::Integer);
-                let dot = if number { " ." } else { "." };
+                // `1.a` would be read as a float, and paths and addresses may hold a dot.
+                let is_open = matches!(
+                    lead(base).kind,
+                    Kind::Integer | Kind::Float | Kind::Path | Kind::HomePath | Kind::Uri
+                );
+                let dot = if is_open { " ." } else { "." };
                 let mut parts = vec![self.node(base), D::text(dot), self.path(path)];
                 if let Some((or, value)) = default {
                     parts.extend([D::text(" "), self.token(or), D::text(" "), self.node(value)]);
