@@ -15,7 +15,8 @@ use rednix_store::hash::{Hash, HashAlgorithm};
 use rednix_store::nar;
 use rednix_store::path::{ContentMethod, StorePath};
 use support::Folder;
-use support::world::{FakeFetch, Recipe, World, builtins, exists, fetchurl};
+use support::expect;
+use support::world::{FakeFetch, Recipe, World, builtins, clean, exists, fetchurl};
 
 /// First arguments that turn this test binary into another process of a test.
 const RACER: &str = "racer";
@@ -86,14 +87,6 @@ const TESTS: &[(&str, Test)] = &[
     ("many builds at a time", wide_graph),
     ("nothing to do takes no time", no_op),
 ];
-
-fn expect(condition: bool, message: impl Into<String>) -> Result<(), Failed> {
-    if condition { Ok(()) } else { Err(Failed::from(message.into())) }
-}
-
-fn clean(world: &World) -> Result<(), Failed> {
-    world.check_clean().map_err(Failed::from)
-}
 
 /// The only failure of a build that must fail.
 fn failure(

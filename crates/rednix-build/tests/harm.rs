@@ -7,7 +7,8 @@ use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
 use libtest_mimic::{Arguments, Failed, Trial};
-use support::world::{World, builtins, exists};
+use support::expect;
+use support::world::{World, builtins, clean, exists};
 
 fn main() {
     rednix_build::child_main(&builtins());
@@ -37,14 +38,6 @@ const TESTS: &[(&str, Test)] = &[
     ("hard_links_to_inputs", hard_links_to_inputs),
     ("other_builds_and_the_database", other_builds_and_the_database),
 ];
-
-fn expect(condition: bool, message: impl Into<String>) -> Result<(), Failed> {
-    if condition { Ok(()) } else { Err(Failed::from(message.into())) }
-}
-
-fn clean(world: &World) -> Result<(), Failed> {
-    world.check_clean().map_err(Failed::from)
-}
 
 /// A process that its builder leaves behind goes on writing to the output.
 fn changed_after_registration() -> Result<(), Failed> {

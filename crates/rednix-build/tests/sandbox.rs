@@ -14,7 +14,7 @@ use rednix_build::Builtins;
 use rednix_build::sandbox::{
     Bytes, Confinement, Control, Ending, Input, Program, Root, SandboxError, compose_farm, run,
 };
-use support::{Folder, Scratch, control, none_left};
+use support::{Folder, Scratch, control, expect, none_left};
 
 /// Argument that makes this test binary a stand-in for a rednix that is killed.
 const VICTIM: &str = "victim";
@@ -104,10 +104,6 @@ fn run_script(kind: Confinement, script: &str) -> (Ending, String, Scratch) {
     let ending = run(&scratch.spec, &control(), &mut |piece| log.extend_from_slice(piece))
         .unwrap_or_else(|error| panic!("{script}: {error}"));
     (ending, String::from_utf8_lossy(&log).into_owned(), scratch)
-}
-
-fn expect(condition: bool, message: impl Into<String>) -> Result<(), Failed> {
-    if condition { Ok(()) } else { Err(Failed::from(message.into())) }
 }
 
 /// (what, script, what it must print).

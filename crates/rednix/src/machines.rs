@@ -39,16 +39,21 @@ pub fn specification(system: &str, wanted: Value, image: PathBuf) -> Result<(Str
         Value::Object(fields) => fields,
         _ => return Err(wrong("it is no attribute set")),
     };
-    let vmm = match fields.remove("vmm") {
-        None => "qemu".to_owned(),
-        Some(Value::String(name)) => name,
-        Some(_) => return Err(wrong("`vmm` is no name")),
-    };
+    let vmm = take_vmm(&mut fields).map_err(wrong)?;
     let name = Path::new(system).file_stem().map_or("system".into(), |stem| stem.to_string_lossy());
     fields.insert("name".to_owned(), Value::String(name.into_owned()));
     fields.insert("image".to_owned(), Value::String(image.to_string_lossy().into_owned()));
     let spec = serde_json::from_value(Value::Object(fields)).map_err(|e| wrong(&e.to_string()))?;
     Ok((vmm, spec))
+}
+
+/// The monitor's name, which is no field of the machine itself.
+pub fn take_vmm(fields: &mut serde_json::Map<String, Value>) -> Result<String, &'static str> {
+    match fields.remove("vmm") {
+        None => Ok("qemu".to_owned()),
+        Some(Value::String(name)) => Ok(name),
+        Some(_) => Err("`vmm` is no name"),
+    }
 }
 
 /// Builds the loader of a machine that starts without firmware.

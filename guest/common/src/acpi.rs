@@ -147,19 +147,22 @@ fn small_integer(aml: &[u8], offset: usize) -> Option<(u8, usize)> {
     }
 }
 
+/// Physical memory of tests: these bytes, from address 0 on.
+#[cfg(test)]
+pub(crate) struct Memory(pub Vec<u8>);
+
+#[cfg(test)]
+impl PhysicalReader for Memory {
+    fn read(&self, address: u64, length: usize) -> Option<&[u8]> {
+        let start = usize::try_from(address).ok()?;
+        self.0.get(start..start.checked_add(length)?)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
-
-    struct Memory(Vec<u8>);
-
-    impl PhysicalReader for Memory {
-        fn read(&self, address: u64, length: usize) -> Option<&[u8]> {
-            let start = usize::try_from(address).ok()?;
-            self.0.get(start..start.checked_add(length)?)
-        }
-    }
 
     fn put_table(memory: &mut Memory, at: usize, signature: &[u8], body: &[u8]) {
         let mut bytes = std::vec![0; HEADER_BYTES];

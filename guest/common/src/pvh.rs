@@ -132,16 +132,8 @@ pub fn find_pages(memory: &[MemoryArea], taken: &[Range], lowest: u64, bytes: u6
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::acpi::Memory;
     use proptest::prelude::*;
-
-    struct Memory(Vec<u8>);
-
-    impl PhysicalReader for Memory {
-        fn read(&self, address: u64, length: usize) -> Option<&[u8]> {
-            let start = usize::try_from(address).ok()?;
-            self.0.get(start..start.checked_add(length)?)
-        }
-    }
 
     fn memory(version: u32, modules: &[(u64, u64)], ranges: &[(u64, u64, u32)]) -> Memory {
         let mut bytes = std::vec![0u8; 0x100];

@@ -23,6 +23,10 @@ const PROGRAMS: [&str; 17] = [
 
 static LAYER: OnceLock<(tempfile::TempDir, PathBuf)> = OnceLock::new();
 
+pub fn expect(condition: bool, message: impl Into<String>) -> Result<(), libtest_mimic::Failed> {
+    if condition { Ok(()) } else { Err(libtest_mimic::Failed::from(message.into())) }
+}
+
 /// Removes what statics hold, which nobody drops, and ends the test program.
 pub fn finish(conclusion: libtest_mimic::Conclusion) -> ! {
     if let Some((folder, _)) = LAYER.get() {

@@ -263,3 +263,8 @@ pub fn fetchurl(name: &str, url: &str, bytes: &[u8]) -> Recipe {
 pub fn exists(path: &Path) -> bool {
     std::fs::symlink_metadata(path).is_ok()
 }
+
+/// The store is whole and nothing half-made is left, as a test ends.
+pub fn clean(world: &World) -> Result<(), libtest_mimic::Failed> {
+    world.check_clean().map_err(libtest_mimic::Failed::from)
+}

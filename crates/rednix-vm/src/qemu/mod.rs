@@ -106,17 +106,15 @@ impl Runner for Qemu {
             copies: Vec::new(),
         };
         machine_arguments(&mut command.arguments, *self, spec, wiring);
-        match spec.firmware {
-            _ if self.is_direct(spec) => {
-                command.arguments.extend(["-kernel".into(), spec.check_direct()?.into()]);
-                command.arguments.extend(["-initrd".into(), OsString::from(&spec.image)]);
-            }
-            // The built-in one.
-            Firmware::Bios | Firmware::Direct => disk_arguments(&mut command.arguments, spec),
-            Firmware::Uefi => {
+        if self.is_direct(spec) {
+            command.arguments.extend(["-kernel".into(), spec.check_direct()?.into()]);
+            command.arguments.extend(["-initrd".into(), OsString::from(&spec.image)]);
+        } else {
+            // That for BIOS is built in.
+            if spec.firmware == Firmware::Uefi {
                 firmware::find(program, config)?.add_to(&mut command, wiring.scratch);
-                disk_arguments(&mut command.arguments, spec);
             }
+            disk_arguments(&mut command.arguments, spec);
         }
         console_arguments(&mut command.arguments, wiring);
         device_arguments(&mut command.arguments, spec);

@@ -75,11 +75,7 @@ fn specification(
     let folder = image::build(session, project.clone(), &system, arguments.tree.locked)?;
     let machine = fields.entry("machine").or_insert_with(|| json!({}));
     let machine = machine.as_object_mut().ok_or_else(|| wrong("`machine` is no attribute set".to_owned()))?;
-    let vmm = match machine.remove("vmm") {
-        None => "qemu".to_owned(),
-        Some(Value::String(vmm)) => vmm,
-        Some(_) => return Err(wrong("`machine.vmm` is no name".to_owned())),
-    };
+    let vmm = machines::take_vmm(machine).map_err(|_| wrong("`machine.vmm` is no name".to_owned()))?;
     machine.insert("name".to_owned(), json!(name));
     machine.insert("image".to_owned(), json!(folder.join("disk.img")));
     fields.insert("name".to_owned(), json!(name));
