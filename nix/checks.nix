@@ -26,6 +26,7 @@ let
 in
 {
   probe = probe { };
+  probe-bios = probe { firmware = "bios"; };
   # Without firmware, the image in memory.
   probe-direct = probe { firmware = "direct"; };
   probe-microvm = probe { vmm = "microvm"; };

@@ -2,13 +2,18 @@
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
-    println!("cargo:rerun-if-changed=pvh.ld");
     if std::env::var("CARGO_CFG_TARGET_OS").as_deref() == Ok("none") {
         let folder = std::env::var("CARGO_MANIFEST_DIR").expect("cargo names the package's folder");
-        for argument in
-            ["--no-pie", "-zmax-page-size=4096", "--build-id=none", &format!("--script={folder}/pvh.ld")]
+        let common = ["--no-pie", "-zmax-page-size=4096", "--build-id=none"];
+        // A disk's start is memory as it is, without a file format.
+        for (binary, script, others) in
+            [("loader-pvh", "direct.ld", &[][..]), ("loader-bios", "bios.ld", &["--oformat=binary"])]
         {
-            println!("cargo:rustc-link-arg-bins={argument}");
+            println!("cargo:rerun-if-changed={script}");
+            for argument in common.iter().chain(others) {
+                println!("cargo:rustc-link-arg-bin={binary}={argument}");
+            }
+            println!("cargo:rustc-link-arg-bin={binary}=--script={folder}/{script}");
         }
     }
     if std::env::var("CARGO_CFG_TARGET_OS").as_deref() == Ok("uefi") {

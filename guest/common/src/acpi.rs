@@ -57,6 +57,32 @@ impl PowerOff {
     }
 }
 
+/// Where PCs have the root pointer (ACPI specification, 5.2.5.1): in the first KiB of the extended data area of BIOS, whose
+/// segment is at 0x40E, else in its read-only memory.
+const DATA_AREA_SEGMENT: u64 = 0x40E;
+const DATA_AREA_BYTES: u64 = 1 << 10;
+const ROM_AREA: core::ops::Range<u64> = 0xE_0000..0x10_0000;
+
+/// The bytes of the root pointer at an address, its checksum verified.
+pub fn root_pointer(memory: &dyn PhysicalReader, address: u64) -> Option<&[u8]> {
+    const SHORT_BYTES: usize = 20;
+    const LONG_BYTES: usize = 36;
+    let is_whole = |bytes: &&[u8]| bytes.iter().fold(0u8, |sum, byte| sum.wrapping_add(*byte)) == 0;
+    let short = memory.read(address, SHORT_BYTES)?;
+    if !short.starts_with(b"RSD PTR ") || !is_whole(&short) {
+        return None;
+    }
+    if short[15] < 2 { Some(short) } else { memory.read(address, LONG_BYTES).filter(is_whole) }
+}
+
+/// The root pointer of a PC whose firmware names none.
+pub fn find_root_pointer(memory: &dyn PhysicalReader) -> Option<&[u8]> {
+    let segment = memory.read(DATA_AREA_SEGMENT, 2).and_then(|bytes| read_u16(bytes, 0)).unwrap_or(0);
+    let data_area = u64::from(segment) << 4;
+    let places = (data_area..data_area + DATA_AREA_BYTES).step_by(16).filter(|_| segment != 0);
+    places.chain(ROM_AREA.step_by(16)).find_map(|address| root_pointer(memory, address))
+}
+
 /// All tables named by the root pointer: signature and address.
 pub fn tables(memory: &dyn PhysicalReader, rsdp: &[u8]) -> Result<Vec<([u8; 4], u64)>, AcpiError> {
     if !rsdp.starts_with(b"RSD PTR ") {
@@ -215,6 +241,32 @@ mod tests {
         memory.0[0x2030] ^= 1;
         assert_eq!(power_off(&memory, &rsdp), Err(AcpiError::BadTable { address: 0x2000 }));
         assert_eq!(power_off(&memory, b"nothing"), Err(AcpiError::NoRsdp));
+    }
+
+    #[test]
+    fn root_pointers_of_a_pc() {
+        let pointer = |revision: u8| {
+            let mut bytes = std::vec![0u8; if revision < 2 { 20 } else { 36 }];
+            bytes[..8].copy_from_slice(b"RSD PTR ");
+            bytes[15] = revision;
+            bytes[8] = bytes[..20].iter().fold(0u8, |sum, byte| sum.wrapping_sub(*byte));
+            bytes
+        };
+        let mut memory = Memory(std::vec![0; 1 << 20]);
+        assert_eq!(find_root_pointer(&memory), None);
+        for (address, revision) in [(0xF_5A10, 2), (0xE_0000, 0), (0x9_FC20, 2)] {
+            let bytes = pointer(revision);
+            memory.0[address..address + bytes.len()].copy_from_slice(&bytes);
+            memory.0[0x40E..0x410].copy_from_slice(&0x9FC0u16.to_le_bytes());
+            assert_eq!(find_root_pointer(&memory), Some(&bytes[..]), "{address:#x}");
+            assert_eq!(root_pointer(&memory, address as u64), Some(&bytes[..]));
+        }
+        memory.0[0x9_FC21] ^= 1;
+        assert_eq!(root_pointer(&memory, 0x9_FC20), None, "not a root pointer");
+        memory.0[0x9_FC21] ^= 1;
+        memory.0[0x9_FC40] ^= 1;
+        assert_eq!(root_pointer(&memory, 0x9_FC20), None, "its second half is damaged");
+        assert_eq!(find_root_pointer(&memory), Some(&pointer(0)[..]), "the next one is");
     }
 
     #[test]

@@ -66,6 +66,15 @@ pub const AREAS_HANDED_MAX: usize = 480;
 /// Free areas a heap is made of; the largest kernels' maps have a few dozen.
 pub const HEAP_REGIONS_MAX: usize = 64;
 
+/// Memory ranges in the boot parameters of Linux's protocol: its table ends there.
+pub const LINUX_RANGES_MAX: usize = 128;
+
+/// Memory ranges that BIOS is asked for.
+pub const BIOS_RANGES_MAX: usize = 256;
+
+/// Drives of BIOS that are searched for a file system.
+pub const BIOS_DRIVES_MAX: u8 = 8;
+
 /// Modules and memory ranges of a PVH start that are looked at.
 pub const PVH_MODULES_MAX: u32 = 16;
 pub const PVH_RANGES_MAX: u32 = 512;

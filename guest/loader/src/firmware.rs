@@ -3,13 +3,14 @@
 
 use alloc::vec::Vec;
 use core::alloc::{GlobalAlloc, Layout};
+use core::arch::asm;
 use core::ffi::c_void;
 use core::fmt::{self, Write};
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, Ordering};
 
 use redox_boot::boot::Framebuffer;
-use redox_boot::limits::RSDP_BYTES_MAX;
+use redox_boot::limits::{MAPPED_BYTES, RSDP_BYTES_MAX};
 
 use crate::uefi::*;
 
@@ -214,4 +215,17 @@ pub fn framebuffers() -> Vec<Framebuffer> {
         }
     }
     framebuffers
+}
+
+/// What of the processor's state makes the jump impossible.
+pub fn obstacle() -> Option<&'static str> {
+    const CR4_FIVE_LEVELS: u64 = 1 << 12;
+    let cr4: u64;
+    // SAFETY: reads a register.
+    unsafe { asm!("mov {}, cr4", out(reg) cr4, options(nomem, nostack)) };
+    if cr4 & CR4_FIVE_LEVELS != 0 {
+        return Some("the firmware uses page tables of five levels, which Redox's protocol does not know");
+    }
+    // The code that switches page tables must lie where the new ones map it.
+    (obstacle as *const () as u64 >= MAPPED_BYTES).then_some("the firmware loaded this program above 8 GiB")
 }

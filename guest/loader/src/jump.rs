@@ -4,7 +4,6 @@ use core::arch::asm;
 
 use redox_boot::boot::HandOver;
 use redox_boot::elf::MACHINE_X86_64;
-use redox_boot::limits::MAPPED_BYTES;
 
 pub const MACHINE: u16 = MACHINE_X86_64;
 pub const NAME: &str = "x86_64";
@@ -16,22 +15,9 @@ const CR4_PAGE_SIZE: u64 = 1 << 4;
 const CR4_PHYSICAL_ADDRESS: u64 = 1 << 5;
 const CR4_GLOBAL_PAGES: u64 = 1 << 7;
 const CR4_FXSAVE: u64 = 1 << 9;
-const CR4_FIVE_LEVELS: u64 = 1 << 12;
 const EFER: u32 = 0xC000_0080;
 const EFER_LONG_MODE: u64 = 1 << 8;
 const EFER_NO_EXECUTE: u64 = 1 << 11;
-
-/// What of the processor's state makes the jump impossible.
-pub fn obstacle() -> Option<&'static str> {
-    let cr4: u64;
-    // SAFETY: reads a register.
-    unsafe { asm!("mov {}, cr4", out(reg) cr4, options(nomem, nostack)) };
-    if cr4 & CR4_FIVE_LEVELS != 0 {
-        return Some("the firmware uses page tables of five levels, which Redox's protocol does not know");
-    }
-    // The code that switches page tables must lie where the new ones map it.
-    (obstacle as *const () as u64 >= MAPPED_BYTES).then_some("the firmware loaded this program above 8 GiB")
-}
 
 /// Enters the kernel.
 ///

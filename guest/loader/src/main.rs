@@ -31,7 +31,7 @@ extern "efiapi" fn efi_main(image: Handle, table: *mut SystemTable) -> Status {
 }
 
 fn start(image: Handle) -> Status {
-    if let Some(obstacle) = jump::obstacle() {
+    if let Some(obstacle) = firmware::obstacle() {
         say(format_args!("error: {obstacle}"));
         return Status::LOAD_ERROR;
     }

@@ -1,39 +1,36 @@
-//! The entry: from protected mode without paging, as the PVH protocol enters, to long mode with memory below 8 GiB
-//! mapped one to one, and on to Rust. Also the note that tells monitors where the entry is.
+//! From protected mode without paging to long mode with memory below 8 GiB mapped one to one, and on to Rust. Each loader
+//! has its own code before that.
 
 use core::arch::global_asm;
 
-const STACK_BYTES: usize = 256 << 10;
+/// A BIOS start lies below 512 KiB as a whole.
+const STACK_BYTES: usize = 128 << 10;
 
 global_asm!(
-    // Note 18 of the owner "Xen" holds the address of the 32-bit entry.
-    ".section .note.pvh, \"a\", @note",
-    ".balign 4",
-    ".long 4, 8, 18",
-    ".asciz \"Xen\"",
-    ".quad pvh_start",
     // Only this file's own tables; all of it is zero when the program starts.
     ".section .bss.start, \"aw\", @nobits",
     ".balign 4096",
+    ".globl level4",
     "level4: .skip 4096",
     "level3: .skip 4096",
     "level2: .skip 8 * 4096",
     "stack: .skip {stack}",
+    ".globl stack_end",
     "stack_end:",
     ".section .rodata.start, \"a\"",
     ".balign 8",
-    "descriptors: .quad 0, 0x00af9b000000ffff, 0x00cf93000000ffff",
-    "descriptors_place: .word 23",
+    // Code of 64 bits, data, code of 32 bits, code and data of 16 bits.
+    "descriptors: .quad 0, 0x00af9b000000ffff, 0x00cf93000000ffff, 0x00cf9b000000ffff",
+    ".quad 0x00009b000000ffff, 0x000093000000ffff",
+    ".globl descriptors_place",
+    "descriptors_place: .word 47",
     ".long descriptors",
-    ".section .text.start, \"ax\"",
+    ".section .text.long_mode, \"ax\"",
     ".code32",
-    ".globl pvh_start",
-    "pvh_start:",
-    "cli",
+    // Expects flat segments, and in %edi and %esi the two arguments of `loader_main`.
+    ".globl enter_long_mode",
+    "enter_long_mode:",
     "cld",
-    "movl $stack_end, %esp",
-    // The start information's address; no instruction below touches this register.
-    "movl %ebx, %edi",
     "movl $level3 + 3, level4",
     "xorl %ecx, %ecx",
     "2:",
@@ -79,8 +76,9 @@ global_asm!(
     "movw %ax, %ss",
     "movw %ax, %fs",
     "movw %ax, %gs",
-    // The upper half was unknown until now.
+    // The upper halves were unknown until now.
     "movl %edi, %edi",
+    "movl %esi, %esi",
     "movl $stack_end, %esp",
     "xorl %ebp, %ebp",
     "call {main}",

@@ -1,49 +1,56 @@
-//! Starts a Redox image that a monitor without firmware put into memory: entered by the PVH boot protocol, takes the
-//! first module as the image (a disk, or a bare RedoxFS), and enters the kernel with the file system as live memory.
-//! Shows no menu, knows no disk, needs no firmware.
-#![no_std]
-#![no_main]
+//! From what a monitor handed over to the kernel. Knows both protocols' information by its common form only.
 
-extern crate alloc;
-
-#[path = "../jump.rs"]
-mod jump;
-mod machine;
-mod start;
-
+use core::cell::UnsafeCell;
 use core::panic::PanicInfo;
 
 use redox_boot::areas::AreaMap;
 use redox_boot::boot::{self, BootError, FirmwareInfo, Live};
 use redox_boot::device::MemoryDisk;
-use redox_boot::limits::BLOCK_BYTES;
+use redox_boot::limits::{BLOCK_BYTES, MAPPED_BYTES};
 use redox_boot::partition::USUAL_BLOCK;
-use redox_boot::protocol::Range;
-use redox_boot::pvh::StartInfo;
+use redox_boot::protocol::{AreaKind, MemoryArea, Range};
 use redox_boot::redoxfs::{FileSystem, FileSystemError};
+use redox_boot::start::StartInfo;
 use redox_boot::text::Uuid;
+use redox_boot::{linux, pvh};
 
-use crate::machine::{HandedMemory, Physical, say};
+use crate::bare::console::say;
+use crate::bare::memory::{self, HEAP_BYTES, HandedMemory, Physical};
+use crate::{bare, jump, start};
 
-/// Called by the entry code with the address of the start information, in long mode, with memory below 8 GiB mapped one
-/// to one.
-extern "sysv64" fn loader_main(start_info: u64) -> ! {
-    machine::start();
-    say(format_args!("rednix loader {} on {}/PVH", env!("CARGO_PKG_VERSION"), jump::NAME));
-    load(start_info);
-    machine::stop()
+#[repr(C, align(4096))]
+struct HeapSpace(UnsafeCell<[u8; HEAP_BYTES]>);
+
+// SAFETY: only its address is used, by the heap.
+unsafe impl Sync for HeapSpace {}
+
+static HEAP_SPACE: HeapSpace = HeapSpace(UnsafeCell::new([0; HEAP_BYTES]));
+
+/// Called by the entry code with the address of the start information and its kind, in long mode, with memory below
+/// 8 GiB mapped one to one.
+pub extern "sysv64" fn loader_main(information: u64, kind: u64) -> ! {
+    // SAFETY: first of all, once; the space is this program's own.
+    unsafe { memory::start_heap(HEAP_SPACE.0.get() as u64) };
+    let protocol = if kind == start::LINUX { "Linux's protocol" } else { "PVH" };
+    say(format_args!("rednix loader {} on {}/{protocol}", env!("CARGO_PKG_VERSION"), jump::NAME));
+    let start = match kind {
+        start::LINUX => {
+            linux::read(&Physical, information).map_err(|error| say(format_args!("error: {error}")))
+        }
+        _ => pvh::read(&Physical, information).map_err(|error| say(format_args!("error: {error}"))),
+    };
+    if let Ok(start) = start {
+        load(&start);
+    }
+    bare::stop()
 }
 
 /// Returns only where nothing can be started; it has said why then.
-fn load(start_info: u64) {
-    let start = match StartInfo::read(&Physical, start_info) {
-        Ok(start) => start,
-        Err(error) => return say(format_args!("error: {error}")),
-    };
+fn load(start: &StartInfo) {
     let Some(image) = start.modules.first().copied() else {
         return say(format_args!("error: the monitor passed no image; it is given as the initial ramdisk"));
     };
-    let Some(bytes) = machine::module(image) else {
+    let Some(bytes) = module(image) else {
         return say(format_args!(
             "error: the image at {:#x} lies above 8 GiB; give the machine less memory",
             image.base
@@ -57,8 +64,9 @@ fn load(start_info: u64) {
     let first = file_system.start_block() * BLOCK_BYTES as u64;
     say(format_args!("RedoxFS {} with {} MiB in memory", Uuid(header.uuid), header.size >> 20));
     let live = Range { base: image.base + first, size: header.size.min(image.size - first) };
-    let rsdp = machine::rsdp(start.rsdp);
-    let mut memory = HandedMemory::new(&start, image);
+    let rsdp = memory::root_pointer(start.rsdp);
+    let taken = [&start.own[..], &start.modules[..]].concat();
+    let mut memory = HandedMemory::new(&start.memory, &taken);
     let information = FirmwareInfo {
         rsdp: rsdp.as_deref(),
         framebuffers: &[],
@@ -66,7 +74,7 @@ fn load(start_info: u64) {
         live: if live.base.is_multiple_of(BLOCK_BYTES as u64) { Live::Present(live) } else { Live::Copy },
         machine: jump::MACHINE,
     };
-    if let Err(error) = enter(&mut file_system, &mut memory, &information, &start, image) {
+    if let Err(error) = enter(&mut file_system, &mut memory, &information, start, image) {
         say(format_args!("error: {error}"));
     }
 }
@@ -79,13 +87,23 @@ fn enter(
     image: Range,
 ) -> Result<(), BootError> {
     let hand_over = boot::prepare(file_system, memory, information, &mut |step| say(step))?;
+    // The image stays in its place unless it was copied.
     let keeps_image = matches!(information.live, Live::Present(_));
-    let taken = memory.areas(keeps_image.then_some(image));
+    let kept = MemoryArea { base: image.base, size: image.size, kind: AreaKind::Reserved };
+    let taken = memory.handed().into_iter().chain(keeps_image.then_some(kept));
     let mut areas = alloc::boxed::Box::<AreaMap>::default();
-    hand_over.write_areas(memory, &mut areas, start.memory.iter().copied(), taken.into_iter())?;
+    hand_over.write_areas(memory, &mut areas, start.memory.iter().copied(), taken)?;
     say(format_args!("entering the kernel"));
     // SAFETY: nothing of firmware runs, and `prepare` made tables that map all memory below 8 GiB one to one.
     unsafe { jump::enter(&hand_over) }
+}
+
+/// The bytes of a module.
+fn module(range: Range) -> Option<&'static [u8]> {
+    let end = range.base.checked_add(range.size)?;
+    // SAFETY: mapped one to one; pages for the hand-over are never taken from it.
+    (range.base != 0 && end <= MAPPED_BYTES)
+        .then(|| unsafe { core::slice::from_raw_parts(range.base as *const u8, range.size as usize) })
 }
 
 /// A whole disk has its file system at 2 MiB, anything else from the start.
@@ -99,5 +117,5 @@ fn open(bytes: &[u8]) -> Result<FileSystem<MemoryDisk<'_>>, FileSystemError> {
 #[panic_handler]
 fn panic(panic: &PanicInfo<'_>) -> ! {
     say(format_args!("error: the loader stopped: {panic}"));
-    machine::stop()
+    bare::stop()
 }
