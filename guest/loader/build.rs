@@ -5,10 +5,13 @@ fn main() {
     if std::env::var("CARGO_CFG_TARGET_OS").as_deref() == Ok("none") {
         let folder = std::env::var("CARGO_MANIFEST_DIR").expect("cargo names the package's folder");
         let common = ["--no-pie", "-zmax-page-size=4096", "--build-id=none"];
-        // A disk's start is memory as it is, without a file format.
-        for (binary, script, others) in
-            [("loader-pvh", "direct.ld", &[][..]), ("loader-bios", "bios.ld", &["--oformat=binary"])]
-        {
+        // A disk's start and a file for Linux's protocol are memory as it is.
+        let flat = &["--oformat=binary"][..];
+        for (binary, script, others) in [
+            ("loader-pvh", "direct.ld", &[][..]),
+            ("loader-linux", "linux.ld", flat),
+            ("loader-bios", "bios.ld", flat),
+        ] {
             println!("cargo:rerun-if-changed={script}");
             for argument in common.iter().chain(others) {
                 println!("cargo:rustc-link-arg-bin={binary}={argument}");
