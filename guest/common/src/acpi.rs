@@ -7,7 +7,8 @@ use core::fmt;
 use crate::limits::{ACPI_TABLE_BYTES_MAX, ACPI_TABLES_MAX};
 use crate::text::{read_u16, read_u32, read_u64};
 
-const HEADER_BYTES: usize = 36;
+/// Bytes that every table begins with.
+pub const HEADER_BYTES: usize = 36;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AcpiError {
@@ -16,6 +17,7 @@ pub enum AcpiError {
     BadTable { address: u64 },
     NoTable(&'static str),
     NoSleepState,
+    NoMemory,
 }
 
 impl fmt::Display for AcpiError {
@@ -27,6 +29,7 @@ impl fmt::Display for AcpiError {
             }
             AcpiError::BadTable { address } => write!(formatter, "the ACPI table at {address:#x} is damaged"),
             AcpiError::NoTable(name) => write!(formatter, "ACPI has no table {name}"),
+            AcpiError::NoMemory => write!(formatter, "no memory below 8 GiB for ACPI tables"),
             AcpiError::NoSleepState => write!(formatter, "ACPI describes no sleep state S5"),
         }
     }
@@ -186,11 +189,11 @@ impl PhysicalReader for Memory {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn put_table(memory: &mut Memory, at: usize, signature: &[u8], body: &[u8]) {
+    pub(crate) fn put_table(memory: &mut Memory, at: usize, signature: &[u8], body: &[u8]) {
         let mut bytes = std::vec![0; HEADER_BYTES];
         bytes[..4].copy_from_slice(signature);
         bytes.extend_from_slice(body);

@@ -9,6 +9,7 @@
 extern crate alloc;
 
 pub mod acpi;
+pub mod acpi_repair;
 pub mod areas;
 pub mod boot;
 pub mod device;
@@ -26,6 +27,7 @@ pub mod linux;
 pub mod manifest;
 pub mod paging;
 pub mod partition;
+pub mod pit;
 pub mod protocol;
 pub mod pvh;
 pub mod redoxfs;

@@ -101,6 +101,9 @@ pub const ACPI_TABLE_BYTES_MAX: usize = 4 << 20;
 /// Tables named by an RSDT or XSDT.
 pub const ACPI_TABLES_MAX: usize = 256;
 
+/// Reads of the old timer's count before it is taken for absent; a real one moves between two of them.
+pub const PIT_READS_MAX: usize = 1000;
+
 /// Program headers of a kernel that are looked at.
 pub const PROGRAM_HEADERS_MAX: usize = 64;
 

@@ -145,6 +145,8 @@ pub(crate) mod tests {
     use crate::protocol::MemoryArea;
     use std::vec::Vec;
 
+    use crate::acpi::PhysicalReader;
+
     /// Pretended memory from 1 MiB on.
     pub(crate) struct FakeMemory {
         pub base: u64,
@@ -195,6 +197,13 @@ pub(crate) mod tests {
         fn bytes(&mut self, address: u64, length: usize) -> &mut [u8] {
             let start = (address - self.base) as usize;
             &mut self.bytes[start..start + length]
+        }
+    }
+
+    impl PhysicalReader for FakeMemory {
+        fn read(&self, address: u64, length: usize) -> Option<&[u8]> {
+            let start = usize::try_from(address.checked_sub(self.base)?).ok()?;
+            self.bytes.get(start..start.checked_add(length)?)
         }
     }
 

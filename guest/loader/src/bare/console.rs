@@ -5,12 +5,13 @@ use core::fmt::{self, Write};
 
 use redox_boot::serial::{COM1, Ports, SerialPort};
 
-struct PcPorts;
+/// The input and output of a PC.
+pub struct PcPorts;
 
 impl Ports for PcPorts {
     fn read(&mut self, port: u16) -> u8 {
         let value;
-        // SAFETY: only the serial port is reached by this, and this program alone uses it.
+        // SAFETY: only the serial port and the old timer are reached by this, and this program alone uses them.
         unsafe {
             asm!("in al, dx", in("dx") port, out("al") value, options(nomem, nostack, preserves_flags))
         };

@@ -11,5 +11,6 @@ mod jump;
 mod live;
 mod setup;
 mod start;
+mod timer;
 
 pub use live::loader_main;

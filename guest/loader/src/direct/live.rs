@@ -1,5 +1,6 @@
 //! From what a monitor handed over to the kernel. Knows both protocols' information by its common form only.
 
+use alloc::vec::Vec;
 use core::cell::UnsafeCell;
 use core::panic::PanicInfo;
 
@@ -12,11 +13,11 @@ use redox_boot::protocol::{AreaKind, MemoryArea, Range};
 use redox_boot::redoxfs::{FileSystem, FileSystemError};
 use redox_boot::start::StartInfo;
 use redox_boot::text::Uuid;
-use redox_boot::{linux, pvh};
+use redox_boot::{acpi_repair, linux, pvh};
 
 use crate::bare::console::say;
 use crate::bare::memory::{self, HEAP_BYTES, HandedMemory, Physical};
-use crate::{bare, jump, start};
+use crate::{bare, jump, start, timer};
 
 #[repr(C, align(4096))]
 struct HeapSpace(UnsafeCell<[u8; HEAP_BYTES]>);
@@ -64,9 +65,16 @@ fn load(start: &StartInfo) {
     let first = file_system.start_block() * BLOCK_BYTES as u64;
     say(format_args!("RedoxFS {} with {} MiB in memory", Uuid(header.uuid), header.size >> 20));
     let live = Range { base: image.base + first, size: header.size.min(image.size - first) };
-    let rsdp = memory::root_pointer(start.rsdp);
     let taken = [&start.own[..], &start.modules[..]].concat();
     let mut memory = HandedMemory::new(&start.memory, &taken);
+    let rsdp = memory::root_pointer(start.rsdp).map(|rsdp| repaired(rsdp, &mut memory));
+    match &rsdp {
+        None => say(format_args!("the monitor describes the machine by no ACPI tables")),
+        Some(rsdp) if timer::start_if_missing(rsdp) => {
+            say(format_args!("no timer that the kernel knows: started the processor's own in its place"));
+        }
+        Some(_) => {}
+    }
     let information = FirmwareInfo {
         rsdp: rsdp.as_deref(),
         framebuffers: &[],
@@ -76,6 +84,22 @@ fn load(start: &StartInfo) {
     };
     if let Err(error) = enter(&mut file_system, &mut memory, &information, start, image) {
         say(format_args!("error: {error}"));
+    }
+}
+
+/// The root pointer of tables that Redox can use.
+fn repaired(rsdp: Vec<u8>, memory: &mut HandedMemory) -> Vec<u8> {
+    match acpi_repair::repair(&Physical, &rsdp, memory) {
+        Ok(repair) => {
+            if repair.rsdp.is_some() {
+                say(format_args!("put into the ACPI tables: {repair}"));
+            }
+            repair.rsdp.unwrap_or(rsdp)
+        }
+        Err(error) => {
+            say(format_args!("warning: {error}; the ACPI tables stay as they are"));
+            rsdp
+        }
     }
 }
 

@@ -12,5 +12,6 @@ mod bare;
 mod jump;
 mod live;
 mod start;
+mod timer;
 
 pub use live::loader_main;
