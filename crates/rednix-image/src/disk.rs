@@ -224,8 +224,9 @@ pub fn write(request: &Request, output: &Path) -> Result<Written> {
 }
 
 fn boot_warning(layout: &Layout, loaders: &Loaders) -> Option<String> {
+    let needs_usual_place = loaders.bios.as_deref().is_some_and(|loader| !loaders::reads_partitions(loader));
     match layout.efi {
-        Some(efi) if efi != EFI_SIZE_DEFAULT_MIB && loaders.bios.is_some() => Some(format!(
+        Some(efi) if efi != EFI_SIZE_DEFAULT_MIB && needs_usual_place => Some(format!(
             "BIOS cannot boot this image: its loader looks for the file system right after an EFI partition of {EFI_SIZE_DEFAULT_MIB} MiB, and `general.efi_partition_size` is {efi}; UEFI can"
         )),
         Some(_) if loaders.uefi.is_none() && loaders.bios.is_none() => {

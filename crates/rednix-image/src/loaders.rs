@@ -7,6 +7,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
+use crate::gpt;
 use crate::initfs;
 use crate::tree::{self, Node, Tree, join};
 
@@ -22,6 +23,15 @@ pub struct Loaders {
     pub bios: Option<PathBuf>,
     /// The folder they lie in, which is the folder they look into.
     pub folder: Option<&'static str>,
+}
+
+/// What this project's own BIOS loader has behind the place of the partition table. It reads that table; upstream's
+/// knows one place for the file system.
+const OWN_MARK: &[u8] = b"RdNx";
+
+/// Whether a BIOS loader finds the file system wherever the partition table says it is.
+pub fn reads_partitions(bios_loader: &[u8]) -> bool {
+    bios_loader.get(gpt::HEAD_BYTES as usize..).is_some_and(|rest| rest.starts_with(OWN_MARK))
 }
 
 /// Finds the loaders in a package's folder. An architecture may have only one of the two; a package with neither is

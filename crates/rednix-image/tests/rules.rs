@@ -307,15 +307,23 @@ fn both_eras_of_loaders_find_their_kernel() {
 fn an_architecture_with_one_kind_of_loader() {
     let mut bios = vec![0; 20_000];
     bios[..4].copy_from_slice(b"BOOT");
-    let text = String::from_utf8(bios).unwrap();
+    let text = String::from_utf8(bios.clone()).unwrap();
+    // This project's own reads the partition table.
+    bios[17_408..17_412].copy_from_slice(b"RdNx");
+    let own = String::from_utf8(bios).unwrap();
     let mut scene = Scene::new();
     let package = scene.package("bootloader", &[("usr/lib/boot/bootloader.bios", &text)]);
+    let own_package = scene.package("loader", &[("usr/lib/boot/bootloader.bios", &own)]);
     scene.more = json!({ "loader": package["path"], "architecture": "i586" });
     let made = scene.make("", json!([]));
     assert!(made.manifest.bios_loader.is_some() && made.manifest.uefi_loader.is_none());
     assert_eq!(made.manifest.warnings.len(), 2, "no kernel, no initfs: {:?}", made.manifest.warnings);
     let made = scene.make("general.efi_partition_size = 3", json!([]));
     assert!(made.manifest.warnings.iter().any(|line| line.contains("BIOS cannot boot this image")));
+    scene.more["loader"] = own_package["path"].clone();
+    let made = scene.make("general.efi_partition_size = 3", json!([]));
+    assert_eq!(made.manifest.warnings.len(), 2, "{:?}", made.manifest.warnings);
+    scene.more["loader"] = package["path"].clone();
     scene.more["bios"] = json!(false);
     assert!(scene.attempt("", json!([])).err().unwrap().contains("bootloader.efi"));
     let made = scene.make("general.skip_partitions = true", json!([]));
