@@ -29,3 +29,4 @@ pub mod redoxfs;
 pub mod serial;
 pub mod sha256;
 pub mod text;
+pub mod virtio;

@@ -6,11 +6,12 @@
 //! address, a size, a command line's address and a zero (u64 each); a range of memory an address, a size (u64 each), a
 //! type as in E820 and a zero (u32 each).
 
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
 use crate::acpi::PhysicalReader;
-use crate::limits::{BLOCK_BYTES, MAPPED_BYTES, PVH_MODULES_MAX, PVH_RANGES_MAX};
+use crate::limits::{BLOCK_BYTES, MAPPED_BYTES, PVH_COMMAND_LINE_BYTES_MAX, PVH_MODULES_MAX, PVH_RANGES_MAX};
 use crate::protocol::{AreaKind, MemoryArea, Range};
 use crate::text::{read_u32, read_u64};
 
@@ -54,6 +55,8 @@ pub struct StartInfo {
     pub modules: Vec<Range>,
     /// Address of the ACPI root pointer; 0 where none is named.
     pub rsdp: u64,
+    /// What the monitor tells a kernel, cut off where it is too long or not mapped.
+    pub command_line: String,
     pub memory: Vec<MemoryArea>,
     /// Where the information itself lies.
     pub own: Vec<Range>,
@@ -82,7 +85,11 @@ impl StartInfo {
                 Range { base: address, size: u64::from(count) * entry_bytes as u64 },
             ))
         };
-        let mut start = StartInfo { rsdp: long(32), ..StartInfo::default() };
+        let mut start = StartInfo {
+            rsdp: long(32),
+            command_line: command_line(reader, long(24)),
+            ..StartInfo::default()
+        };
         start.own.push(Range { base: address, size: INFO_BYTES as u64 });
         let (ranges, place) = table("memory ranges", map, count, PVH_RANGES_MAX, RANGE_BYTES)?;
         start.own.push(place);
@@ -97,6 +104,13 @@ impl StartInfo {
         }
         Ok(start)
     }
+}
+
+fn command_line<R: PhysicalReader>(reader: &R, address: u64) -> String {
+    let byte = |offset| reader.read(address.checked_add(offset)?, 1)?.first().copied();
+    let bytes = (0..PVH_COMMAND_LINE_BYTES_MAX).map_while(|offset| byte(offset).filter(|byte| *byte != 0));
+    let bytes: Vec<u8> = if address == 0 { Vec::new() } else { bytes.collect() };
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 fn memory_area(entry: &[u8]) -> MemoryArea {
@@ -174,6 +188,22 @@ mod tests {
             [AreaKind::Free, AreaKind::Reserved]
         );
         assert_eq!(found.own.len(), 3);
+        assert_eq!(found.command_line, "");
+    }
+
+    #[test]
+    fn the_command_line_ends_with_a_zero_or_the_memory() {
+        let with = |text: &[u8], address: u64| {
+            let Memory(mut bytes) = memory(1, &[], &[(0, 0x9_FC00, 1)]);
+            bytes[0x28..0x30].copy_from_slice(&address.to_le_bytes());
+            bytes.resize(0x200, 0);
+            bytes.extend(text);
+            StartInfo::read(&Memory(bytes), 0x10).expect("it is whole").command_line
+        };
+        assert_eq!(with(b"quiet a=b\0more", 0x200), "quiet a=b");
+        assert_eq!(with(b"quiet", 0x200), "quiet");
+        assert_eq!(with(b"quiet", 0x10_0000), "");
+        assert_eq!(with(&[b'x'; 9000], 0x200).len() as u64, PVH_COMMAND_LINE_BYTES_MAX);
     }
 
     #[test]

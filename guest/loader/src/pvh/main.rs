@@ -22,6 +22,7 @@ use redox_boot::protocol::Range;
 use redox_boot::pvh::StartInfo;
 use redox_boot::redoxfs::{FileSystem, FileSystemError};
 use redox_boot::text::Uuid;
+use redox_boot::virtio::slots::Slot;
 
 use crate::machine::{HandedMemory, Physical, say};
 
@@ -59,11 +60,13 @@ fn load(start_info: u64) {
     let live = Range { base: image.base + first, size: header.size.min(image.size - first) };
     let rsdp = machine::rsdp(start.rsdp);
     let mut memory = HandedMemory::new(&start, image);
+    let slots = Slot::list_of_command_line(&start.command_line);
     let information = FirmwareInfo {
         rsdp: rsdp.as_deref(),
         framebuffers: &[],
         // The kernel shows its processes whole pages only.
         live: if live.base.is_multiple_of(BLOCK_BYTES as u64) { Live::Present(live) } else { Live::Copy },
+        memory_slots: slots.as_deref(),
         machine: jump::MACHINE,
     };
     if let Err(error) = enter(&mut file_system, &mut memory, &information, &start, image) {
