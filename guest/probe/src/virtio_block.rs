@@ -91,7 +91,7 @@ impl VirtioBlock {
         let transport = &mut self.transport;
         let answered = self.ring.request(&pieces, || match transport {
             // SAFETY: the device's own registers, which this driver alone uses.
-            Transport::Ports { base } => unsafe { cpu::write_port_u16(base + PORT_QUEUE_NOTIFY, 0) },
+            Transport::Ports { base } => unsafe { cpu::write_port_u16(*base + PORT_QUEUE_NOTIFY, 0) },
             Transport::Memory(device) => device.notify(block::QUEUE),
         });
         // SAFETY: the byte exists; the device wrote it behind the compiler's back.
