@@ -1,11 +1,11 @@
 # A recipe tree in upstream's format → one derivation per recipe, lazily: a recipe that cannot be built is an
 # error only when something wants it.
-{ lib, derive, debian, rust, cargo, tree, lock, target, overrides ? { }, work ? { }, overlays ? [ ] }:
+{ lib, derive, debian, rust, cargo, tree, lock, target, overrides ? { }, work ? { }, overlays ? [ ], provided ? { } }:
 
 let
   inherit (builtins) concatStringsSep filter map;
 
-  recipeSet = import ./recipes.nix { inherit lib tree; overlay = import ./overlays.nix { inherit lib overlays; package = name: derivations.${name}; }; };
+  recipeSet = import ./recipes.nix { inherit lib tree provided; overlay = import ./overlays.nix { inherit lib overlays; package = name: derivations.${name}; }; };
   inherit (recipeSet) overlaid;
   pins = lock // { sources = lock.sources or { } // overlaid.pins; };
   folderSources = overlaid.folderSources // overrides;

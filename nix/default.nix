@@ -30,10 +30,12 @@ let
   treePath = /. + toString tree;
   lockFile = if lock != null then /. + toString lock else treePath + "/rednix.lock";
   cookbook = import ./cookbook.nix {
-    inherit lib derive debian rust cargo target overrides work overlays;
+    inherit lib derive debian rust cargo target overrides work overlays provided;
     tree = treePath;
     lock = parsedLock;
   };
+  # Recipes of this project's own that any tree's systems may ask for.
+  provided.virtio-drivers = ../tree/recipes/virtio-drivers;
   parsedLock = lib.jsonOr { sources = { }; } lockFile;
   arch = builtins.head (lib.splitOn "-" target);
   # A system's name stands for everything its image needs, and goes before a recipe of the same name.
@@ -44,6 +46,7 @@ let
     let unknown = builtins.filter (name: packagesOf [ name ] == [ ]) names;
     in if unknown == [ ] then packagesOf names
     else throw "neither a system nor a recipe is named `${builtins.head unknown}`; systems are: ${builtins.concatStringsSep ", " machines.names}";
+  toolsOf = builtins.concatMap (name: lib.optionals (builtins.elem name machines.names) (machines.get name).tools);
   moduleSystem = import ./modules.nix { inherit lib; };
   written = import ./modules/system.nix { inherit lib moduleSystem machines cookbook arch; tree = treePath; };
   machines = import ./system.nix { inherit lib derive cookbook arch; tree = treePath; lock = parsedLock; };
@@ -86,7 +89,7 @@ in
   # For `rednix lock`, `update` and `tree`: what is pinned, what is fetched, what a system is built from.
   lockable = names: cookbook.lockable (named names);
   inherit (cookbook) renewable;
-  fetches = names: lib.unique (map (drv: builtins.unsafeDiscardStringContext drv.drvPath) rust.fetches ++ cookbook.fetches (named names));
+  fetches = names: lib.unique (map (drv: builtins.unsafeDiscardStringContext drv.drvPath) rust.fetches ++ cookbook.fetches (named names ++ toolsOf names));
   graph = names: cookbook.graph (named names);
   checks = import ./checks.nix { inherit lib; inherit (machines) systems; };
 }

@@ -1,6 +1,8 @@
 # The recipe tree as data: every recipe.toml below `recipes/` as it is. Names, dependencies and closures; nothing
 # here builds. Keys nobody knows are ignored; a recipe that cannot be read is an error only when something wants it.
-{ lib, tree, overlay ? (set: set) }:
+#
+#   provided    recipe name → folder with a recipe.toml that is there whatever the tree is; the tree's own goes before
+{ lib, tree, overlay ? (set: set), provided ? { } }:
 
 let
   inherit (builtins)
@@ -65,7 +67,10 @@ let
     walk above (tree + "/recipes") "recipes";
   # Of two folders with one name the last one counts.
   walked = listToAttrs (lib.reverse found);
-  all = walked // mapAttrs (_: _: tree) own;
+  all = provided // walked // mapAttrs (_: _: tree) own;
+  # What is not the tree's is not listed and not locked with it.
+  foreign = filter (name: !(walked ? ${name})) (attrNames provided);
+  listed = removeAttrs folders foreign;
 
   # The crate at the tree's root, upstream's cookbook, as a tool for the build machine: a recipe nobody had to write,
   # named as its package (`host:redox_cookbook`). Its unit tests run while it is built.
@@ -241,16 +246,16 @@ let
   # all of the tree.
   lockable = names: {
     recipes = lib.genAttrs
-      (if names == [ ] then attrNames folders
+      (if names == [ ] then attrNames listed
       else lib.unique (map (part: sourceOwner part.recipe) (attrValues (recipeClosure names))))
       describe;
-    all = attrNames folders;
+    all = attrNames listed;
   };
 
   # The same for the named recipes alone, as far as the tree has them.
   renewable = names: {
-    recipes = lib.genAttrs (lib.unique (map (name: sourceOwner (parseName name).recipe) (filter (name: folders ? ${name}) names))) describe;
-    all = attrNames folders;
+    recipes = lib.genAttrs (lib.unique (map (name: sourceOwner (parseName name).recipe) (filter (name: listed ? ${name}) names))) describe;
+    all = attrNames listed;
   };
 
   # -- looking at the tree ------------------------------------------------------------------------------

@@ -107,6 +107,8 @@ let
       ignored = filter (p: packages.${p} == "ignore") (attrNames packages);
       extension = config.rednix or { };
       loader = extension.loader or "bootloader";
+      additions = lib.optionals (extension.virtio or false)
+        (import ./virtio.nix { drivers = cookbook.package "virtio-drivers"; });
       initfs = if extension ? initfs then derive.builtinBuild "initfs" {
         name = "initfs";
         format = extension.initfs.format or "current";
@@ -116,9 +118,11 @@ let
     {
       inherit name config listed ignored;
       packages = cookbook.runtimeClosure listed;
-      image = derive.builtinBuild "image" {
+      # What the image is made with and does not install.
+      tools = lib.optional (additions != [ ]) "virtio-drivers";
+      image = derive.builtinBuild "image" ({
         name = "${lib.storeName name}-image";
-        formatVersion = 2;
+        formatVersion = if additions == [ ] then 2 else 3;
         configName = name;
         architecture = arch;
         config = removeAttrs config [ "rednix" ];
@@ -126,7 +130,7 @@ let
         inherit listed initfs;
         loader = if recipeSet.folders ? ${loader} then cookbook.package loader else null;
         bios = extension.bios or true;
-      };
+      } // lib.optionalAttrs (additions != [ ]) { initfsAdditions = additions; });
     };
 
   # -- repositories -----------------------------------------------------------------------------------------

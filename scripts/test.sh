@@ -8,7 +8,9 @@ log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 status=0
 
-cargo test --release --locked --manifest-path guest/common/Cargo.toml --target-dir target/guest --lib --tests 2>&1 | tee -a "$log" || status=1
+for package in common drivers; do
+    cargo test --release --locked --manifest-path guest/$package/Cargo.toml --target-dir target/guest --lib --tests 2>&1 | tee -a "$log" || status=1
+done
 cargo test --release --locked --no-fail-fast --workspace --lib --bins --tests "$@" 2>&1 | tee -a "$log" || status=1
 
 awk '

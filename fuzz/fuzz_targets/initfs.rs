@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use rednix_image::initfs::{Format, MAGIC, PAGE_SIZE, parse};
+use rednix_image::initfs::{Format, MAGIC, PAGE_SIZE, edit, parse};
 
 fuzz_target!(|input: &[u8]| {
     let Some((&choice, input)) = input.split_first() else { return };
@@ -13,5 +13,9 @@ fuzz_target!(|input: &[u8]| {
         image[page_size_offset..page_size_offset + 2].copy_from_slice(&(PAGE_SIZE as u16).to_le_bytes());
     }
     let read = parse(&image);
+    // What was changed can be read and changed again, and then stays.
+    if let Ok((changed, _)) = edit(&image, &[]) {
+        assert_eq!(edit(&changed, &[]).expect("it was written here").0, changed);
+    }
     assert!(read.is_err() || Format::detect(&image).is_some());
 });

@@ -8,6 +8,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use crate::additions::{self, Addition};
 use crate::closure::Closure;
 use crate::config::{self, Config, FileEntry};
 use crate::error::{Error, Result};
@@ -44,13 +45,15 @@ pub struct Sources<'a> {
     pub closure: &'a Closure<'a>,
     pub state: &'a State,
     pub initfs: Option<&'a Path>,
+    /// Changes to the initfs that a package brings.
+    pub initfs_additions: &'a [Addition],
     /// Where the loaders of the image look for kernel and initfs.
     pub boot_folder: Option<&'a str>,
 }
 
 /// Builds the whole tree.
 pub fn assemble(sources: Sources<'_>) -> Result<Assembled> {
-    let Sources { system, config, closure, state, initfs, boot_folder } = sources;
+    let Sources { system, config, closure, state, initfs, initfs_additions, boot_folder } = sources;
     let mut tree = Tree::default();
     let mut collisions = Vec::new();
     let own = own_files(system, config, &state.build_id());
@@ -66,10 +69,12 @@ pub fn assemble(sources: Sources<'_>) -> Result<Assembled> {
     if let Some(initfs) = initfs {
         place_initfs(&mut tree, initfs)?;
     }
+    let changes = additions::apply(&mut tree, initfs_additions)?;
     for file in config.files.iter().filter(|file| file.postinstall) {
         files::apply(&mut tree, file)?;
     }
     let mut warnings = describe(&collisions);
+    warnings.extend(changes);
     if let Some(folder) = boot_folder {
         loaders::place_boot_files(&mut tree, folder, &mut warnings)?;
     }

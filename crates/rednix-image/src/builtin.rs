@@ -8,6 +8,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use crate::additions::Addition;
 use crate::closure::Package;
 use crate::config::Config;
 use crate::disk::{self, Request, Written};
@@ -16,9 +17,10 @@ use crate::initfs::{self, Entry, Format, Node};
 use crate::limits::{INITFS_DEPTH_MAX, INITFS_SIZE_MAX};
 use crate::tree::join;
 
-/// Version of each builder's attributes and output.
-const INITFS_VERSION: u64 = 1;
-const IMAGE_VERSION: u64 = 2;
+/// Versions of each builder's attributes and output. An image says 3 only where it has additions to an initfs, so that
+/// all others keep their names.
+const INITFS_VERSIONS: [u64; 1] = [1];
+const IMAGE_VERSIONS: [u64; 2] = [2, 3];
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -69,6 +71,9 @@ struct ImageAttributes {
     #[serde(default = "yes")]
     bios: bool,
     initfs: Option<PathBuf>,
+    /// Changes to the initfs that a package brings.
+    #[serde(default)]
+    initfs_additions: Vec<Addition>,
 }
 
 fn x86_64() -> String {
@@ -81,7 +86,7 @@ fn yes() -> bool {
 
 /// `builtin:rednix-initfs`: writes one file, the initfs image, at `output`.
 pub fn initfs(attributes: &Value, output: &Path) -> Result<()> {
-    let attributes: InitfsAttributes = parse("builtin:rednix-initfs", INITFS_VERSION, attributes)?;
+    let attributes: InitfsAttributes = parse("builtin:rednix-initfs", &INITFS_VERSIONS, attributes)?;
     let bootstrap = match &attributes.bootstrap {
         Some(bootstrap) => Some(read_bounded(&bootstrap.source)?),
         None => None,
@@ -96,7 +101,7 @@ pub fn initfs(attributes: &Value, output: &Path) -> Result<()> {
 
 /// `builtin:rednix-image`: writes `disk.img` and `manifest.json` into the directory `output`.
 pub fn image(attributes: &Value, output: &Path) -> Result<Written> {
-    let attributes: ImageAttributes = parse("builtin:rednix-image", IMAGE_VERSION, attributes)?;
+    let attributes: ImageAttributes = parse("builtin:rednix-image", &IMAGE_VERSIONS, attributes)?;
     let all = || attributes.packages.iter().map(|package| package.name.clone()).collect();
     let listed = attributes.listed.clone().unwrap_or_else(all);
     let request = Request {
@@ -109,17 +114,20 @@ pub fn image(attributes: &Value, output: &Path) -> Result<Written> {
         loader: attributes.loader,
         bios: attributes.bios,
         initfs: attributes.initfs,
+        initfs_additions: attributes.initfs_additions,
     };
     disk::write(&request, output)
 }
 
-fn parse<T: DeserializeOwned>(builder: &'static str, version: u64, attributes: &Value) -> Result<T> {
+fn parse<T: DeserializeOwned>(builder: &'static str, versions: &[u64], attributes: &Value) -> Result<T> {
     let fail = |message: String| Error::Attributes { builder, message };
     match attributes.get("formatVersion").and_then(Value::as_u64) {
-        Some(found) if found == version => {}
+        Some(found) if versions.contains(&found) => {}
         found => {
             let found = found.map_or("none".to_owned(), |version| version.to_string());
-            return Err(fail(format!("`formatVersion` is {found}, this rednix understands {version}")));
+            let known: Vec<String> = versions.iter().map(u64::to_string).collect();
+            let known = known.join(" and ");
+            return Err(fail(format!("`formatVersion` is {found}, this rednix understands {known}")));
         }
     }
     T::deserialize(attributes).map_err(|error| fail(format!("attributes: {error}")))

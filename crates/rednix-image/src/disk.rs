@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
+use crate::additions::Addition;
 use crate::assemble::{Assembled, Sources, assemble};
 use crate::closure::{self, Package};
 use crate::config::{Config, General};
@@ -43,6 +44,8 @@ pub struct Request {
     /// Whether to take its BIOS loader too.
     pub bios: bool,
     pub initfs: Option<PathBuf>,
+    /// Changes to the initfs that a package brings.
+    pub initfs_additions: Vec<Addition>,
 }
 
 /// What was written, and what a person should know about it.
@@ -183,6 +186,7 @@ pub fn write(request: &Request, output: &Path) -> Result<Written> {
         closure: &closure,
         state: &state,
         initfs: request.initfs.as_deref(),
+        initfs_additions: &request.initfs_additions,
         boot_folder: loaders.folder,
     };
     let Assembled { mut tree, collisions, mut warnings } = assemble(sources)?;

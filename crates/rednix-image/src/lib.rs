@@ -4,6 +4,7 @@
 //! Same input, same bits: nothing here reads a clock, an environment variable or a random number. Nothing is
 //! mounted and nothing needs privileges. It builds no packages and starts no machines.
 
+pub mod additions;
 mod assemble;
 pub mod builtin;
 pub mod closure;

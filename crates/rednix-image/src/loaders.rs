@@ -12,7 +12,7 @@ use crate::initfs;
 use crate::tree::{self, Node, Tree, join};
 
 /// The newer place first.
-const FOLDERS: [&str; 2] = ["usr/lib/boot", "boot"];
+pub(crate) const FOLDERS: [&str; 2] = ["usr/lib/boot", "boot"];
 /// What a loader reads from the file system.
 const BOOT_FILES: [&str; 2] = ["kernel", "initfs"];
 

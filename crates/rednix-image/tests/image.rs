@@ -389,6 +389,93 @@ fn initfs_from_attributes() {
     assert!(builtin::initfs(&twice, &scene.path("three")).unwrap_err().to_string().contains("more than one"));
 }
 
+/// A package's initfs, in the format and with the tables of early 2026.
+fn old_initfs(scene: &Scene) -> Vec<u8> {
+    let attributes = json!({ "formatVersion": 1, "format": "old", "entries": [
+        { "path": "etc/pcid/initfs.toml", "text": "[[drivers]]\nname = \"AHCI\"\n" },
+        { "path": "etc/init_drivers.rc", "text": "pcid-spawner /scheme/initfs/etc/pcid/initfs.toml" },
+        { "path": "lib/drivers/ahcid", "text": "program", "executable": true },
+    ] });
+    builtin::initfs(&attributes, &scene.path("old-initfs")).unwrap();
+    fs::read(scene.path("old-initfs")).unwrap()
+}
+
+#[test]
+fn additions_change_the_initfs_of_a_package() {
+    let scene = Scene::new();
+    let package = scene.file("base/usr/lib/boot/initfs", old_initfs(&scene));
+    let before = fs::read(&package).unwrap();
+    let driver = scene.file("drivers/virtiod", b"the driver");
+    let attributes = |additions: Value, version: u64| {
+        json!({
+            "formatVersion": version,
+            "name": "s",
+            "config": { "general": { "filesystem_size": 40, "skip_partitions": true } },
+            "packages": [{ "name": "base", "path": scene.path("base") }],
+            "initfsAdditions": additions,
+        })
+    };
+    let additions = json!([
+        { "paths": ["lib/drivers/virtiod"], "source": driver, "executable": true },
+        { "paths": ["lib/pcid.d/initfs.toml", "etc/pcid/initfs.toml"], "append": "more\n" },
+        { "paths": ["etc/init_drivers.rc"], "append": "notify virtiod\n", "optional": true },
+        { "paths": ["etc/none"], "append": "lost", "optional": true },
+    ]);
+    let written =
+        rednix_image::builtin::image(&attributes(additions.clone(), 3), &scene.path("one")).unwrap();
+    assert!(
+        written.notes.iter().any(|note| note.contains("added `lib/drivers/virtiod`")),
+        "{:?}",
+        written.notes
+    );
+    let manifest = scene.image("two", &attributes(additions, 3)).unwrap();
+    let disk = |name: &str| fs::read(scene.path(name).join("disk.img")).unwrap();
+    assert_eq!(disk("one"), disk("two"), "the same additions give the same bytes");
+    assert_eq!(fs::read(&package).unwrap(), before, "the package is not touched");
+    let plain = scene.image("plain", &attributes(json!([]), 2)).unwrap();
+    let hash = |manifest: &Manifest| record(manifest, "usr/lib/boot/initfs").sha256.clone();
+    assert_ne!(hash(&manifest), hash(&plain));
+    // What is in the image is what `edit` makes of it.
+    let (wanted, _) = rednix_image::initfs::edit(
+        &before,
+        &[
+            rednix_image::initfs::Change::Add {
+                path: "lib/drivers/virtiod".into(),
+                data: b"the driver".to_vec(),
+                executable: true,
+            },
+            rednix_image::initfs::Change::Append {
+                paths: vec!["etc/pcid/initfs.toml".into()],
+                text: "more\n".into(),
+                optional: false,
+            },
+            rednix_image::initfs::Change::Append {
+                paths: vec!["etc/init_drivers.rc".into()],
+                text: "notify virtiod\n".into(),
+                optional: false,
+            },
+        ],
+    )
+    .unwrap();
+    assert_eq!(record(&manifest, "usr/lib/boot/initfs").size, Some(wanted.len() as u64));
+
+    let cases = [
+        (json!([{ "paths": ["etc/none"], "append": "x" }]), "no `etc/none` to add to"),
+        (json!([{ "paths": ["lib/drivers/ahcid"], "text": "x" }]), "another `lib/drivers/ahcid`"),
+        (json!([{ "paths": ["a"], "text": "x", "append": "y" }]), "needs one of"),
+        (json!([{ "paths": [], "text": "x" }]), "has no path"),
+        (json!([{ "paths": ["a"], "txt": "x" }]), "unknown field"),
+    ];
+    for (additions, expected) in cases {
+        let message = scene.refusal(&attributes(additions, 3));
+        assert!(message.contains(expected), "{message}");
+    }
+    let mut without = attributes(json!([{ "paths": ["a"], "text": "x" }]), 3);
+    without["packages"] = json!([]);
+    let message = scene.refusal(&without);
+    assert!(message.contains("no package brings an initfs") && message.contains("hint:"), "{message}");
+}
+
 mod random_trees {
     use proptest::prelude::*;
 

@@ -19,6 +19,7 @@ use crate::protocol::{
 };
 use crate::redoxfs::{FileSystem, FileSystemError};
 use crate::text::Uuid;
+use crate::virtio;
 
 /// Where images of different ages keep the two files, newest first.
 pub const KERNEL_PATHS: [&str; 2] = ["usr/lib/boot/kernel", "boot/kernel"];
@@ -54,6 +55,8 @@ pub struct FirmwareInfo<'a> {
     pub rsdp: Option<&'a [u8]>,
     pub framebuffers: &'a [Framebuffer],
     pub live: Live,
+    /// Memory slots of virtio devices, as `virtio::slots` reads them.
+    pub memory_slots: Option<&'a str>,
     /// ELF machine number of the processor.
     pub machine: u16,
 }
@@ -173,9 +176,8 @@ pub fn prepare<R: BlockReader, M: PhysicalMemory>(
             "the ACPI root pointer",
         )?,
     };
-    let framebuffers = &firmware.framebuffers[..firmware.framebuffers.len().min(FRAMEBUFFERS_MAX)];
-    let (page_table, framebuffer_address) = build_page_tables(memory, kernel, framebuffers.first())?;
-    let text = write_environment(file_system, hardware, live, framebuffers, framebuffer_address)?;
+    let (page_table, framebuffer_address) = build_page_tables(memory, kernel, firmware.framebuffers.first())?;
+    let text = write_environment(file_system, hardware, live, firmware, framebuffer_address)?;
     let environment = place(memory, text.as_bytes(), AreaKind::Reserved, "the environment")?;
     let areas = allocate(memory, AREA_ARRAY_BYTES, AreaKind::Reclaimable, "the memory areas")?;
     let arguments = KernelArguments { kernel, stack, environment, hardware, areas, bootstrap };
@@ -293,7 +295,7 @@ fn write_environment<R: BlockReader>(
     file_system: &FileSystem<R>,
     hardware: Range,
     live: Option<Range>,
-    framebuffers: &[Framebuffer],
+    firmware: &FirmwareInfo<'_>,
     framebuffer_address: Option<u64>,
 ) -> Result<String, BootError> {
     let mut writer = EnvironmentWriter::default();
@@ -307,7 +309,10 @@ fn write_environment<R: BlockReader>(
     }
     writer.number("REDOXFS_BLOCK", if live.is_some() { 0 } else { file_system.start_block() })?;
     writer.text("REDOXFS_UUID", Uuid(file_system.header().uuid))?;
-    for (index, framebuffer) in framebuffers.iter().enumerate() {
+    if let Some(slots) = firmware.memory_slots {
+        writer.text(virtio::slots::ENVIRONMENT_KEY, slots)?;
+    }
+    for (index, framebuffer) in firmware.framebuffers.iter().take(FRAMEBUFFERS_MAX).enumerate() {
         let Framebuffer { address, width, height, stride } = *framebuffer;
         if index > 0 {
             writer.text(

@@ -35,3 +35,4 @@ pub mod serial;
 pub mod sha256;
 pub mod start;
 pub mod text;
+pub mod virtio;

@@ -79,6 +79,9 @@ pub const BIOS_DRIVES_MAX: u8 = 8;
 pub const PVH_MODULES_MAX: u32 = 16;
 pub const PVH_RANGES_MAX: u32 = 512;
 
+/// Bytes of a command line that are looked at; Linux takes half of it on this architecture.
+pub const COMMAND_LINE_BYTES_MAX: u64 = 4096;
+
 /// Framebuffers named in the environment.
 pub const FRAMEBUFFERS_MAX: usize = 4;
 
@@ -109,3 +112,15 @@ pub const PROGRAM_HEADERS_MAX: usize = 64;
 
 /// Status reads while a serial port is not ready to send, before the byte is dropped.
 pub const SERIAL_SPINS_MAX: usize = 1 << 20;
+
+/// Descriptors of a virtio ring, as the standard has it.
+pub const VIRTIO_RING_MAX: u16 = 32768;
+
+/// Status reads until a virtio device counts as one that does not reset.
+pub const VIRTIO_RESET_POLLS_MAX: usize = 1_000_000;
+
+/// Reads of a number in two halves, until a virtio device counts as one whose configuration never rests.
+pub const VIRTIO_TEAR_READS_MAX: usize = 16;
+
+/// Memory slots of virtio devices that a command line or an environment may name.
+pub const VIRTIO_SLOTS_MAX: usize = 32;

@@ -2,8 +2,8 @@
 //! the header that makes monitors use the protocol is the loader's.
 //!
 //! Places in the page, little endian: ACPI root pointer at 0x070 (u64), upper halves of the initial ramdisk's address and
-//! size at 0x0C0 and 0x0C4, number of memory ranges at 0x1E8 (u8), boot flag AA55 at 0x1FE, "HdrS" at 0x202, the
-//! protocol's version at 0x206 (u16), lower halves of the ramdisk at 0x218 and 0x21C, memory ranges from 0x2D0 on.
+//! size and of the command line's address at 0x0C0, 0x0C4 and 0x0C8, number of memory ranges at 0x1E8 (u8), boot flag AA55 at 0x1FE, "HdrS" at 0x202, the
+//! protocol's version at 0x206 (u16), lower halves of the ramdisk at 0x218 and 0x21C and of the command line at 0x228, memory ranges from 0x2D0 on.
 
 use core::fmt;
 
@@ -11,7 +11,7 @@ use crate::acpi::PhysicalReader;
 use crate::e820;
 use crate::limits::LINUX_RANGES_MAX;
 use crate::protocol::Range;
-use crate::start::StartInfo;
+use crate::start::{StartInfo, command_line};
 use crate::text::{read_u16, read_u32, read_u64};
 
 const PAGE_BYTES: usize = 4096;
@@ -48,7 +48,12 @@ pub fn read<R: PhysicalReader>(reader: &R, address: u64) -> Result<StartInfo, Li
     if read_u16(page, 0x1FE) != Some(BOOT_FLAG) || word(0x202) != HEADER_MAGIC {
         return Err(LinuxError::NoHeader { address });
     }
-    let mut start = StartInfo { rsdp: read_u64(page, 0x70).unwrap_or(0), ..StartInfo::default() };
+    let long = |low, high| u64::from(word(high)) << 32 | u64::from(word(low));
+    let mut start = StartInfo {
+        rsdp: read_u64(page, 0x70).unwrap_or(0),
+        command_line: command_line(reader, long(0x228, 0xC8)),
+        ..StartInfo::default()
+    };
     start.own.push(Range { base: address, size: PAGE_BYTES as u64 });
     let count = usize::from(page[0x1E8]).min(LINUX_RANGES_MAX);
     let ranges = page[RANGES_AT..].chunks_exact(e820::RANGE_BYTES).take(count);
@@ -56,7 +61,6 @@ pub fn read<R: PhysicalReader>(reader: &R, address: u64) -> Result<StartInfo, Li
     if start.memory.is_empty() {
         return Err(LinuxError::NoMemoryMap);
     }
-    let long = |low, high| u64::from(word(high)) << 32 | u64::from(word(low));
     let (base, size) = (long(0x218, 0xC0), long(0x21C, 0xC4));
     if base != 0 && size != 0 {
         start.modules.push(Range { base, size: size.min(u64::MAX - base) });
@@ -85,11 +89,13 @@ mod tests {
         put(0x202, b"HdrS");
         put(0x218, &0x40_0000u32.to_le_bytes());
         put(0x21C, &9u32.to_le_bytes());
+        put(0x228, &0x10u32.to_le_bytes());
         for (index, (base, size, kind)) in ranges.iter().enumerate() {
             put(RANGES_AT + index * 20, &base.to_le_bytes());
             put(RANGES_AT + index * 20 + 8, &size.to_le_bytes());
             put(RANGES_AT + index * 20 + 16, &kind.to_le_bytes());
         }
+        bytes[0x10..0x15].copy_from_slice(b"quiet");
         Memory(bytes)
     }
 
@@ -100,6 +106,7 @@ mod tests {
         let expected = StartInfo {
             modules: std::vec![Range { base: 0x1_0040_0000, size: 9 }],
             rsdp: 0x7FE_0000,
+            command_line: "quiet".into(),
             memory: std::vec![
                 area(0, 0x9_FC00, AreaKind::Free),
                 area(0xF_0000, 0x1_0000, AreaKind::Reserved)

@@ -13,8 +13,25 @@ const BLOCK: u64 = BLOCK_BYTES as u64;
 /// Block at which images of Redox have their file system when nothing else is known: 2 MiB.
 pub const USUAL_BLOCK: u64 = (2 << 20) / BLOCK;
 
+/// Where a partition lies, in sectors of 512 bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Partition {
+    pub first_sector: u64,
+    pub sectors: u64,
+}
+
 /// First blocks of all partitions that start on a block, in the table's order; none where there is no GPT.
 pub fn partition_blocks<R: BlockReader + ?Sized>(reader: &mut R) -> Result<Vec<u64>, DeviceError> {
+    let sectors_per_block = BLOCK / SECTOR_BYTES;
+    let first = partitions(reader)?.into_iter().map(|partition| partition.first_sector);
+    Ok(first
+        .filter(|sector| sector % sectors_per_block == 0)
+        .map(|sector| sector / sectors_per_block)
+        .collect())
+}
+
+/// All partitions in the table's order; none where there is no GPT. They need not lie on the disk.
+pub fn partitions<R: BlockReader + ?Sized>(reader: &mut R) -> Result<Vec<Partition>, DeviceError> {
     let mut head = alloc::vec![0; BLOCK_BYTES];
     reader.read_blocks(0, &mut head)?;
     let header = &head[SECTOR_BYTES as usize..];
@@ -36,12 +53,12 @@ pub fn partition_blocks<R: BlockReader + ?Sized>(reader: &mut R) -> Result<Vec<u
     let mut entries = alloc::vec![0; (blocks * BLOCK) as usize];
     reader.read_blocks(first, &mut entries)?;
     let entries = entries[(start % BLOCK) as usize..].chunks_exact(entry_bytes as usize).take(count as usize);
-    Ok(entries
-        .filter(|entry| entry[..16] != [0; 16])
-        .filter_map(|entry| read_u64(entry, 32))
-        .filter(|sector| *sector != 0 && sector % (BLOCK / SECTOR_BYTES) == 0)
-        .map(|sector| sector / (BLOCK / SECTOR_BYTES))
-        .collect())
+    let partition = |entry: &[u8]| {
+        let (first_sector, last) = (read_u64(entry, 32)?, read_u64(entry, 40)?);
+        let sectors = last.checked_sub(first_sector)?.checked_add(1)?;
+        (first_sector != 0).then_some(Partition { first_sector, sectors })
+    };
+    Ok(entries.filter(|entry| entry[..16] != [0; 16]).filter_map(partition).collect())
 }
 
 #[cfg(test)]
@@ -59,6 +76,7 @@ mod tests {
         for (index, start) in starts.iter().enumerate() {
             disk[1024 + index * 128] = 1;
             disk[1024 + index * 128 + 32..][..8].copy_from_slice(&start.to_le_bytes());
+            disk[1024 + index * 128 + 40..][..8].copy_from_slice(&(start + 9).to_le_bytes());
         }
         disk
     }
@@ -68,6 +86,19 @@ mod tests {
         assert_eq!(partition_blocks(&mut MemoryDisk(&disk(&[34, 2048, 4096]))), Ok(std::vec![256, 512]));
         assert_eq!(partition_blocks(&mut MemoryDisk(&[0; 8192])), Ok(Vec::new()));
         assert!(partition_blocks(&mut MemoryDisk(&[0; 100])).is_err());
+        let found = partitions(&mut MemoryDisk(&disk(&[34, 2048])));
+        let partition = |first_sector| Partition { first_sector, sectors: 10 };
+        assert_eq!(found, Ok(std::vec![partition(34), partition(2048)]));
+    }
+
+    #[test]
+    fn a_partition_that_ends_before_it_begins_is_none() {
+        let mut disk = disk(&[34, 2048]);
+        disk[1024 + 40..][..8].copy_from_slice(&33u64.to_le_bytes());
+        assert_eq!(partitions(&mut MemoryDisk(&disk)).map(|found| found.len()), Ok(1));
+        // A last sector beyond all numbers.
+        disk[1024 + 40..][..8].copy_from_slice(&u64::MAX.to_le_bytes());
+        assert_eq!(partitions(&mut MemoryDisk(&disk)).map(|found| found.len()), Ok(2));
     }
 
     proptest! {

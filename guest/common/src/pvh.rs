@@ -12,7 +12,7 @@ use crate::acpi::PhysicalReader;
 use crate::e820;
 use crate::limits::{PVH_MODULES_MAX, PVH_RANGES_MAX};
 use crate::protocol::Range;
-use crate::start::StartInfo;
+use crate::start::{StartInfo, command_line};
 use crate::text::{read_u32, read_u64};
 
 const MAGIC: u32 = 0x336E_C578;
@@ -70,7 +70,8 @@ pub fn read<R: PhysicalReader>(reader: &R, address: u64) -> Result<StartInfo, Pv
             Range { base: address, size: u64::from(count) * entry_bytes as u64 },
         ))
     };
-    let mut start = StartInfo { rsdp: long(32), ..StartInfo::default() };
+    let mut start =
+        StartInfo { rsdp: long(32), command_line: command_line(reader, long(24)), ..StartInfo::default() };
     start.own.push(Range { base: address, size: INFO_BYTES as u64 });
     let (ranges, place) = table("memory ranges", map, count, PVH_RANGES_MAX, RANGE_BYTES)?;
     start.own.push(place);

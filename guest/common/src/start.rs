@@ -1,9 +1,11 @@
 //! What a program without firmware is handed over, whatever protocol brought it, and finding memory that nothing in it
 //! uses. Reads no protocol itself: `pvh` and `linux` do.
 
+use alloc::string::String;
 use alloc::vec::Vec;
 
-use crate::limits::{BLOCK_BYTES, MAPPED_BYTES};
+use crate::acpi::PhysicalReader;
+use crate::limits::{BLOCK_BYTES, COMMAND_LINE_BYTES_MAX, MAPPED_BYTES};
 use crate::protocol::{AreaKind, MemoryArea, Range};
 
 /// What was handed over.
@@ -12,9 +14,19 @@ pub struct StartInfo {
     pub modules: Vec<Range>,
     /// Address of the ACPI root pointer; 0 where none is named.
     pub rsdp: u64,
+    /// What the monitor tells a kernel, cut off where it is too long or not mapped.
+    pub command_line: String,
     pub memory: Vec<MemoryArea>,
     /// Where the information itself lies.
     pub own: Vec<Range>,
+}
+
+/// The text at an address, up to a zero, the limit or the end of what is mapped; nothing at address 0.
+pub fn command_line<R: PhysicalReader>(reader: &R, address: u64) -> String {
+    let byte = |offset| reader.read(address.checked_add(offset)?, 1)?.first().copied();
+    let bytes = (0..COMMAND_LINE_BYTES_MAX).map_while(|offset| byte(offset).filter(|byte| *byte != 0));
+    let bytes: Vec<u8> = if address == 0 { Vec::new() } else { bytes.collect() };
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// The lowest whole pages of free memory at `lowest` or above and below 8 GiB that lie in none of the taken ranges.
@@ -43,7 +55,22 @@ pub fn find_pages(memory: &[MemoryArea], taken: &[Range], lowest: u64, bytes: u6
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::acpi::Memory;
     use proptest::prelude::*;
+
+    #[test]
+    fn the_command_line_ends_with_a_zero_or_the_memory() {
+        let with = |text: &[u8], address: u64| {
+            let mut bytes = std::vec![0; 0x200];
+            bytes.extend(text);
+            command_line(&Memory(bytes), address)
+        };
+        assert_eq!(with(b"quiet a=b\0more", 0x200), "quiet a=b");
+        assert_eq!(with(b"quiet", 0x200), "quiet");
+        assert_eq!(with(b"quiet", 0x10_0000), "");
+        assert_eq!(with(b"quiet", 0), "");
+        assert_eq!(with(&[b'x'; 9000], 0x200).len() as u64, COMMAND_LINE_BYTES_MAX);
+    }
 
     #[test]
     fn pages_avoid_what_is_taken() {

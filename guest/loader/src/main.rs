@@ -59,6 +59,8 @@ fn start(image: Handle) -> Status {
         rsdp: rsdp.as_deref(),
         framebuffers: &framebuffers,
         live: Live::No,
+        // Firmware of this kind describes its devices otherwise.
+        memory_slots: None,
         machine: jump::MACHINE,
     };
     let mut memory = HandedMemory::default();

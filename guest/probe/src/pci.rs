@@ -1,8 +1,10 @@
-//! PCI functions by the old configuration ports: scanning, identity, base addresses, capabilities. Assigns no
+//! PCI functions by the old configuration ports: scanning, identity, configuration space. Assigns no
 //! addresses; the firmware has done that.
 
 use alloc::vec::Vec;
 use core::fmt;
+
+use redox_boot::virtio::capability::ConfigurationSpace;
 
 use crate::cpu;
 
@@ -12,8 +14,6 @@ const ENABLE: u32 = 1 << 31;
 
 /// Functions that are listed.
 const FUNCTIONS_MAX: usize = 256;
-/// Capabilities of one function.
-const CAPABILITIES_MAX: usize = 48;
 
 const COMMAND: u8 = 0x04;
 const COMMAND_IO: u16 = 1;
@@ -63,46 +63,12 @@ impl Address {
         // SAFETY: the read above selected the register; the caller drives this device.
         unsafe { cpu::write_port_u32(DATA_PORT, u32::from(command)) };
     }
-
-    /// A base address register.
-    pub fn base_address(self, index: u8) -> Option<BaseAddress> {
-        if index > 5 {
-            return None;
-        }
-        let low = self.read_u32(0x10 + index * 4);
-        if low & 1 != 0 {
-            return Some(BaseAddress::Ports((low & 0xFFFC) as u16)).filter(|_| low & 0xFFFC != 0);
-        }
-        let high = if low >> 1 & 3 == 2 && index < 5 { self.read_u32(0x14 + index * 4) } else { 0 };
-        let address = u64::from(high) << 32 | u64::from(low & !0xF);
-        (address != 0).then_some(BaseAddress::Memory(address))
-    }
-
-    /// Offsets of the capabilities with an identity.
-    pub fn capabilities(self, identity: u8) -> Vec<u8> {
-        let mut found = Vec::new();
-        if self.read_u16(0x06) & 1 << 4 == 0 {
-            return found;
-        }
-        let mut offset = self.read_u8(0x34) & 0xFC;
-        for _ in 0..CAPABILITIES_MAX {
-            if offset < 0x40 {
-                break;
-            }
-            let header = self.read_u16(offset);
-            if header as u8 == identity {
-                found.push(offset);
-            }
-            offset = (header >> 8) as u8 & 0xFC;
-        }
-        found
-    }
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum BaseAddress {
-    Ports(u16),
-    Memory(u64),
+impl ConfigurationSpace for Address {
+    fn read_u32(&mut self, offset: u8) -> u32 {
+        Address::read_u32(*self, offset)
+    }
 }
 
 #[derive(Clone, Copy)]

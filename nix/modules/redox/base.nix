@@ -54,7 +54,7 @@ in
         write_bootloader = "loaderFile";
       }
       general
-    // defined { loader = "loader"; bios = "bios"; } extension
+    // defined { loader = "loader"; bios = "bios"; virtio = "virtio"; } extension
     // {
       partitions = lib.mkIf (general ? skip_partitions) (weak (!general.skip_partitions));
       initfs = lib.mkIf (extension ? initfs) {

@@ -22,6 +22,11 @@ in
     filesystemSize = mkOption { type = size 16; default = null; example = 256; description = "Size of RedoxFS within the image; another way to say `imageSize`."; };
     espSize = mkOption { type = size 1; default = null; example = 2; description = "Size of the EFI system partition; null: 1."; };
     partitions = mkOption { type = types.nullOr types.bool; default = null; description = "False makes the whole image RedoxFS: no partition table and no loaders."; };
+    virtio = mkOption {
+      type = types.nullOr types.bool;
+      default = null;
+      description = "Add drivers for modern virtio disks and network cards to the initfs that `base` brings; null: as the tree's configuration has it, which is without. Upstream's drive transitional ones only.";
+    };
     initfs = {
       enable = mkOption { type = types.bool; default = false; description = "Make an initfs of the files below. Upstream's `base` package brings its own."; };
       format = mkOption { type = types.nullOr (types.enum [ "current" "old" ]); default = null; description = "Layout of the initfs; `\"old\"` is that of upstream before April 2026."; };

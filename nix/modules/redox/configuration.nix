@@ -16,8 +16,8 @@ let
     write_bootloader = boot.loaderFile;
     skip_partitions = if boot.partitions == null then null else !boot.partitions;
   };
-  extension = removeAttrs (base.rednix or { }) [ "loader" "bios" "initfs" ]
-    // given { inherit (boot) loader bios; }
+  extension = removeAttrs (base.rednix or { }) [ "loader" "bios" "virtio" "initfs" ]
+    // given { inherit (boot) loader bios virtio; }
     // lib.optionalAttrs boot.initfs.enable { initfs = given { inherit (boot.initfs) format; files = if boot.initfs.files == { } then null else boot.initfs.files; }; };
 in
 {

@@ -1,16 +1,18 @@
 //! The initfs image: the read-only tree the kernel hands to the first process. Both of upstream's formats,
-//! written from a list of entries and read back. It does not know which base revision wants which format.
+//! written from a list of entries, read back, and changed. It does not know which base revision wants which format.
 //!
 //! All integers are little endian and packed. `current` (base since April 2026) has a 34-byte header, 12-byte
 //! inodes and a root inode number; `old` has a creation time in the header, 20-byte inodes with owner and mode,
 //! and the root at inode 0. Neither carries a version, so [`Format::detect`] looks at where the page size is.
 
+mod edit;
 mod read;
 mod write;
 
 #[cfg(test)]
 mod tests;
 
+pub use edit::{Change, edit};
 pub use read::{parse, parse_header};
 pub use write::build;
 

@@ -44,6 +44,24 @@ pub fn parse_header(image: &[u8]) -> Result<Header> {
     })
 }
 
+/// The lowest offset that anything in the image has: of contents, names and the inode table.
+pub(super) fn first_offset(image: &[u8], header: &Header) -> Result<usize> {
+    let mut first = header.inode_table_offset as usize;
+    for inode in 0..header.inode_count {
+        let (kind, offset, length) = inode_at(image, header, inode)?;
+        if length == 0 {
+            continue;
+        }
+        first = first.min(offset);
+        if matches!(kind, Kind::Directory) {
+            for entry in bytes(image, offset, length)?.chunks_exact(8) {
+                first = first.min(u32_at(entry, 4)? as usize);
+            }
+        }
+    }
+    Ok(first)
+}
+
 /// Reads all entries, directories included, sorted by path. The root has no entry.
 pub fn parse(image: &[u8]) -> Result<(Header, Vec<Entry>)> {
     let header = parse_header(image)?;

@@ -98,6 +98,65 @@ fn a_loop_of_directories_ends_in_an_error() {
     assert!(parse(&image).unwrap_err().to_string().contains("loop"));
 }
 
+#[test]
+fn an_image_is_changed_in_place() {
+    for format in [Format::Current, Format::Old] {
+        let entries = [
+            file("etc/table", b"[[drivers]]", false),
+            file("lib/drivers/a", b"program", true),
+            link("lib/b", "drivers/a"),
+        ];
+        let mut program = elf();
+        program.resize(5000, 7);
+        let image = build(format, Some(&program), &entries).unwrap();
+        let changes = [
+            Change::Add { path: "lib/drivers/new".into(), data: vec![9; 5000], executable: true },
+            Change::Add { path: "lib/drivers/a".into(), data: b"program".to_vec(), executable: true },
+            Change::Append {
+                paths: vec!["lib/table".into(), "etc/table".into()],
+                text: "more\n".into(),
+                optional: false,
+            },
+            Change::Append { paths: vec!["etc/init.rc".into()], text: "lost".into(), optional: true },
+        ];
+        let (changed, notes) = edit(&image, &changes).unwrap();
+        assert_eq!(notes, ["initfs: added `lib/drivers/new`", "initfs: added to `etc/table`"]);
+        assert_eq!(changed[PAGE_SIZE..3 * PAGE_SIZE], image[PAGE_SIZE..3 * PAGE_SIZE]);
+        let (header, read) = parse(&changed).unwrap();
+        assert_eq!((header.format, header.bootstrap_entry), (format, 0x2345));
+        let files: Vec<&Entry> = read.iter().filter(|entry| entry.node != Node::Directory).collect();
+        let expected = [
+            file("etc/table", b"[[drivers]]\nmore\n", false),
+            link("lib/b", "drivers/a"),
+            entries[1].clone(),
+            file("lib/drivers/new", &[9; 5000], true),
+        ];
+        assert_eq!(files, expected.iter().collect::<Vec<_>>());
+        assert_eq!(edit(&image, &changes).unwrap().0, changed);
+    }
+}
+
+#[test]
+fn changes_that_cannot_be_made_are_refused() {
+    let image = build(Format::Old, Some(&elf()), &[file("etc/a", b"a", false), link("etc/l", "a")]).unwrap();
+    let append =
+        |path: &str| Change::Append { paths: vec![path.into()], text: String::new(), optional: false };
+    let cases = [
+        (Change::Add { path: "etc/a".into(), data: b"b".to_vec(), executable: false }, "another `etc/a`"),
+        (Change::Add { path: "etc/a/b".into(), data: Vec::new(), executable: false }, "not a directory"),
+        (append("etc/b"), "no `etc/b` to add to"),
+        (append("etc/l"), "`etc/l` is no file"),
+        (append("etc"), "`etc` is no file"),
+    ];
+    for (change, expected) in cases {
+        let message = edit(&image, &[change]).unwrap_err().to_string();
+        assert!(message.contains(expected), "{message}");
+    }
+    let mut headless = build(Format::Old, None, &[]).unwrap();
+    headless[BOOTSTRAP_ENTRY_OFFSET] = 1;
+    assert!(edit(&headless, &[]).unwrap_err().to_string().contains("no program on page 1"));
+}
+
 fn tree() -> impl Strategy<Value = Vec<Entry>> {
     let name = prop::sample::select(vec!["a", "b", "bin", "x.so", "é"]);
     let path = prop::collection::vec(name, 1..4).prop_map(|names| names.join("/"));
@@ -131,6 +190,36 @@ proptest! {
     }
 
     #[test]
+    fn nothing_but_the_change_is_changed(
+        entries in tree(), old: bool, with_program: bool, pages in 0usize..20_000, added in prop::collection::vec(any::<u8>(), 0..9000),
+    ) {
+        let format = if old { Format::Old } else { Format::Current };
+        let mut program = elf();
+        program.resize(64 + pages, 1);
+        let program = with_program.then_some(program.as_slice());
+        if let Ok(image) = build(format, program, &entries) {
+            // An image without a program may have anything on page 1; with one, no change is no change.
+            if with_program {
+                prop_assert_eq!(&edit(&image, &[]).unwrap().0, &image);
+            }
+            let change = Change::Add { path: "new/file".into(), data: added.clone(), executable: true };
+            let (changed, _) = edit(&image, std::slice::from_ref(&change)).unwrap();
+            let (before, mut expected) = parse(&image).unwrap();
+            let (after, read) = parse(&changed).unwrap();
+            prop_assert_eq!((after.format, after.bootstrap_entry), (before.format, before.bootstrap_entry));
+            expected.push(Entry { path: "new".into(), node: Node::Directory });
+            expected.push(Entry { path: "new/file".into(), node: Node::File { data: added, executable: true } });
+            expected.sort_by(|a, b| a.path.cmp(&b.path));
+            prop_assert_eq!(read, expected);
+            if let Some(program) = program {
+                prop_assert_eq!(&changed[PAGE_SIZE..PAGE_SIZE + program.len()], program);
+            }
+            // The same file once more is nothing new.
+            prop_assert_eq!(edit(&changed, &[change]).unwrap().0, changed);
+        }
+    }
+
+    #[test]
     fn hostile_images_never_panic(entries in tree(), old: bool, flips in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..40)) {
         let format = if old { Format::Old } else { Format::Current };
         if let Ok(mut image) = build(format, None, &entries) {
@@ -139,6 +228,7 @@ proptest! {
                 image[*index.get(&interesting)] = byte;
             }
             let _ = parse(&image);
+            let _ = edit(&image, &[]);
         }
     }
 

@@ -19,15 +19,22 @@ enum Item<'a> {
 /// Writes an image holding `entries` (any order, no path twice), with the program `bootstrap` verbatim at
 /// page 1 and its ELF entry address in the header.
 pub fn build(format: Format, bootstrap: Option<&[u8]>, entries: &[Entry]) -> Result<Vec<u8>> {
+    let entry = bootstrap.map(elf_entry).transpose()?.unwrap_or(0);
+    build_with(format, bootstrap, entry, entries)
+}
+
+/// The same with an entry address that is known already.
+pub(super) fn build_with(
+    format: Format,
+    bootstrap: Option<&[u8]>,
+    bootstrap_entry: u64,
+    entries: &[Entry],
+) -> Result<Vec<u8>> {
     let items = arrange(entries)?;
     let mut image = vec![0; PAGE_SIZE];
-    let bootstrap_entry = match bootstrap {
-        Some(program) => {
-            append_pages(&mut image, program)?;
-            elf_entry(program)?
-        }
-        None => 0,
-    };
+    if let Some(program) = bootstrap {
+        append_pages(&mut image, program)?;
+    }
     let mut places = vec![(0u32, 0u32); items.len()];
     for (item, place) in items.iter().zip(&mut places) {
         if let Item::File { data, .. } = item {

@@ -14,11 +14,12 @@ use rednix_image::pkgar::{Archive, PublicKey};
 use crate::Outcome;
 use crate::support::{call, run, scratch, write};
 
-pub const TESTS: [(&str, fn() -> Outcome); 4] = [
+pub const TESTS: [(&str, fn() -> Outcome); 5] = [
     ("merge_in_nix_is_the_reference", merge),
     ("upstreams_redoxfs_reads_every_file", upstream_reads),
     ("repository_is_signed_and_repeats", repository),
     ("repository_is_served", served),
+    ("virtio_option_adds_to_the_initfs", virtio_option),
 ];
 
 /// Configurations of every shape the rules speak of, for one architecture and one board.
@@ -72,6 +73,63 @@ fn merge() -> Outcome {
         }
     }
     Ok(None)
+}
+
+/// The option is there for any tree, says it in the image's derivation, and changes no other image.
+fn virtio_option() -> Outcome {
+    let tree = scratch();
+    let file = |path: &str, text: &str| write(&tree.path().join(path), text);
+    file("recipes/base/recipe.toml", "[build]\ntemplate = \"custom\"\nscript = \"\"\n");
+    file("config/plain.toml", "[packages]\nbase = {}\n");
+    file("config/modern.toml", "include = [\"plain.toml\"]\n[rednix]\nvirtio = true\n");
+    let module = tree.path().join("modern.nix");
+    write(
+        &module,
+        "{ rednix, ... }: rednix.system { config = \"plain\"; name = \"modern\"; modules = [ { boot.virtio = true; } ]; }\n",
+    );
+    let eval = |attribute: &str| -> Result<serde_json::Value, String> {
+        let result = run(call(&["eval", "--json", "-A", attribute, "--tree"]).arg(tree.path()));
+        result.expect(0, &[])?;
+        serde_json::from_str(&result.stdout).map_err(|error| format!("{attribute}: {error}"))
+    };
+    let additions = eval("systems.modern.image.initfsAdditions")?;
+    let text = additions.to_string();
+    for wanted in ["usr/lib/drivers/virtiod", "0x1042", "0x1041", "etc/pcid/initfs.toml", "virtiod slots"] {
+        if !text.contains(wanted) {
+            return Err(format!("the additions lack `{wanted}`: {text}"));
+        }
+    }
+    if eval("systems.modern.image.formatVersion")? != 3 || eval("systems.plain.image.formatVersion")? != 2 {
+        return Err("only an image with additions is of version 3".to_owned());
+    }
+    let packages = eval("systems.modern.packages")?;
+    if packages != serde_json::json!(["base"]) {
+        return Err(format!("the drivers are in the initfs only, yet the packages are {packages}"));
+    }
+    // From a module it is the same image.
+    let expression = format!(
+        "let rednix = import ./nix {{ tree = {0}; }}; in (rednix.systemOf {1}).image.drvPath == rednix.systems.modern.image.drvPath",
+        tree.path().display(),
+        module.display()
+    );
+    let result = run(&mut call(&["eval", "-E", &expression]));
+    result.expect(0, &[])?;
+    if result.stdout.trim() != "true" {
+        return Err("a module makes another image than the configuration".to_owned());
+    }
+    // The recipe is this project's own: buildable from any tree, pinned by none.
+    let drivers = eval("packages.virtio-drivers.drvPath")?;
+    if !drivers.to_string().contains("virtio-drivers.drv") {
+        return Err(format!("the drivers' derivation is {drivers}"));
+    }
+    let expression = format!("((import ./nix {{ tree = {}; }}).lockable [ ]).all", tree.path().display());
+    let result = run(&mut call(&["eval", "--json", "-E", &expression]));
+    result.expect(0, &[])?;
+    if result.stdout.trim() == "[\"base\"]" {
+        Ok(None)
+    } else {
+        Err(format!("the tree's recipes are {}", result.stdout))
+    }
 }
 
 fn built(arguments: &[&str]) -> Result<Vec<PathBuf>, String> {

@@ -45,6 +45,7 @@ fn initfs() -> Vec<u8> {
     bytes
 }
 
+const SLOTS: &str = "4K@0xd0000000:5";
 const RSDP: &[u8] = b"RSD PTR and thirty-six bytes in all.";
 
 fn prepared(
@@ -54,7 +55,13 @@ fn prepared(
     framebuffers: &[Framebuffer],
 ) -> Result<HandOver, BootError> {
     let mut file_system = FileSystem::open(MemoryDisk(disk), 0).expect("a file system");
-    let firmware = FirmwareInfo { rsdp: Some(RSDP), framebuffers, live, machine: MACHINE_X86_64 };
+    let firmware = FirmwareInfo {
+        rsdp: Some(RSDP),
+        framebuffers,
+        live,
+        memory_slots: Some(SLOTS),
+        machine: MACHINE_X86_64,
+    };
     prepare(&mut file_system, memory, &firmware, &mut |_| {})
 }
 
@@ -90,7 +97,7 @@ fn everything_is_where_the_arguments_say() {
     let text = memory.bytes(arguments.environment.base, arguments.environment.size as usize).to_vec();
     let expected = std::format!(
         "RSDP_ADDR={:016x}\nRSDP_SIZE=0000000000000024\nREDOXFS_BLOCK=0000000000000000\n\
-         REDOXFS_UUID=5a5a5a5a-5a5a-5a5a-5a5a-5a5a5a5a5a5a\nFRAMEBUFFER_ADDR=0000009000000000\n\
+         REDOXFS_UUID=5a5a5a5a-5a5a-5a5a-5a5a-5a5a5a5a5a5a\nVIRTIO_MMIO=4K@0xd0000000:5\nFRAMEBUFFER_ADDR=0000009000000000\n\
          FRAMEBUFFER_VIRT=ffff809000000000\nFRAMEBUFFER_WIDTH=0000000000000500\n\
          FRAMEBUFFER_HEIGHT=0000000000000320\nFRAMEBUFFER_STRIDE=0000000000000514\n\
          FRAMEBUFFER1=0xc0000000,640,480,640\n",

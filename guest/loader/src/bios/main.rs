@@ -69,8 +69,14 @@ fn load(boot_drive: u8, map: &MemoryMap, heap: Range) {
 fn enter(file_system: &mut FileSystem<Drive>, map: &MemoryMap, heap: Range) -> Result<(), BootError> {
     let rsdp = memory::root_pointer(0);
     let mut memory = HandedMemory::new(map.areas(), &[heap]);
-    let information =
-        FirmwareInfo { rsdp: rsdp.as_deref(), framebuffers: &[], live: Live::No, machine: jump::MACHINE };
+    let information = FirmwareInfo {
+        rsdp: rsdp.as_deref(),
+        framebuffers: &[],
+        live: Live::No,
+        // Firmware of this kind describes its devices otherwise.
+        memory_slots: None,
+        machine: jump::MACHINE,
+    };
     let hand_over = boot::prepare(file_system, &mut memory, &information, &mut |step| say(step))?;
     let taken = memory.handed();
     let mut areas = alloc::boxed::Box::<AreaMap>::default();

@@ -13,6 +13,7 @@ use redox_boot::protocol::{AreaKind, MemoryArea, Range};
 use redox_boot::redoxfs::{FileSystem, FileSystemError};
 use redox_boot::start::StartInfo;
 use redox_boot::text::Uuid;
+use redox_boot::virtio::slots::Slot;
 use redox_boot::{acpi_repair, linux, pvh};
 
 use crate::bare::console::say;
@@ -75,11 +76,13 @@ fn load(start: &StartInfo) {
         }
         Some(_) => {}
     }
+    let slots = Slot::list_of_command_line(&start.command_line);
     let information = FirmwareInfo {
         rsdp: rsdp.as_deref(),
         framebuffers: &[],
         // The kernel shows its processes whole pages only.
         live: if live.base.is_multiple_of(BLOCK_BYTES as u64) { Live::Present(live) } else { Live::Copy },
+        memory_slots: slots.as_deref(),
         machine: jump::MACHINE,
     };
     if let Err(error) = enter(&mut file_system, &mut memory, &information, start, image) {
