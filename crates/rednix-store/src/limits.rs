@@ -16,6 +16,8 @@ pub const NAR_ENTRIES_MAX: u64 = 50_000_000;
 pub const COPY_BUFFER_BYTES: usize = 256 << 10;
 /// Directory handles kept open at once while a tree is removed; what lies deeper is moved up first.
 pub const REMOVE_HANDLES_MAX: usize = 64;
+/// Threads that remove trees side by side. One folder takes one change at a time, so more gain little.
+pub const REMOVE_THREADS: usize = 4;
 /// Directory handles kept open at once while a tree is walked: the depth of the deepest tree walked.
 pub const WALK_DEPTH_MAX: usize = 256;
 /// Prepared statements kept per store.

@@ -28,6 +28,8 @@ pub struct File {
     pub firmware: Option<PathBuf>,
     pub max_jobs: Option<usize>,
     pub cores: Option<usize>,
+    /// Store equal files once as they come; else `rednix store optimise` does it when asked.
+    pub link_equal_files: Option<bool>,
     /// Addresses of caches, in place of those of nix.conf; `extra-` adds to them.
     pub substituters: Option<Vec<String>>,
     pub extra_substituters: Vec<String>,
@@ -108,6 +110,7 @@ pub struct Config {
     pub firmware: Option<PathBuf>,
     pub max_jobs: usize,
     pub cores: usize,
+    pub link_equal_files: bool,
     /// Addresses of caches.
     pub substituters: Vec<String>,
     pub trusted_public_keys: Vec<String>,
@@ -197,6 +200,10 @@ impl Config {
             substituters,
             trusted_public_keys,
             netrc_file: file.netrc_file.or(netrc),
+            link_equal_files: file
+                .link_equal_files
+                .or(nix_conf.words("auto-optimise-store").map(|words| words == ["true"]))
+                .unwrap_or(false),
             max_jobs: global.jobs.or(file.max_jobs).or(nix_conf.number("max-jobs")).unwrap_or(cores).max(1),
             cores: global
                 .cores
@@ -307,7 +314,7 @@ fn read_file(path: &Path) -> Result<File, Failure> {
         message: format!("the configuration `{}` is wrong", path.display()),
         details: Some(error.to_string()),
         hint: Some(
-            "keys are: store, mirrors, overrides, debian, proxy, firmware, max-jobs, cores, substituters, trusted-public-keys, netrc-file".to_owned(),
+            "keys are: store, mirrors, overrides, debian, proxy, firmware, max-jobs, cores, link-equal-files, substituters, trusted-public-keys, netrc-file".to_owned(),
         ),
         rotten_pin: false,
         whole: None,

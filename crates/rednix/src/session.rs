@@ -137,7 +137,9 @@ impl Session {
     }
 
     fn open_store(&self, root: &Path) -> Result<Store, Failure> {
-        Ok(Store::open(root, OpenOptions::default().with_events(self.events().clone()))?)
+        let options =
+            OpenOptions { link_equal_files: self.config.link_equal_files, ..OpenOptions::default() };
+        Ok(Store::open(root, options.with_events(self.events().clone()))?)
     }
 
     /// Evaluators that may run at once.

@@ -6,6 +6,7 @@ mod remove;
 mod tests;
 mod walk;
 
+use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
@@ -301,6 +302,13 @@ impl Dir {
         }
         entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         Ok(entries)
+    }
+
+    /// The inodes of the directory's entries, as listing them tells: without a look at each.
+    pub fn inodes(&self) -> Result<HashSet<u64>> {
+        let fail = |errno: Errno| self.error("list the folder", "", errno);
+        let entries = rustix::fs::Dir::read_from(&self.fd).map_err(fail)?;
+        entries.map(|entry| entry.map(|entry| entry.ino()).map_err(fail)).collect()
     }
 
     /// Changes the mode of a file or directory in this directory, even where it is not readable; never follows

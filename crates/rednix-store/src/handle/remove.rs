@@ -4,6 +4,7 @@
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rustix::fs::AtFlags;
 use rustix::io::Errno;
@@ -20,6 +21,11 @@ pub struct Removed {
 }
 
 impl Removed {
+    fn add(&mut self, other: Removed) {
+        self.bytes += other.bytes;
+        self.entries += other.entries;
+    }
+
     fn count(&mut self, stat: &rustix::fs::Stat) {
         self.entries += 1;
         if Kind::of(stat) == Kind::Directory || stat.st_nlink <= 1 {
@@ -63,6 +69,34 @@ impl Dir {
         }
         removed.count(&stat);
         Ok(removed)
+    }
+
+    /// [`Dir::remove_tree`] of many entries, by several threads. The first error ends it, with some of them removed.
+    pub fn remove_trees(&self, names: &[&OsStr], threads: usize) -> Result<Removed> {
+        let next = AtomicUsize::new(0);
+        let work = || -> Result<Removed> {
+            let mut sum = Removed::default();
+            while let Some(name) = names.get(next.fetch_add(1, Ordering::Relaxed)) {
+                match self.remove_tree(name) {
+                    Ok(removed) => sum.add(removed),
+                    Err(error) => {
+                        next.store(names.len(), Ordering::Relaxed);
+                        return Err(error);
+                    }
+                }
+            }
+            Ok(sum)
+        };
+        let mut sum = Removed::default();
+        std::thread::scope(|scope| {
+            let threads: Vec<_> = (1..threads.min(names.len())).map(|_| scope.spawn(work)).collect();
+            let own = work();
+            let others = threads
+                .into_iter()
+                .map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+            std::iter::once(own).chain(others).try_for_each(|removed| removed.map(|removed| sum.add(removed)))
+        })?;
+        Ok(sum)
     }
 
     fn remove_directory(&self, name: &OsStr, removed: &mut Removed) -> Result<()> {

@@ -393,6 +393,7 @@ impl<F: FnOnce(&ScratchDir) -> Result<(Hash, u64)>> Entering for One<'_, F> {
                 found: format!("{} of {size} bytes", hash.to_sri()),
             });
         }
+        self.store.link_new(scratch.dir(), OsStr::new(self.info.path.basename()), scratch.dir())?;
         Ok(scratch)
     }
 

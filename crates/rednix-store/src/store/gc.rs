@@ -3,7 +3,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, HashSet};
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 
 use rednix_events::Event;
@@ -16,7 +16,7 @@ use super::query::stored_path;
 use super::{GcGuard, Store, locks};
 use crate::error::{Error, Result};
 use crate::handle::{Dir, Kind};
-use crate::limits::{COLLECT_BATCH, COLLECT_BATCH_ALL};
+use crate::limits::{COLLECT_BATCH, COLLECT_BATCH_ALL, REMOVE_THREADS};
 use crate::path::StorePath;
 
 #[derive(Clone, Debug)]
@@ -140,10 +140,11 @@ impl Leaving for Collection<'_> {
         })
     }
 
-    async fn remove(&mut self, path: &i64) -> Result<()> {
-        let path = &self.graph.paths[path];
-        self.report.bytes += self.store.contents.remove_tree(path.basename())?.bytes;
-        self.report.removed.push(path.clone());
+    async fn remove(&mut self, batch: &[i64]) -> Result<()> {
+        let paths: Vec<&StorePath> = batch.iter().map(|id| &self.graph.paths[id]).collect();
+        let names: Vec<&OsStr> = paths.iter().map(|path| OsStr::new(path.basename())).collect();
+        self.report.bytes += self.store.contents.remove_trees(&names, REMOVE_THREADS)?.bytes;
+        self.report.removed.extend(paths.into_iter().cloned());
         Ok(())
     }
 
@@ -304,11 +305,16 @@ impl Store {
             Err(error) if error.is_not_found() => return Ok(()),
             other => other?,
         };
+        let mut unused = Vec::new();
         for entry in links.entries()? {
-            if links.metadata(&entry.name)?.st_nlink == 1 {
-                report.bytes += links.remove_tree(&entry.name)?.bytes;
+            match links.metadata(&entry.name) {
+                Ok(stat) if stat.st_nlink == 1 => unused.push(entry.name),
+                Err(error) if !error.is_not_found() => return Err(error),
+                _ => {}
             }
         }
+        let unused: Vec<&OsStr> = unused.iter().map(OsString::as_os_str).collect();
+        report.bytes += links.remove_trees(&unused, REMOVE_THREADS)?.bytes;
         Ok(())
     }
 }

@@ -114,6 +114,7 @@ impl Store {
             let scratch = self.scratch_dir("import")?;
             let made = OsStr::new(path.basename());
             canonical::copy_tree(&parent, name, scratch.dir(), made, rewrites)?;
+            self.link_new(scratch.dir(), made, scratch.dir())?;
             self.place(scratch.dir(), made, path, known.filter(|_| rewrites.is_empty()))?;
             scratch.close()?;
         }
@@ -130,6 +131,11 @@ impl Store {
             return Ok(false);
         }
         canonical::canonicalise(parent, name)?;
+        if self.link_equal_files {
+            let scratch = self.scratch_dir("link")?;
+            self.link_new(parent, name, scratch.dir())?;
+            scratch.close()?;
+        }
         match self.place(parent, name, path, known) {
             // Two mounts of one file system.
             Err(error) if error.os_error() == Some(rustix::io::Errno::XDEV.raw_os_error()) => Ok(false),

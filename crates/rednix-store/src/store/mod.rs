@@ -105,6 +105,7 @@ pub struct Store {
     database: Database,
     access: Access,
     durability: Durability,
+    link_equal_files: bool,
     events: Events,
     /// Handle of the folder of contents.
     contents: Dir,

@@ -41,13 +41,20 @@ pub enum Durability {
 pub struct OpenOptions {
     pub access: Access,
     pub durability: Durability,
+    /// Files of new paths that are equal to files of the store become the same file.
+    pub link_equal_files: bool,
     /// Where notices go ("waiting for a collection to end").
     pub events: Events,
 }
 
 impl Default for OpenOptions {
     fn default() -> Self {
-        OpenOptions { access: Access::Create, durability: Durability::Fast, events: Arc::new(Silent) }
+        OpenOptions {
+            access: Access::Create,
+            durability: Durability::Fast,
+            link_equal_files: false,
+            events: Arc::new(Silent),
+        }
     }
 }
 
@@ -91,6 +98,7 @@ impl Store {
             database,
             access: options.access,
             durability: options.durability,
+            link_equal_files: options.link_equal_files,
             events: options.events,
             archive: OnceLock::new(),
             _schema_lock: lock,

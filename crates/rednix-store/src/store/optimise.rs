@@ -1,5 +1,9 @@
 //! Equal files stored once: each gets a second name, its hash, in `.links`, and later equal ones become that file.
 //! The layout is C++ Nix's, so both can do this to one store. Changes no path's contents.
+//!
+//! A path that is on the disk must not come to depend on a file that is not: all files of valid paths, and what `.links`
+//! had before, are flushed first, and what others put there since is flushed before it is used. New paths, linked
+//! before they are registered, need none of that: after a power cut they are hashed anyway.
 
 use std::collections::{BTreeSet, HashSet};
 use std::ffi::OsStr;
@@ -7,8 +11,9 @@ use std::io::Read;
 
 use rednix_events::Event;
 use rustix::fs::Stat;
+use rustix::io::Errno;
 
-use super::{ScratchDir, Store};
+use super::Store;
 use crate::canonical;
 use crate::error::{Error, Result};
 use crate::handle::{Dir, Kind, Walk};
@@ -39,50 +44,69 @@ impl Store {
     pub fn optimise_paths(&self, paths: &BTreeSet<StorePath>) -> Result<OptimiseReport> {
         self.need_writable("optimise")?;
         self.events.emit(Event::Step { what: format!("linking equal files of {} store paths", paths.len()) });
-        match self.contents.create_dir(LINKS, 0o755) {
-            Err(error) if error.is_already_exists() => {}
-            other => other?,
-        }
-        let mut linker = Linker {
-            store: self,
-            links: self.contents.open_dir(LINKS)?,
-            scratch: self.scratch_dir("optimise")?,
-            known: HashSet::new(),
-            number: 0,
-            report: OptimiseReport::default(),
-        };
-        for entry in linker.links.entries()? {
-            linker.known.insert(linker.links.metadata(&entry.name)?.st_ino);
-        }
+        let scratch = self.scratch_dir("optimise")?;
+        let mut linker = Linker::new(self, scratch.dir(), false)?;
+        linker.known = linker.links.inodes()?;
+        rustix::fs::syncfs(&self.contents).map_err(|errno| self.contents.error("flush", "", errno))?;
         for path in paths {
             // While this is held nothing is collected; a path gone before is passed over.
             let _guard = self.lock_against_collection()?;
             if self.is_valid(path)? {
-                linker.path(path)?;
+                linker.tree(&self.contents, OsStr::new(path.basename()))?;
             }
         }
-        let Linker { scratch, report, .. } = linker;
+        let report = linker.report;
         scratch.close()?;
         Ok(report)
+    }
+
+    /// Links files of a finished tree that is not yet where it stays with equal ones of the store, where the store is
+    /// opened for that. `temporary` is a folder of the caller's on the same file system.
+    pub(super) fn link_new(&self, parent: &Dir, name: &OsStr, temporary: &Dir) -> Result<()> {
+        if !self.link_equal_files {
+            return Ok(());
+        }
+        Linker::new(self, temporary, true)?.tree(parent, name)
     }
 }
 
 struct Linker<'a> {
-    store: &'a Store,
     links: Dir,
-    scratch: ScratchDir,
-    /// Files that have a name in `.links`.
+    /// New names are made here first.
+    temporary: &'a Dir,
+    /// Files that have a name in `.links`, and whose contents are on the disk.
     known: HashSet<u64>,
+    /// Whether this is about a tree that is not valid yet.
+    is_new: bool,
     number: u64,
     report: OptimiseReport,
 }
 
-impl Linker<'_> {
-    fn path(&mut self, path: &StorePath) -> Result<()> {
-        let (top, name) = (&self.store.contents, OsStr::new(path.basename()));
-        let top = top.try_clone()?;
+impl<'a> Linker<'a> {
+    fn new(store: &Store, temporary: &'a Dir, is_new: bool) -> Result<Linker<'a>> {
+        let links = match store.contents.open_dir(LINKS) {
+            Err(error) if error.is_not_found() => {
+                match store.contents.create_dir(LINKS, 0o755) {
+                    Err(error) if error.is_already_exists() => {}
+                    other => other?,
+                }
+                store.contents.open_dir(LINKS)?
+            }
+            other => other?,
+        };
+        let (known, report) = Default::default();
+        Ok(Linker { links, temporary, known, is_new, number: 0, report })
+    }
+
+    fn tree(&mut self, top: &Dir, name: &OsStr) -> Result<()> {
         match top.kind(name)? {
-            Kind::File => self.file(&top, name),
+            Kind::File => self.file(top, name),
+            Kind::Directory if self.is_new => top.open_dir(name)?.walk(&mut |visit| {
+                if visit.entry.kind == Kind::File {
+                    self.file(visit.parent, &visit.entry.name)?;
+                }
+                Ok(Walk::Continue)
+            }),
             Kind::Directory => {
                 let dir = top.open_dir(name)?;
                 settle_if_needed(&dir)?;
@@ -108,16 +132,22 @@ impl Linker<'_> {
         self.report.files += 1;
         let link = file_hash(parent, name, &stat)?;
         let link = OsStr::new(&link);
-        match self.links.metadata(link) {
-            Err(error) if error.is_not_found() => self.first(parent, name, link, &stat),
-            Err(error) => Err(error),
-            Ok(_) if !same_bytes(parent, name, &self.links, link)? => {
+        let older = match self.links.metadata(link) {
+            Err(error) if error.is_not_found() => return self.first(parent, name, link, &stat),
+            other => other?,
+        };
+        match same_bytes(parent, name, &self.links, link) {
+            Ok(true) if usize::try_from(older.st_nlink).unwrap_or(usize::MAX) >= LINKS_MAX => Ok(()),
+            Ok(true) if older.st_ino == stat.st_ino => Ok(()),
+            Ok(true) => self.replace(parent, name, link, &stat),
+            Ok(false) => {
                 // The older one was damaged: whoever has it keeps it, and nobody new gets it.
                 self.links.remove_file(link)?;
                 self.first(parent, name, link, &stat)
             }
-            Ok(older) if usize::try_from(older.st_nlink).unwrap_or(usize::MAX) >= LINKS_MAX => Ok(()),
-            Ok(_) => self.replace(parent, name, link, &stat),
+            // A collection took its last name meanwhile.
+            Err(error) if error.is_not_found() => Ok(()),
+            Err(error) => Err(error),
         }
     }
 
@@ -125,7 +155,7 @@ impl Linker<'_> {
         match parent.hard_link(name, &self.links, link) {
             // Another process was faster; the next run links this one.
             Err(error) if error.is_already_exists() => return Ok(()),
-            Err(error) if too_many_links(&error) => return Ok(()),
+            Err(error) if cannot_link(&error) => return Ok(()),
             other => other?,
         }
         self.known.insert(stat.st_ino);
@@ -135,19 +165,23 @@ impl Linker<'_> {
     /// Puts the older file in the place of the newer one, in one step.
     fn replace(&mut self, parent: &Dir, name: &OsStr, link: &OsStr, stat: &Stat) -> Result<()> {
         self.number += 1;
-        let temporary = self.number.to_string();
-        match self.links.hard_link(link, self.scratch.dir(), &temporary) {
-            Err(error) if too_many_links(&error) => return Ok(()),
+        let temporary = format!(".link-{}", self.number);
+        match self.links.hard_link(link, self.temporary, &temporary) {
+            Err(error) if cannot_link(&error) => return Ok(()),
             other => other?,
         }
-        let is_top = parent.path() == self.store.contents.path();
-        if !is_top {
+        if !self.is_new {
+            self.flush_once(&temporary)?;
+        }
+        // As it was: a tree that is to be moved keeps its top writable.
+        let before = parent.metadata("")?.st_mode & 0o7777;
+        let is_settled = before == canonical::MODE_DIRECTORY;
+        if is_settled {
             parent.set_mode(0o755)?;
         }
-        let renamed = self.scratch.dir().rename(&temporary, parent, name);
-        if !is_top {
-            canonical::settle(parent, canonical::MODE_DIRECTORY)
-                .map_err(|errno| parent.error("set the mode of", "", errno))?;
+        let renamed = self.temporary.rename(&temporary, parent, name);
+        if is_settled {
+            canonical::settle(parent, before).map_err(|errno| parent.error("set the mode of", "", errno))?;
         }
         renamed?;
         self.report.linked += 1;
@@ -156,10 +190,24 @@ impl Linker<'_> {
         }
         Ok(())
     }
+
+    /// What others put into `.links` since all was flushed may not be on the disk.
+    fn flush_once(&mut self, temporary: &str) -> Result<()> {
+        let inode = self.temporary.metadata(temporary)?.st_ino;
+        if !self.known.contains(&inode) {
+            let file = self.temporary.open_file(temporary)?;
+            file.sync_data().map_err(|error| self.temporary.error("flush", temporary, error))?;
+            self.known.insert(inode);
+        }
+        Ok(())
+    }
 }
 
-fn too_many_links(error: &Error) -> bool {
-    error.os_error() == Some(rustix::io::Errno::MLINK.raw_os_error())
+/// What keeps one file from being stored once and harms nothing: too many names, a full index of `.links`, a file system
+/// without second names, another mount, or a name that a collection took meanwhile.
+fn cannot_link(error: &Error) -> bool {
+    let harmless = [Errno::MLINK, Errno::NOSPC, Errno::PERM, Errno::NOTSUP, Errno::XDEV, Errno::NOENT];
+    harmless.iter().any(|errno| error.os_error() == Some(errno.raw_os_error()))
 }
 
 fn settle_if_needed(dir: &Dir) -> Result<()> {

@@ -74,7 +74,8 @@ pub trait Leaving {
     fn keep(&mut self, batch: &[Self::Path]) -> impl Future<Output = Result<(), Self::Error>>;
     /// Takes the rows away, through a power cut.
     fn unregister(&mut self, batch: &[Self::Path]) -> impl Future<Output = Result<(), Self::Error>>;
-    fn remove(&mut self, path: &Self::Path) -> impl Future<Output = Result<(), Self::Error>>;
+    /// Removes the contents of a batch, in any order and side by side.
+    fn remove(&mut self, batch: &[Self::Path]) -> impl Future<Output = Result<(), Self::Error>>;
     /// Asked before each batch.
     fn is_enough(&self) -> bool {
         false
@@ -92,9 +93,7 @@ pub async fn leave<W: Leaving>(world: &mut W, batch_len: usize) -> Result<(), W:
         }
         world.keep(batch).await?;
         world.unregister(batch).await?;
-        for path in batch {
-            world.remove(path).await?;
-        }
+        world.remove(batch).await?;
     }
     drop(lock);
     Ok(())

@@ -243,10 +243,13 @@ impl Leaving for Collector {
         })
     }
 
-    async fn remove(&mut self, path: &Path) -> Result<(), Wrong> {
+    async fn remove(&mut self, batch: &[Path]) -> Result<(), Wrong> {
+        // Side by side: everything may be half gone before anything is.
         for contents in [Some(Contents::Half), None] {
-            pause().await;
-            self.world.with(|state| state.place(*path, contents));
+            for path in batch {
+                pause().await;
+                self.world.with(|state| state.place(*path, contents));
+            }
         }
         Ok(())
     }
@@ -266,16 +269,12 @@ async fn leave(collector: &mut Collector) -> Result<(), Wrong> {
             let unneeded = collector.unneeded().await?;
             for batch in unneeded.chunks(BATCH) {
                 if fault == Fault::ContentsBeforeRows {
-                    for path in batch {
-                        collector.remove(path).await?;
-                    }
+                    collector.remove(batch).await?;
                 }
                 collector.unregister(batch).await?;
                 collector.keep(batch).await?;
                 if fault == Fault::ArchivesAfterRows {
-                    for path in batch {
-                        collector.remove(path).await?;
-                    }
+                    collector.remove(batch).await?;
                 }
             }
             Ok(())
