@@ -43,3 +43,9 @@ pub const CPUS_MAX: u32 = 255;
 
 /// Memory a system needs beside its image when the image is in memory.
 pub const DIRECT_SPARE_MIB: u64 = 96;
+
+/// Width and height of a screen in pixels.
+pub const RESOLUTION_MIN: u32 = 320;
+pub const RESOLUTION_MAX: u32 = 8192;
+/// Bytes in the tag of a shared folder, as virtio-fs has room for.
+pub const SHARE_TAG_MAX: usize = 36;

@@ -433,11 +433,11 @@ fn a_real_machine_answers_on_its_control_socket() {
     let spec = MachineSpec { display: rednix_vm::spec::Display::Headless, ..spec };
     let events = silent();
     let mut machine = Machine::start(&*runner, &spec, &config, &events, &folder.path().join("log")).unwrap();
-    let screen = folder.path().join("screen.ppm");
-    machine.control.screen(&screen).unwrap();
-    assert!(std::fs::read(&screen).unwrap().starts_with(b"P6"));
-    machine.control.press(&["a".into()]).unwrap();
-    assert!(machine.control.press(&["no-such-key".into()]).is_err());
+    let screen = folder.path().join("screen.png");
+    machine.screenshot(&screen).unwrap();
+    assert!(std::fs::read(&screen).unwrap().starts_with(b"\x89PNG"));
+    machine.press(&["a".into()]).unwrap();
+    assert!(machine.press(&["no-such-key".into()]).is_err());
     let pid = machine.process_id();
     machine.switch_off().unwrap();
     assert!(!alive(pid));

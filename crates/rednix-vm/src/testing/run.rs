@@ -172,7 +172,7 @@ impl Script {
                 machine.send(&format!("{send}\r"))?;
                 self.expect(machine, index, position, deadline, config)
             }
-            Action::Press(keys) => machine.control.press(keys).map(|()| None),
+            Action::Press(keys) => machine.press(keys).map(|()| None),
             Action::ExpectExit(status) => self.expect_exit(machine, *status, deadline, config),
             Action::PowerOff => machine.switch_off().map(|()| None),
         }

@@ -44,7 +44,8 @@ pub fn apply(arguments: &MachineArgs, spec: &mut rednix_vm::MachineSpec) -> Resu
         spec.acceleration = machines::word("--accel", word, "auto, kvm or tcg")?;
     }
     if let Some(word) = &arguments.disk {
-        spec.disk = machines::word("--disk", word, "virtio, nvme or ahci")?;
+        spec.disk =
+            Some(machines::word("--disk", word, "none, virtio, virtioModern, nvme, ahci, ide or usb")?);
     }
     if let Some(word) = &arguments.firmware {
         spec.firmware = machines::word("--firmware", word, "uefi, bios or direct")?;
