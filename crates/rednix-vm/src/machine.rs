@@ -345,7 +345,7 @@ impl Prepared {
 
 /// A private folder for one machine's files. It is locked while in use, so that the next machine can remove those
 /// that were left behind by a process that was killed.
-struct Scratch {
+pub(crate) struct Scratch {
     folder: TempDir,
     _lock: File,
 }
@@ -354,7 +354,11 @@ const SCRATCH_PREFIX: &str = "rednix-machine-";
 const SCRATCH_LOCK: &str = "lock";
 
 impl Scratch {
-    fn new(parent: &Path) -> Result<Self> {
+    pub(crate) fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub(crate) fn new(parent: &Path) -> Result<Self> {
         Self::sweep(parent);
         let folder = tempfile::Builder::new()
             .prefix(SCRATCH_PREFIX)

@@ -239,9 +239,10 @@ fn wrong_tests_are_refused_before_a_machine_starts() {
         (json!({ "name": "../x", "steps": [{ "send": "x" }] }), "no file name"),
     ];
     for (rest, expected) in cases {
-        let report = scene.test(rest);
-        assert_eq!(report.outcome, Outcome::Failed);
-        assert!(report.message.contains(expected), "{}", report.message);
+        let mut value = json!({ "name": "test", "machine": scene.machine() });
+        value.as_object_mut().unwrap().extend(rest.as_object().unwrap().clone());
+        let message = serde_json::from_value::<TestSpec>(value).unwrap_err().to_string();
+        assert!(message.contains(expected), "{message}");
     }
     assert!(!scene.config.scratch_folder.join("started").exists());
 }
