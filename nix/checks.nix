@@ -2,8 +2,10 @@
 #
 #   system    the configuration to boot
 #   machine   what the virtual machine is like (memoryMib, cpus, disk, firmware, …)
-#   steps     in order, each with exactly one of: waitFor, send, command { send, expect }, expectExit, powerOff
+#   steps     in order, each with exactly one action: waitFor, run, send, expectExit, …
 #   failOn    text that fails the test whenever it appears
+#
+# Several machines, and all that a step can be: docs/testing-machines.md.
 { lib, systems }:
 
 let

@@ -50,6 +50,13 @@ let
   moduleSystem = import ./modules.nix { inherit lib; };
   written = import ./modules/system.nix { inherit lib moduleSystem machines cookbook arch; tree = treePath; };
   machines = import ./system.nix { inherit lib derive cookbook arch; tree = treePath; lock = parsedLock; };
+  testing = import ./testing.nix {
+    inherit lib derive;
+    systemOf = wanted:
+      if builtins.isString wanted && !(lib.hasSuffix ".nix" wanted) then machines.get wanted
+      else if builtins.isAttrs wanted then wanted
+      else (import ./default.nix arguments).systemOf wanted;
+  };
 in
 {
   inherit lib derive debian rust cargo cookbook;
@@ -92,4 +99,7 @@ in
   fetches = names: lib.unique (map (drv: builtins.unsafeDiscardStringContext drv.drvPath) rust.fetches ++ cookbook.fetches (named names ++ toolsOf names));
   graph = names: cookbook.graph (named names);
   checks = import ./checks.nix { inherit lib; inherit (machines) systems; };
+  # What `rednix test` runs: the checks above, those of a file, or one as a derivation for a flake's `checks`.
+  testing = testing // { checks = testing.tests (import ./checks.nix { inherit lib; inherit (machines) systems; }); };
+  inherit (testing) machineTest;
 }

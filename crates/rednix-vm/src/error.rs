@@ -15,6 +15,10 @@ pub enum Error {
     #[error("machine `{machine}`: {message}")]
     Specification { machine: String, message: String },
 
+    /// A test that cannot be run as it is written.
+    #[error("test `{test}`: {message}")]
+    Test { test: String, message: String },
+
     /// The virtual machine monitor ended before there was a machine.
     #[error("{program} did not start machine `{machine}` (status {status}){}", diagnostics_text(diagnostics))]
     Start { program: String, machine: String, status: i32, diagnostics: String },

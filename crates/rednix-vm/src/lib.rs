@@ -5,7 +5,7 @@
 
 pub mod acceleration;
 mod console;
-mod control;
+pub mod control;
 mod error;
 pub mod exit;
 pub mod limits;
@@ -20,7 +20,7 @@ pub mod testing;
 pub use console::Plain;
 pub use error::{Error, Result};
 pub use exit::{Exit, ExitKind};
-pub use machine::{Machine, dry_run, run};
+pub use machine::{Machine, PrivateCard, dry_run, run};
 pub use runner::{Config, Program, Runner, Stop, by_name};
 pub use spec::MachineSpec;
 pub use testing::{TestReport, TestSpec, run_test};

@@ -43,3 +43,54 @@ pub const CPUS_MAX: u32 = 255;
 
 /// Memory a system needs beside its image when the image is in memory.
 pub const DIRECT_SPARE_MIB: u64 = 96;
+
+/// Width and height of a screen in pixels.
+pub const RESOLUTION_MIN: u32 = 320;
+pub const RESOLUTION_MAX: u32 = 8192;
+/// Bytes in the tag of a shared folder, as virtio-fs has room for.
+pub const SHARE_TAG_MAX: usize = 36;
+
+/// The longest frame a card of a private network may send, in bytes, without its checksum.
+pub const FRAME_MAX: usize = 1518;
+/// Frames taken from one card before the others are looked at.
+pub const FRAMES_AT_ONCE: usize = 64;
+/// Card addresses a switch remembers; it floods what it has no room for.
+pub const SWITCH_ADDRESSES_MAX: usize = 1024;
+/// How often a switch looks for machines that came or went.
+pub const SWITCH_POLL: Duration = Duration::from_millis(20);
+/// Bytes of a network's record; later frames are not kept.
+pub const CAPTURE_MAX: u64 = 64 << 20;
+/// A command typed at a guest's console, in bytes.
+pub const COMMAND_MAX: usize = 2000;
+/// The longest time-out of one step, in seconds.
+pub const STEP_TIMEOUT_MAX_S: u64 = 24 * 3600;
+/// Machines in one test.
+pub const TEST_MACHINES_MAX: usize = 32;
+/// How long a login waits for a prompt before it tries the shell without having seen one.
+pub const LOGIN_PAUSE: Duration = Duration::from_secs(20);
+/// Between a prompt and the first line typed at it.
+pub const PROMPT_PAUSE: Duration = Duration::from_millis(200);
+/// Between two tries of a command that is to succeed at some time.
+pub const REPEAT_PAUSE: Duration = Duration::from_millis(500);
+/// A file that is copied over a console, in bytes.
+pub const COPY_MAX: u64 = 1 << 20;
+/// Characters in a line of such a copy: terminals take short ones.
+pub const COPY_LINE: usize = 76;
+/// Characters of a command's output shown when it was not as wanted.
+pub const OUTPUT_SHOWN: usize = 2000;
+/// How long a connection has to stay open to count as taken.
+pub const PORT_PATIENCE: Duration = Duration::from_millis(700);
+/// Pixels in one side of a picture.
+pub const PICTURE_SIDE_MAX: u32 = 16 << 10;
+/// Pixels in a picture.
+pub const PICTURE_PIXELS_MAX: u64 = 32 << 20;
+/// A picture's file, and a font's, in bytes.
+pub const PICTURE_FILE_MAX: u64 = 64 << 20;
+pub const FONT_MAX: u64 = 4 << 20;
+/// Glyphs in a console font, and rows in one.
+pub const GLYPHS_MAX: usize = 1 << 17;
+pub const GLYPH_HEIGHT_MAX: u32 = 64;
+/// Reading text off a picture by a program.
+pub const READING_TIMEOUT: Duration = Duration::from_secs(60);
+/// Memory of a monitor beside its guest's, for planning, in MiB.
+pub const MACHINE_OVERHEAD_MIB: u64 = 160;

@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::io::{self, IsTerminal, Read, Write};
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::Stdio;
@@ -17,12 +17,12 @@ use tempfile::TempDir;
 
 use crate::acceleration;
 use crate::console::Transcript;
-use crate::control::Control;
+use crate::control::{Control, Qmp, Request};
 use crate::error::{Error, Result};
 use crate::exit::{Exit, ExitKind};
 use crate::limits::{DIAGNOSTICS_MAX, SEND_TIMEOUT};
 use crate::process::{Process, Waited, writable};
-use crate::runner::{Command, Config, Console, Program, Runner, Wiring};
+use crate::runner::{CardSocket, Command, Config, Console, Program, Runner, Wiring};
 use crate::spec::MachineSpec;
 
 /// The command that [`run`] would start, as shell text. Starts no machine (but may run the KVM smoke test).
@@ -31,8 +31,14 @@ pub fn dry_run(runner: &dyn Runner, spec: &MachineSpec, config: &Config, events:
     let program = runner.find(config)?;
     let kvm = acceleration::choose(runner, &program, spec, config, events)?;
     let scratch = config.scratch_folder.join(format!("rednix-{}", spec.name));
-    let wiring =
-        Wiring { console: Console::Terminal, kvm, control: None, scratch: &scratch, end_on_reset: false };
+    let wiring = Wiring {
+        console: Console::Terminal,
+        kvm,
+        control: None,
+        cards: &[],
+        scratch: &scratch,
+        end_on_reset: spec.restart == Some(false),
+    };
     Ok(runner.command(&program, spec, config, &wiring)?.shell_text())
 }
 
@@ -40,16 +46,18 @@ pub fn dry_run(runner: &dyn Runner, spec: &MachineSpec, config: &Config, events:
 /// restored whatever happens, short of this process being killed outright.
 pub fn run(runner: &dyn Runner, spec: &MachineSpec, config: &Config, events: &Events) -> Result<Exit> {
     let terminal = Terminal::save();
-    let prepared = Prepared::new(runner, spec, config, events, Console::Terminal)?;
+    let prepared = Prepared::new(runner, spec, config, events, Console::Terminal, &[])?;
     let id = Activity::next();
     let started = Instant::now();
     let mut process =
-        prepared.spawn(spec, events, id, (Stdio::inherit(), Stdio::inherit(), Stdio::inherit()))?;
+        prepared.spawn(spec, events, id, (Stdio::inherit(), Stdio::inherit(), Stdio::inherit()), &[])?;
     // Our copy of the monitor's end of the control socket goes here: it must end when the monitor does.
     let (control, scratch) = (prepared.control.map(|(control, _)| control), prepared.scratch);
     let waited = process.wait(None, &config.stop);
     let result = match waited.map_err(|source| failed(spec, "wait for it", source))? {
-        Waited::Ended(status) => judge(runner, spec, status, control.as_ref(), String::new()),
+        Waited::Ended(status) => {
+            judge(runner, spec, status, control.as_ref().map(|control| control as _), String::new())
+        }
         Waited::Stopped | Waited::TimedOut => {
             let _ = process.terminate();
             Err(Error::Interrupted)
@@ -66,6 +74,13 @@ pub fn run(runner: &dyn Runner, spec: &MachineSpec, config: &Config, events: &Ev
     result
 }
 
+/// A card on a network between machines: one end of a pair of datagram sockets, one frame in each datagram.
+#[derive(Debug)]
+pub struct PrivateCard {
+    pub socket: OwnedFd,
+    pub address: [u8; 6],
+}
+
 /// A machine whose console is read by us. It ends when this is dropped.
 pub struct Machine<'a> {
     runner: &'a dyn Runner,
@@ -77,7 +92,7 @@ pub struct Machine<'a> {
     input: File,
     pub console: Transcript,
     reader: Option<std::thread::JoinHandle<()>>,
-    pub control: Control,
+    control: Box<dyn Control>,
     diagnostics: Diagnostics,
     started: Instant,
     exit: Option<Exit>,
@@ -93,18 +108,31 @@ impl<'a> Machine<'a> {
         events: &Events,
         log: &Path,
     ) -> Result<Machine<'a>> {
+        Self::start_with(runner, spec, config, events, log, &[])
+    }
+
+    /// The same, with cards on networks between machines. The monitor gets a descriptor of each socket of its own.
+    pub fn start_with(
+        runner: &'a dyn Runner,
+        spec: &'a MachineSpec,
+        config: &'a Config,
+        events: &Events,
+        log: &Path,
+        cards: &[PrivateCard],
+    ) -> Result<Machine<'a>> {
         let log_file = File::create(log).map_err(Error::io("create", log))?;
-        let mut prepared = Prepared::new(runner, spec, config, events, Console::Pipes)?;
+        let mut prepared = Prepared::new(runner, spec, config, events, Console::Pipes, cards)?;
         let id = Activity::next();
         let mut process =
-            prepared.spawn(spec, events, id, (Stdio::piped(), Stdio::piped(), Stdio::piped()))?;
+            prepared.spawn(spec, events, id, (Stdio::piped(), Stdio::piped(), Stdio::piped()), cards)?;
         let (Some(input), Some(output), Some(errors)) = process.take_streams() else {
             return Err(failed(spec, "connect its console", io::Error::other("a pipe is missing")));
         };
         rustix::io::ioctl_fionbio(&input, true)
             .map_err(|error| failed(spec, "connect its console", error.into()))?;
         let (console, reader) = Transcript::start(output, log_file, events.clone(), id);
-        let control = prepared.control.take().ok_or_else(|| Error::Control("was not made".into()))?.0;
+        let control =
+            Box::new(prepared.control.take().ok_or_else(|| Error::Control("was not made".into()))?.0);
         Ok(Machine {
             runner,
             spec,
@@ -149,6 +177,49 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
+    /// The screen as a PNG file of the host.
+    pub fn screenshot(&mut self, file: &Path) -> Result<()> {
+        self.control.ask(&Request::Screenshot(file))
+    }
+
+    /// Presses keys together on the keyboard, by QEMU's names (`ret`, `ctrl`, `a`).
+    pub fn press(&mut self, keys: &[String]) -> Result<()> {
+        self.control.ask(&Request::Press(keys))
+    }
+
+    /// Presses the power button: the guest is asked to power off. [`Machine::wait`] says whether it did.
+    pub fn shutdown(&mut self) -> Result<()> {
+        self.control.ask(&Request::PowerButton)
+    }
+
+    /// Presses the reset button.
+    pub fn reset(&mut self) -> Result<()> {
+        self.control.ask(&Request::Reset)
+    }
+
+    pub fn pause(&mut self) -> Result<()> {
+        self.control.ask(&Request::Pause)
+    }
+
+    pub fn resume(&mut self) -> Result<()> {
+        self.control.ask(&Request::Resume)
+    }
+
+    /// Saves the state of a machine that stands still to a folder, from which `restore` of a specification goes on.
+    pub fn save(&mut self, folder: &Path) -> Result<()> {
+        self.control.ask(&Request::Save(folder))
+    }
+
+    /// Cuts the power: the monitor is killed, and what it had not written to the machine's layer is lost.
+    pub fn cut_power(&mut self) -> Result<()> {
+        if self.exit.is_none() {
+            self.process.kill().map_err(|source| failed(self.spec, "cut its power", source))?;
+            self.done("power cut".into());
+            self.exit = Some(Exit { kind: ExitKind::PoweredOff, status: 0 });
+        }
+        Ok(())
+    }
+
     /// Waits for the machine to end; nothing when the deadline passes first.
     pub fn wait(&mut self, deadline: Instant) -> Result<Option<Exit>> {
         if let Some(exit) = &self.exit {
@@ -160,8 +231,13 @@ impl<'a> Machine<'a> {
                 if let Some(reader) = self.reader.take() {
                     let _ = reader.join();
                 }
-                let exit =
-                    judge(self.runner, self.spec, status, Some(&self.control), self.diagnostics.text())?;
+                let exit = judge(
+                    self.runner,
+                    self.spec,
+                    status,
+                    Some(self.control.as_ref()),
+                    self.diagnostics.text(),
+                )?;
                 self.done(exit.to_string());
                 self.exit = Some(exit.clone());
                 Ok(Some(exit))
@@ -175,7 +251,7 @@ impl<'a> Machine<'a> {
     pub fn switch_off(&mut self) -> Result<()> {
         if self.exit.is_none() {
             // Asking first lets the monitor close its files; it need not agree.
-            let _ = self.control.quit();
+            let _ = self.control.ask(&Request::Quit);
             self.process.terminate().map_err(|source| failed(self.spec, "end it", source))?;
             self.done("switched off".into());
             self.exit = Some(Exit { kind: ExitKind::PoweredOff, status: 0 });
@@ -210,7 +286,7 @@ struct Prepared {
     program: Program,
     command: Command,
     scratch: Scratch,
-    control: Option<(Control, UnixStream)>,
+    control: Option<(Qmp, UnixStream)>,
 }
 
 impl Prepared {
@@ -220,6 +296,7 @@ impl Prepared {
         config: &Config,
         events: &Events,
         console: Console,
+        cards: &[PrivateCard],
     ) -> Result<Self> {
         runner.check(spec)?;
         let program = runner.find(config)?;
@@ -227,13 +304,18 @@ impl Prepared {
         let folder = &config.scratch_folder;
         std::fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
         let scratch = Scratch::new(folder)?;
-        let control = Control::pair()?;
+        let control = Qmp::pair()?;
+        let sockets: Vec<CardSocket> = cards
+            .iter()
+            .map(|card| CardSocket { descriptor: card.socket.as_raw_fd(), address: card.address })
+            .collect();
         let wiring = Wiring {
             console,
             kvm,
             control: Some(control.1.as_raw_fd()),
             scratch: scratch.folder.path(),
-            end_on_reset: console == Console::Pipes,
+            cards: &sockets,
+            end_on_reset: !spec.restart.unwrap_or(console == Console::Terminal),
         };
         let command = runner.command(&program, spec, config, &wiring)?;
         for (from, to) in &command.copies {
@@ -248,12 +330,14 @@ impl Prepared {
         events: &Events,
         id: Activity,
         streams: (Stdio, Stdio, Stdio),
+        cards: &[PrivateCard],
     ) -> Result<Process> {
         let mut command = std::process::Command::new(&self.command.program);
         command.args(&self.command.arguments).envs(self.command.environment.iter().cloned());
         command.stdin(streams.0).stdout(streams.1).stderr(streams.2);
         events.emit(Event::MachineStarted { id, name: spec.name.clone(), command: self.command.words() });
-        let inherited: Vec<_> = self.control.iter().map(|(_, theirs)| theirs.as_fd()).collect();
+        let control = self.control.iter().map(|(_, theirs)| theirs.as_fd());
+        let inherited: Vec<_> = control.chain(cards.iter().map(|card| card.socket.as_fd())).collect();
         Process::spawn(&mut command, &inherited, self.console == Console::Pipes)
             .map_err(Error::io("start", &self.program.path))
     }
@@ -261,7 +345,7 @@ impl Prepared {
 
 /// A private folder for one machine's files. It is locked while in use, so that the next machine can remove those
 /// that were left behind by a process that was killed.
-struct Scratch {
+pub(crate) struct Scratch {
     folder: TempDir,
     _lock: File,
 }
@@ -270,7 +354,11 @@ const SCRATCH_PREFIX: &str = "rednix-machine-";
 const SCRATCH_LOCK: &str = "lock";
 
 impl Scratch {
-    fn new(parent: &Path) -> Result<Self> {
+    pub(crate) fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub(crate) fn new(parent: &Path) -> Result<Self> {
         Self::sweep(parent);
         let folder = tempfile::Builder::new()
             .prefix(SCRATCH_PREFIX)
@@ -309,11 +397,11 @@ fn judge(
     runner: &dyn Runner,
     spec: &MachineSpec,
     status: i32,
-    control: Option<&Control>,
+    control: Option<&dyn Control>,
     diagnostics: String,
 ) -> Result<Exit> {
     let mut exit = runner.exit(status);
-    let greeted = control.is_some_and(Control::greeted);
+    let greeted = control.is_some_and(Control::has_machine);
     match exit.kind {
         // A status of 1 from a machine that ran is the guest's value 0; before that, the monitor's own failure.
         ExitKind::Failed if status == 1 && greeted => exit.kind = ExitKind::Guest,
@@ -328,9 +416,7 @@ fn judge(
                 diagnostics,
             });
         }
-        ExitKind::PoweredOff
-            if control.and_then(Control::shutdown_reason).as_deref() == Some("guest-reset") =>
-        {
+        ExitKind::PoweredOff if control.and_then(Control::end_reason).as_deref() == Some("guest-reset") => {
             exit.kind = ExitKind::Reset;
         }
         _ => {}

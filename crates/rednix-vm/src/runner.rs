@@ -93,10 +93,25 @@ pub struct Wiring<'a> {
     pub kvm: bool,
     /// The file descriptor of a connected control socket that the monitor inherits.
     pub control: Option<i32>,
+    /// Cards on networks between machines.
+    pub cards: &'a [CardSocket],
     /// A private folder for files the monitor writes.
     pub scratch: &'a Path,
     /// The machine ends when the guest resets.
     pub end_on_reset: bool,
+}
+
+/// A card whose frames go through a connected datagram socket, one datagram each, which the monitor inherits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CardSocket {
+    pub descriptor: i32,
+    pub address: [u8; 6],
+}
+
+impl CardSocket {
+    pub fn address_text(&self) -> String {
+        self.address.map(|byte| format!("{byte:02x}")).join(":")
+    }
 }
 
 /// A command line, exactly as it will be run.

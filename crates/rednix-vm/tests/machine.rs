@@ -239,9 +239,10 @@ fn wrong_tests_are_refused_before_a_machine_starts() {
         (json!({ "name": "../x", "steps": [{ "send": "x" }] }), "no file name"),
     ];
     for (rest, expected) in cases {
-        let report = scene.test(rest);
-        assert_eq!(report.outcome, Outcome::Failed);
-        assert!(report.message.contains(expected), "{}", report.message);
+        let mut value = json!({ "name": "test", "machine": scene.machine() });
+        value.as_object_mut().unwrap().extend(rest.as_object().unwrap().clone());
+        let message = serde_json::from_value::<TestSpec>(value).unwrap_err().to_string();
+        assert!(message.contains(expected), "{message}");
     }
     assert!(!scene.config.scratch_folder.join("started").exists());
 }
@@ -433,11 +434,11 @@ fn a_real_machine_answers_on_its_control_socket() {
     let spec = MachineSpec { display: rednix_vm::spec::Display::Headless, ..spec };
     let events = silent();
     let mut machine = Machine::start(&*runner, &spec, &config, &events, &folder.path().join("log")).unwrap();
-    let screen = folder.path().join("screen.ppm");
-    machine.control.screen(&screen).unwrap();
-    assert!(std::fs::read(&screen).unwrap().starts_with(b"P6"));
-    machine.control.press(&["a".into()]).unwrap();
-    assert!(machine.control.press(&["no-such-key".into()]).is_err());
+    let screen = folder.path().join("screen.png");
+    machine.screenshot(&screen).unwrap();
+    assert!(std::fs::read(&screen).unwrap().starts_with(b"\x89PNG"));
+    machine.press(&["a".into()]).unwrap();
+    assert!(machine.press(&["no-such-key".into()]).is_err());
     let pid = machine.process_id();
     machine.switch_off().unwrap();
     assert!(!alive(pid));

@@ -86,6 +86,9 @@ pub enum LogFormat {
     Json,
 }
 
+/// The target of packages where none is named.
+pub const DEFAULT_TARGET: &str = "x86_64-unknown-redox";
+
 /// Which recipe tree and pins to work with.
 #[derive(Debug, Clone, Default, Args)]
 pub struct TreeArgs {
@@ -101,7 +104,7 @@ pub struct TreeArgs {
     #[arg(long = "override", value_name = "RECIPE|URL=WHAT", value_parser = parse_override)]
     pub overrides: Vec<(String, Replacement)>,
     /// Redox target of packages that are not `host:`
-    #[arg(long, value_name = "TRIPLE", default_value = "x86_64-unknown-redox")]
+    #[arg(long, value_name = "TRIPLE", default_value = DEFAULT_TARGET)]
     pub target: String,
     /// Refuse to work with any pin that is not in the lock files
     #[arg(long)]
@@ -128,6 +131,20 @@ pub enum Command {
     Build(BuildArgs),
     /// Run machine tests
     Test(TestArgs),
+    /// Run a crate's tests, or a program of it, inside a Redox machine
+    #[command(after_help = "Examples:\n  \
+        rednix cargo test --tree ~/redox            the tests of the crate in this folder, in the system `minimal`\n  \
+        rednix cargo test --tree ~/redox -- --skip slow\n  \
+        rednix cargo run --tree ~/redox --bin tool -- --help")]
+    Cargo {
+        #[command(subcommand)]
+        command: CargoCommand,
+    },
+    /// Put a rebuilt package into a running machine
+    #[command(after_help = "Examples:\n  \
+        rednix run --push minimal --tree ~/redox    in one terminal\n  \
+        rednix push ion --tree ~/redox              in another: builds it, and replaces its files in the machine")]
+    Push(PushArgs),
     /// Build a system's disk image
     Image(ImageArgs),
     /// Publish packages as a signed repository for the guest's `pkg`, or serve one
@@ -217,6 +234,8 @@ impl Command {
             Command::Run(a) => Some(&a.tree),
             Command::Build(a) => Some(&a.tree),
             Command::Test(a) => Some(&a.tree),
+            Command::Cargo { command: CargoCommand::Test(a) | CargoCommand::Run(a) } => Some(&a.tree),
+            Command::Push(a) => Some(&a.tree),
             Command::Image(a) => Some(&a.tree),
             Command::Lock(a) => Some(&a.tree),
             Command::Update(a) => Some(&a.tree),
@@ -323,6 +342,9 @@ pub struct RunArgs {
     /// Print the command that would run the machine, and end
     #[arg(long)]
     pub dry_run: bool,
+    /// Let `rednix push` put packages into the machine, through its console and network
+    #[arg(long, conflicts_with = "dry_run")]
+    pub push: bool,
 }
 
 /// The virtual machine, where it should differ from what the system asks for.
@@ -380,16 +402,112 @@ pub struct BuildArgs {
 
 #[derive(Debug, Args)]
 pub struct TestArgs {
-    /// Names of tests [default: all]
+    /// Names of tests of the library; files with tests (`./checks.nix`, `./checks.nix#login`); attributes of a flake
+    /// (`.#checks.x86_64-linux.login`) [default: all of the library]
     pub names: Vec<String>,
     #[command(flatten)]
     pub tree: TreeArgs,
+    /// The system for files whose tests are about any: a configuration's name, or a Nix file
+    #[arg(long, value_name = "SYSTEM")]
+    pub system: Option<String>,
     /// Say which tests there are, and end
     #[arg(long)]
     pub list: bool,
+    #[command(flatten)]
+    pub options: TestOptions,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum CargoCommand {
+    /// Build the crate's tests, boot the system with them in it, and run them there
+    Test(CargoArgs),
+    /// Build the crate's programs, boot the system with them in it, and run them there
+    Run(CargoArgs),
+}
+
+#[derive(Debug, Clone, Default, Args)]
+pub struct CargoArgs {
+    /// Arguments for the tests or the program
+    #[arg(last = true)]
+    pub arguments: Vec<String>,
+    /// Manifest of the crate [default: that of this folder, or the nearest one above]
+    #[arg(long, value_name = "FILE")]
+    pub manifest_path: Option<PathBuf>,
+    /// Member of the workspace
+    #[arg(long, short, value_name = "NAME")]
+    pub package: Option<String>,
+    /// Only this program
+    #[arg(long, value_name = "NAME")]
+    pub bin: Option<String>,
+    /// Only this integration test
+    #[arg(long, value_name = "NAME")]
+    pub test: Option<String>,
+    /// Features, separated by commas
+    #[arg(long, value_name = "FEATURES")]
+    pub features: Option<String>,
+    /// With optimisations
+    #[arg(long)]
+    pub release: bool,
+    /// The configuration of the tree that is booted
+    #[arg(long, value_name = "SYSTEM", default_value = "minimal")]
+    pub system: String,
+    /// Who logs in at the machine's console, and the password
+    #[arg(long, value_name = "USER[:PASSWORD]", default_value = "root:password")]
+    pub login: String,
+    /// Memory of the machine in MiB
+    #[arg(long, value_name = "MIB", default_value_t = 1024)]
+    pub memory: u64,
     /// auto tries KVM with a small guest first and takes emulation where that fails
     #[arg(long, value_name = "auto|kvm|tcg")]
     pub accel: Option<String>,
+    /// End a test program after this many seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 600)]
+    pub limit: u64,
+    /// Multiply every time-out, for a slow machine
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub patience: u32,
+    #[command(flatten)]
+    pub tree: TreeArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct PushArgs {
+    /// The package
+    pub package: String,
+    /// The running machine, by the name of its system [default: the only one]
+    #[arg(long, value_name = "NAME")]
+    pub machine: Option<String>,
+    /// Who logs in at the machine's console, and the password, where nobody is logged in
+    #[arg(long, value_name = "USER[:PASSWORD]", default_value = "root:password")]
+    pub login: String,
+    #[command(flatten)]
+    pub tree: TreeArgs,
+}
+
+/// How machine tests are run.
+#[derive(Debug, Clone, Default, Args)]
+pub struct TestOptions {
+    /// auto tries KVM with a small guest first and takes emulation where that fails
+    #[arg(long, value_name = "auto|kvm|tcg")]
+    pub accel: Option<String>,
+    /// Where a step fails, connect its console to this terminal; tests then run one after another
+    #[arg(long)]
+    pub interactive: bool,
+    /// Print the results as JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Also write the results to this file, in JUnit's form
+    #[arg(long, value_name = "FILE")]
+    pub junit: Option<PathBuf>,
+    /// Keep consoles, screenshots and files of guests in this folder [default: one in the cache]
+    #[arg(long, value_name = "DIR")]
+    pub results: Option<PathBuf>,
+    /// Memory for machines of tests that run at once, in MiB [default: four fifths of what is free]
+    #[arg(long, value_name = "MIB")]
+    pub memory_budget: Option<u64>,
+    /// Multiply every time-out, for a slow machine
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub patience: u32,
 }
 
 #[derive(Debug, Args)]

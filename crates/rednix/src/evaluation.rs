@@ -55,6 +55,11 @@ impl Target {
         Target { label: attribute.to_owned(), what: What::Expression(text), own: false }
     }
 
+    /// An expression of the program's own, named `label` in what is told.
+    pub fn internal(label: &str, text: String) -> Target {
+        Target { label: label.to_owned(), what: What::Expression(text), own: false }
+    }
+
     /// The image of a system.
     pub fn image(project: &Project, system: &str) -> Target {
         if Installable::is_named(project, system) {

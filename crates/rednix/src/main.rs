@@ -87,6 +87,8 @@ fn run(session: &mut Session, command: Command) -> Result<u8, Failure> {
         Command::Run(arguments) => return commands::run::run(session, &arguments),
         Command::Build(arguments) => commands::build::run(session, &arguments),
         Command::Test(arguments) => commands::test::run(session, &arguments),
+        Command::Cargo { command } => return commands::cargo::run(session, &command),
+        Command::Push(arguments) => commands::push::run(session, &arguments),
         Command::Image(arguments) => commands::image::run(session, &arguments),
         Command::Repo(arguments) => commands::repo::run(session, &arguments),
         Command::Lock(arguments) => commands::lock::run(session, &arguments),

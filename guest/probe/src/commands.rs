@@ -25,6 +25,8 @@ pub struct Session {
     pub file_system: Result<FileSystem<Disk>, String>,
     /// Whether a command failed.
     pub failed: bool,
+    /// Whether the last one did.
+    pub last_failed: bool,
 }
 
 const HELP: &str = "\
@@ -36,6 +38,7 @@ check         compare all files with the manifest in the image
 pci           PCI functions
 mem           memory areas that were handed over, and the heap
 env           environment that was handed over
+status [WORD] WORD:end:0; or WORD:end:1; where the last command failed, for programs that read along
 poweroff      switch off
 exit [N]      end QEMU with status 2N+1; without N 51, or 53 if a command failed
 reboot        restart";
@@ -68,11 +71,17 @@ impl Session {
                 self.environment.pairs().for_each(|(key, value)| say!("{key}={value}"));
                 Ok(())
             }
+            "status" => {
+                // Says something about the last command, and is none.
+                say!("{}:end:{};", Printable(argument.as_bytes()), u8::from(self.last_failed));
+                return;
+            }
             "poweroff" => power::off(self.root_pointer()),
             "reboot" => power::reboot(),
             "exit" => self.exit(argument),
             _ => Err("no such command; `help` lists them".into()),
         };
+        self.last_failed = outcome.is_err();
         if let Err(message) = outcome {
             self.failed = true;
             say!("{}: {message}", Printable(name.as_bytes()));

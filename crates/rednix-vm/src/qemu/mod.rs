@@ -12,8 +12,8 @@ use crate::error::{Error, Result};
 use crate::exit::{Exit, ExitKind};
 use crate::limits::VERSION_TIMEOUT;
 use crate::process::{self, Waited};
-use crate::runner::{Command, Config, Console, Program, Runner, Wiring};
-use crate::spec::{Disk, Display, Firmware, MachineSpec, Network};
+use crate::runner::{CardSocket, Command, Config, Console, Program, Runner, Wiring};
+use crate::spec::{Card, Disk, Display, Firmware, MachineSpec, Network};
 
 pub use firmware::{FirmwareFiles, find as find_firmware};
 
@@ -118,6 +118,9 @@ impl Runner for Qemu {
         }
         console_arguments(&mut command.arguments, wiring);
         device_arguments(&mut command.arguments, spec);
+        for (number, card) in wiring.cards.iter().enumerate() {
+            private_card(&mut command.arguments, number, card);
+        }
         command.arguments.extend(spec.extra_arguments.iter().map(OsString::from));
         Ok(command)
     }
@@ -169,12 +172,26 @@ fn disk_arguments(arguments: &mut Vec<OsString>, spec: &MachineSpec) {
     drive.push(escape_commas(&spec.image));
     arguments.push("-drive".into());
     arguments.push(drive);
-    match spec.disk {
+    match spec.disk.unwrap_or(Disk::Virtio) {
+        Disk::None => {}
         // Legacy registers too: Redox's driver knows only the transitional device.
         Disk::Virtio => push(
             arguments,
             &["-device", "virtio-blk-pci,drive=disk0,bootindex=0,disable-legacy=off,disable-modern=off"],
         ),
+        Disk::VirtioModern => {
+            push(arguments, &["-device", "virtio-blk-pci,drive=disk0,bootindex=0,disable-legacy=on"]);
+        }
+        Disk::Usb => push(
+            arguments,
+            &[
+                "-device",
+                "qemu-xhci,id=usb-disk",
+                "-device",
+                "usb-storage,drive=disk0,bus=usb-disk.0,bootindex=0",
+            ],
+        ),
+        Disk::Ide => push(arguments, &["-device", "ide-hd,drive=disk0,bus=ide.0,bootindex=0"]),
         Disk::Nvme => push(arguments, &["-device", "nvme,drive=disk0,serial=rednix,bootindex=0"]),
         Disk::Ahci => push(arguments, &["-device", "ide-hd,drive=disk0,bus=ide.0,bootindex=0"]),
     }
@@ -215,15 +232,14 @@ fn console_arguments(arguments: &mut Vec<OsString>, wiring: &Wiring<'_>) {
 }
 
 fn device_arguments(arguments: &mut Vec<OsString>, spec: &MachineSpec) {
-    if let Network::User { forwards } = &spec.network {
-        let mut network = "user,id=net0".to_owned();
-        for forward in forwards {
-            network.push_str(&format!(",hostfwd=tcp:127.0.0.1:{}-:{}", forward.host, forward.guest));
-        }
-        push(arguments, &["-netdev", &network, "-device", "e1000,netdev=net0,romfile="]);
-    }
+    network_arguments(arguments, &spec.network);
     match spec.display {
         Display::None => push(arguments, &["-display", "none", "-vga", "none"]),
+        Display::Sdl => push(arguments, &["-display", "sdl", "-vga", "std"]),
+        Display::Vnc { port } => {
+            let display = format!("127.0.0.1:{}", port.saturating_sub(5900));
+            push(arguments, &["-display", "none", "-vnc", &display, "-vga", "std"]);
+        }
         Display::Headless => push(arguments, &["-display", "none", "-vga", "std"]),
         Display::Gtk => push(
             arguments,
@@ -244,6 +260,33 @@ fn device_arguments(arguments: &mut Vec<OsString>, spec: &MachineSpec) {
     if spec.exit_device {
         push(arguments, &["-device", &format!("isa-debug-exit,iobase={EXIT_PORT},iosize=0x04")]);
     }
+}
+
+fn network_arguments(arguments: &mut Vec<OsString>, network: &Network) {
+    let backend = match network {
+        Network::None => return,
+        Network::User { forwards, .. } => {
+            let forwards = forwards
+                .iter()
+                .map(|forward| format!(",hostfwd=tcp:127.0.0.1:{}-:{}", forward.host, forward.guest));
+            format!("user,id=net0{}", forwards.collect::<String>())
+        }
+        Network::Tap { interface, .. } => format!("tap,id=net0,ifname={interface},script=no,downscript=no"),
+        Network::Bridge { name, .. } => format!("bridge,id=net0,br={name}"),
+    };
+    let card = match network.card().unwrap_or_default() {
+        Card::E1000 => "e1000",
+        Card::Rtl8139 => "rtl8139",
+        Card::Virtio => "virtio-net-pci,disable-legacy=off,disable-modern=off",
+        Card::VirtioModern => "virtio-net-pci,disable-legacy=on",
+    };
+    push(arguments, &["-netdev", &backend, "-device", &format!("{card},netdev=net0,romfile=")]);
+}
+
+fn private_card(arguments: &mut Vec<OsString>, number: usize, card: &CardSocket) {
+    let backend = format!("dgram,id=lan{number},local.type=fd,local.str={}", card.descriptor);
+    let device = format!("e1000,netdev=lan{number},mac={},romfile=", card.address_text());
+    push(arguments, &["-netdev", &backend, "-device", &device]);
 }
 
 /// In QEMU's option lists a comma in a value is written twice.
@@ -270,7 +313,8 @@ mod tests {
         let program = Program { path: "/bin/qemu".into(), version: "1".into() };
         let config = Config::new(vec![], "/scratch".into(), "/logs".into());
         let scratch = PathBuf::from("/scratch/x");
-        let wiring = Wiring { console, kvm, control: Some(9), scratch: &scratch, end_on_reset: true };
+        let wiring =
+            Wiring { console, kvm, control: Some(9), cards: &[], scratch: &scratch, end_on_reset: true };
         Qemu::Pc.command(&program, spec, &config, &wiring).unwrap().shell_text()
     }
 
@@ -298,10 +342,13 @@ mod tests {
     fn parts_follow_the_specification() {
         let forwards = vec![Forward { host: 8022, guest: 22 }];
         let cases: [(MachineSpec, &str); 6] = [
-            (MachineSpec { disk: Disk::Nvme, ..spec() }, "-device nvme,drive=disk0,serial=rednix"),
-            (MachineSpec { disk: Disk::Ahci, ..spec() }, "-device ide-hd,drive=disk0,bus=ide.0"),
+            (MachineSpec { disk: Some(Disk::Nvme), ..spec() }, "-device nvme,drive=disk0,serial=rednix"),
+            (MachineSpec { disk: Some(Disk::Ahci), ..spec() }, "-device ide-hd,drive=disk0,bus=ide.0"),
             (MachineSpec { display: Display::Gtk, ..spec() }, "-display gtk -vga std"),
-            (MachineSpec { network: Network::User { forwards }, ..spec() }, "hostfwd=tcp:127.0.0.1:8022-:22"),
+            (
+                MachineSpec { network: Network::User { forwards, card: None }, ..spec() },
+                "hostfwd=tcp:127.0.0.1:8022-:22",
+            ),
             (MachineSpec { cpus: 4, memory_mib: 64, ..spec() }, "-m 64M -smp 4"),
             (MachineSpec { extra_arguments: vec!["-foo bar".into()], ..spec() }, "iosize=0x04 '-foo bar'"),
         ];
@@ -338,7 +385,10 @@ mod tests {
             (MachineSpec { loader: None, ..direct.clone() }, "needs a `loader`"),
             (MachineSpec { memory_mib: 64, ..direct.clone() }, "at least 97"),
             (MachineSpec { firmware: Firmware::Bios, ..direct.clone() }, "no firmware"),
-            (MachineSpec { network: Network::User { forwards: vec![] }, ..direct.clone() }, "network card"),
+            (
+                MachineSpec { network: Network::User { forwards: vec![], card: None }, ..direct.clone() },
+                "network card",
+            ),
             (MachineSpec { display: Display::Gtk, ..direct.clone() }, "display"),
         ] {
             let error = Qemu::Microvm.check(&wrong).unwrap_err().to_string();

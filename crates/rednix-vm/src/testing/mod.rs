@@ -1,8 +1,25 @@
-//! Machine tests: start a machine, talk to its console step by step, judge. Tests are data, so they can come from
+//! Machine tests: start machines, talk to their consoles step by step, judge. Tests are data, so they can come from
 //! Nix. It prints nothing.
 
+mod base64;
+mod guest;
+mod keyboard;
+pub mod network;
+mod pattern;
+mod ports;
+mod report;
 mod run;
+pub mod schedule;
+pub mod screen;
+pub mod shell;
 mod spec;
+mod step;
+pub mod transfer;
 
-pub use run::{TestReport, run_test};
-pub use spec::{Action, Pattern, Step, TestSpec};
+pub use guest::{Guest, Problem, Surroundings};
+pub use pattern::Pattern;
+pub use report::{StepReport, TestReport, counts, to_json, to_junit};
+pub use run::{OnFailure, run_test, run_test_by_name};
+pub use shell::{Answer, Shell};
+pub use spec::{TestMachine, TestSpec};
+pub use step::{Action, Run, Screenshot, Step};

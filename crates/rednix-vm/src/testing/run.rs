@@ -1,55 +1,62 @@
 //! Runs one machine test and reports. Every wait has an end.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rednix_events::{Event, Events, Outcome};
 
-use super::spec::{Action, Pattern, Step, TestSpec};
-use crate::console::Found;
+use super::guest::{Done, Guest, Problem, Surroundings, guest};
+use super::network::{Switch, address_of};
+use super::pattern::{Matcher, Pattern};
+use super::report::{StepReport, TestReport};
+use super::shell::Answer;
+use super::spec::{TestSpec, place};
+use super::step::{Action, Run, Step};
+use super::{ports, screen, transfer};
 use crate::error::{Error, Result};
-use crate::exit::ExitKind;
-use crate::limits::{CONSOLE_TAIL_LINES, STEP_TIMEOUT, STEPS_MAX, TEST_TIMEOUT};
-use crate::machine::Machine;
-use crate::runner::{Config, Runner};
+use crate::exit::{Exit, ExitKind};
+use crate::limits::{CONSOLE_TAIL_LINES, OUTPUT_SHOWN, STEP_TIMEOUT, TEST_TIMEOUT};
+use crate::machine::Scratch;
+use crate::runner::{Config, Runner, by_name};
+use crate::spec::{Display, MachineSpec, Network};
 
-type Matcher = Box<dyn Fn(&str) -> Option<usize>>;
+/// What is called when a step failed, before its machines end: the guests, and which of them the step was about.
+pub type OnFailure<'f> = &'f dyn Fn(&mut [Guest<'_>], usize, &str);
 
-/// How a test ended.
-#[derive(Clone, Debug)]
-pub struct TestReport {
-    pub name: String,
-    pub outcome: Outcome,
-    pub duration: Duration,
-    /// Why it failed or was skipped; empty when it passed.
-    pub message: String,
-    /// Index of the step that failed.
-    pub failed_step: Option<usize>,
-    /// The console's last lines, when it failed.
-    pub console_tail: Vec<String>,
-    /// The whole console, raw; none when no machine was started.
-    pub console_log: Option<PathBuf>,
-}
-
-/// Runs a test. What the host lacks skips it, everything else that goes wrong fails it; only an interruption is an
-/// error. Also sent as an event.
+/// Runs a test whose machines all have this monitor. What the host lacks skips it, everything else that goes wrong
+/// fails it; only an interruption is an error. Also sent as an event.
 pub fn run_test(
     runner: &dyn Runner,
     spec: &TestSpec,
     config: &Config,
     events: &Events,
 ) -> Result<TestReport> {
+    let runners = vec![runner; spec.machines.len()];
+    conclude(spec, events, |report| attempt(&runners, spec, config, events, report, None))
+}
+
+/// The same, each machine with the monitor that it names.
+pub fn run_test_by_name(
+    spec: &TestSpec,
+    config: &Config,
+    events: &Events,
+    on_failure: Option<OnFailure<'_>>,
+) -> Result<TestReport> {
+    conclude(spec, events, |report| {
+        let boxed = spec.machines.iter().map(|machine| by_name(&machine.vmm)).collect::<Result<Vec<_>>>()?;
+        let runners: Vec<&dyn Runner> = boxed.iter().map(Box::as_ref).collect();
+        attempt(&runners, spec, config, events, report, on_failure)
+    })
+}
+
+fn conclude(
+    spec: &TestSpec,
+    events: &Events,
+    work: impl FnOnce(&mut TestReport) -> Result<()>,
+) -> Result<TestReport> {
     let started = Instant::now();
-    let mut report = TestReport {
-        name: spec.name.clone(),
-        outcome: Outcome::Passed,
-        duration: Duration::ZERO,
-        message: String::new(),
-        failed_step: None,
-        console_tail: Vec::new(),
-        console_log: None,
-    };
-    match attempt(runner, spec, config, events, &mut report) {
+    let mut report = TestReport::new(&spec.name);
+    match work(&mut report) {
         Ok(()) => {}
         Err(Error::Interrupted) => return Err(Error::Interrupted),
         Err(error) => {
@@ -69,171 +76,385 @@ pub fn run_test(
 
 /// An error here is not about the guest's behaviour; that goes into the report.
 fn attempt(
-    runner: &dyn Runner,
+    runners: &[&dyn Runner],
     spec: &TestSpec,
     config: &Config,
     events: &Events,
     report: &mut TestReport,
+    on_failure: Option<OnFailure<'_>>,
 ) -> Result<()> {
     let script = Script::new(spec, config)?;
-    std::fs::create_dir_all(&config.log_folder).map_err(Error::io("create", &config.log_folder))?;
-    let log = config.log_folder.join(format!("{}.console", spec.name));
-    report.console_log = Some(log.clone());
-    let mut machine = match Machine::start(runner, &spec.machine, config, events, &log) {
-        Ok(machine) => machine,
-        Err(error) => {
-            let _ = std::fs::remove_file(&log);
-            report.console_log = None;
-            return Err(error);
-        }
+    let folder = config.log_folder.join(&spec.name);
+    empty(&folder)?;
+    let keeps = (0..spec.machines.len()).any(|at| spec.keeps_disk(at));
+    let layers = if keeps { Some(Scratch::new(made(&config.scratch_folder)?)?) } else { None };
+    let machines = machine_specs(spec, layers.as_ref().map_or(&folder, |layers| layers.path()))?;
+    let switch = switch(spec, &folder)?;
+    let around = Surroundings {
+        config,
+        events,
+        folder: &folder,
+        switch: switch.as_ref(),
+        forbidden: &script.forbidden,
+        run: std::process::id() ^ started_at(),
     };
-    let deadline = Instant::now() + script.timeout;
-    let mut position = 0;
-    for (index, step) in spec.steps.iter().enumerate() {
-        let timeout = config.timeout_factor.max(1) * step.timeout.unwrap_or(STEP_TIMEOUT);
-        let step_deadline = deadline.min(Instant::now() + timeout);
-        let result = script.step(&mut machine, index, step, &mut position, step_deadline, config);
-        let problem = match result {
-            Ok(None) => continue,
-            Ok(Some(problem)) => problem,
-            Err(Error::Interrupted) => return Err(Error::Interrupted),
-            Err(error) => error.to_string(),
-        };
-        report.outcome = Outcome::Failed;
-        report.message = format!("step {} ({}): {problem}", index + 1, step.action);
-        report.failed_step = Some(index);
-        drop_and_tail(machine, report);
-        return Ok(());
+    let result = perform(runners, spec, &script, &around, &machines, report, on_failure);
+    drop(switch);
+    report.files = kept(&folder);
+    if report.files.is_empty() {
+        let _ = std::fs::remove_dir(&folder);
+    }
+    result
+}
+
+/// The steps, with machines that end before this does.
+fn perform<'a>(
+    runners: &[&'a dyn Runner],
+    spec: &TestSpec,
+    script: &Script,
+    around: &'a Surroundings<'a>,
+    machines: &'a [MachineSpec],
+    report: &mut TestReport,
+    on_failure: Option<OnFailure<'_>>,
+) -> Result<()> {
+    let mut numbers = 0..;
+    let mut guests: Vec<Guest<'_>> = Vec::new();
+    for (at, wanted) in spec.machines.iter().enumerate() {
+        let number = if wanted.private_network { numbers.next() } else { None };
+        guests.push(Guest::new(around, runners[at], wanted.shell, &machines[at], number));
+    }
+    let mut stage = Stage { spec, script, guests, folder: around.folder, skipped: Vec::new(), answer: None };
+    let result = stage.play(report, on_failure);
+    let Stage { mut guests, skipped, .. } = stage;
+    guests.iter_mut().for_each(Guest::finish);
+    report.skipped_steps = skipped;
+    report.console_log = guests.iter().find_map(|guest| guest.logs.first().cloned());
+    if let Some(at) = report.failed_step.and_then(|step| spec.machine_of(&spec.steps[step]).ok()) {
+        let console = guests[at].console();
+        report.console_tail = console.map_or(Vec::new(), |console| console.tail(CONSOLE_TAIL_LINES));
+    }
+    result
+}
+
+/// The machines' specifications, completed: layers where a disk has to outlive its machine, ports that are free.
+fn machine_specs(spec: &TestSpec, layers: &Path) -> Result<Vec<MachineSpec>> {
+    let mut specs = Vec::new();
+    for (at, wanted) in spec.machines.iter().enumerate() {
+        let mut machine = wanted.machine.clone();
+        if spec.keeps_disk(at) && machine.persist.is_none() {
+            machine.persist = Some(layers.join(format!("{at}.layer")));
+        }
+        if let Network::User { forwards, .. } = &mut machine.network {
+            for forward in forwards.iter_mut().filter(|forward| forward.host == 0) {
+                forward.host = ports::free().map_err(Error::io("find a free port for", layers))?;
+            }
+        }
+        specs.push(machine);
+    }
+    Ok(specs)
+}
+
+fn switch(spec: &TestSpec, folder: &Path) -> Result<Option<Switch>> {
+    let cards = spec.machines.iter().filter(|machine| machine.private_network).count();
+    if cards == 0 {
+        return Ok(None);
+    }
+    let leases: Vec<_> = (0..cards).map(address_of).collect();
+    let capture = spec.capture.then(|| folder.join("network.pcap"));
+    Switch::start(&leases, capture.as_deref()).map(Some).map_err(Error::io("start a network in", folder))
+}
+
+fn made(folder: &Path) -> Result<&Path> {
+    std::fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
+    Ok(folder)
+}
+
+/// The folder, with nothing of an earlier run in it.
+fn empty(folder: &Path) -> Result<()> {
+    made(folder)?;
+    for file in kept(folder) {
+        std::fs::remove_file(&file).map_err(Error::io("remove", &file))?;
     }
     Ok(())
 }
 
-/// Ends the machine first, so that the tail is complete.
-fn drop_and_tail(machine: Machine<'_>, report: &mut TestReport) {
-    let console = machine.console.clone();
-    drop(machine);
-    report.console_tail = console.tail(CONSOLE_TAIL_LINES);
+fn kept(folder: &Path) -> Vec<PathBuf> {
+    let items = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut files: Vec<PathBuf> = items.map(|item| item.path()).filter(|path| path.is_file()).collect();
+    files.sort();
+    files
 }
 
-/// The test's patterns, compiled before the machine starts.
+fn started_at() -> u32 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    now.subsec_nanos() ^ now.as_secs() as u32
+}
+
+/// The test's patterns, compiled before a machine starts, and its time.
 struct Script {
-    expected: Vec<Option<Matcher>>,
+    patterns: Vec<Option<Matcher>>,
     forbidden: Vec<(String, Matcher)>,
     timeout: Duration,
+    factor: u32,
 }
 
 impl Script {
     fn new(spec: &TestSpec, config: &Config) -> Result<Self> {
-        let wrong = |message: String| Error::Specification {
-            machine: spec.machine.name.clone(),
-            message: format!("test `{}`: {message}", spec.name),
-        };
-        if spec.name.is_empty() || spec.name.contains(['/', '\0']) || spec.name.starts_with('.') {
-            return Err(wrong("the name is no file name".into()));
-        }
-        if spec.steps.is_empty() || spec.steps.len() > STEPS_MAX {
-            return Err(wrong(format!("there must be 1 to {STEPS_MAX} steps")));
-        }
-        let mut expected = Vec::new();
+        let wrong = |message: String| Error::Test { test: spec.name.clone(), message };
+        let mut patterns = Vec::new();
         for (index, step) in spec.steps.iter().enumerate() {
-            let pattern = match &step.action {
-                Action::Expect(pattern) | Action::Command { expect: pattern, .. } => Some(pattern),
-                _ => None,
-            };
-            let compiled = pattern.map(Pattern::compile).transpose();
-            expected.push(compiled.map_err(|message| wrong(format!("step {}: {message}", index + 1)))?);
+            let compiled = step.action.pattern().map(Pattern::compile).transpose();
+            patterns.push(compiled.map_err(|message| wrong(format!("{}: {message}", place(index, step))))?);
         }
         let mut forbidden = Vec::new();
         for pattern in &spec.fail_on {
-            forbidden.push((
-                pattern.to_string(),
-                pattern.compile().map_err(|message| wrong(format!("`failOn`: {message}")))?,
+            let matcher = pattern.compile().map_err(|message| wrong(format!("`failOn`: {message}")))?;
+            forbidden.push((pattern.to_string(), matcher));
+        }
+        let factor = config.timeout_factor.max(1);
+        let timeout = spec.timeout.map_or(TEST_TIMEOUT, Duration::from_secs) * factor;
+        Ok(Script { patterns, forbidden, timeout, factor })
+    }
+}
+
+/// A test being run.
+struct Stage<'s, 'a> {
+    spec: &'s TestSpec,
+    script: &'s Script,
+    guests: Vec<Guest<'a>>,
+    folder: &'s Path,
+    skipped: Vec<String>,
+    /// What the last command answered.
+    answer: Option<Answer>,
+}
+
+impl Stage<'_, '_> {
+    fn play(&mut self, report: &mut TestReport, on_failure: Option<OnFailure<'_>>) -> Result<()> {
+        let end = Instant::now() + self.script.timeout;
+        for at in 0..self.guests.len() {
+            if self.spec.machines[at].start {
+                match self.guests[at].start() {
+                    Ok(()) => {}
+                    Err(Problem::Machine(error)) => return Err(error),
+                    Err(Problem::Guest(message) | Problem::Missing(message)) => {
+                        let name = self.guests[at].name().to_owned();
+                        return Err(Error::Test {
+                            test: self.spec.name.clone(),
+                            message: format!("{name}: {message}"),
+                        });
+                    }
+                }
+            }
+        }
+        for (index, step) in self.spec.steps.iter().enumerate() {
+            let started = Instant::now();
+            let at = self.spec.machine_of(step).unwrap_or_default();
+            let timeout = self.script.factor * step.timeout.unwrap_or(STEP_TIMEOUT);
+            let deadline = end.min(started + timeout);
+            let result = self.step(at, index, step, deadline).and_then(|()| self.check_forbidden());
+            let several = self.guests.len() > 1;
+            let problem = match result {
+                Ok(()) => {
+                    report.steps.push(StepReport {
+                        step: index + 1,
+                        action: step.action.to_string(),
+                        machine: several.then(|| self.guests[at].name().to_owned()),
+                        answer: self.answer.take(),
+                        duration: started.elapsed(),
+                    });
+                    continue;
+                }
+                Err(Problem::Missing(reason)) => {
+                    self.skipped.push(format!("{} ({}): {reason}", place(index, step), step.action));
+                    continue;
+                }
+                Err(Problem::Machine(Error::Interrupted)) => return Err(Error::Interrupted),
+                Err(Problem::Machine(error)) => error.to_string(),
+                Err(Problem::Guest(message)) => message,
+            };
+            let on = if several { format!(" on `{}`", self.guests[at].name()) } else { String::new() };
+            report.outcome = Outcome::Failed;
+            report.message = format!("{}{on} ({}): {problem}", place(index, step), step.action);
+            if Instant::now() >= end {
+                let seconds = self.script.timeout.as_secs();
+                report.message.push_str(&format!("; the whole test has {seconds} s (`timeout`)"));
+            }
+            report.failed_step = Some(index);
+            self.keep_screens();
+            if let Some(look) = on_failure {
+                look(&mut self.guests, at, &report.message);
+            }
+            return Ok(());
+        }
+        Ok(())
+    }
+
+    /// Looks at all consoles: a machine that no step is about may be in trouble too.
+    fn check_forbidden(&self) -> Done {
+        self.guests.iter().try_for_each(Guest::check_forbidden)
+    }
+
+    /// What the screens show when a test fails.
+    fn keep_screens(&mut self) {
+        for guest in &mut self.guests {
+            let file = self.folder.join(format!("{}.failed.png", guest.name()));
+            if guest.spec().display != Display::None {
+                // No picture is no further failure.
+                if let Ok(machine) = guest.machine() {
+                    let _ = machine.screenshot(&file);
+                }
+            }
+        }
+    }
+
+    fn step(&mut self, at: usize, index: usize, step: &Step, deadline: Instant) -> Done {
+        let folder = self.folder;
+        let pattern = self.script.patterns[index].as_deref();
+        let one = &mut self.guests[at];
+        match &step.action {
+            Action::Start => one.start(),
+            Action::Expect(_) => expect(one, pattern, deadline),
+            Action::Send(text) => one.send(text),
+            Action::Command { send, .. } => {
+                one.send_line(send)?;
+                expect(one, pattern, deadline)
+            }
+            Action::Login { user, password } => one.login(user, password.as_deref(), deadline),
+            Action::Run(run) => {
+                let answer = one.run(&run.command, deadline)?;
+                judge(run, pattern, &answer).or_else(guest)?;
+                self.answer = Some(answer);
+                Ok(())
+            }
+            Action::RunUntil(run) => {
+                one.run_until(&run.command, deadline, &|answer| judge(run, pattern, answer))
+            }
+            Action::WaitForPort(port) => wait_for_port(one, *port, deadline),
+            Action::CopyIn { from, to } => transfer::copy_in(one, from, to, deadline),
+            Action::CopyOut { from, to, same } => {
+                copy_out(one, from, &folder.join(to), same.as_deref(), deadline)
+            }
+            Action::Screenshot(wanted) => screen::look(one, wanted, pattern, folder, deadline),
+            Action::Press(keys) => one.machine()?.press(keys).map_err(Problem::from),
+            Action::Type(text) => one.type_text(text),
+            Action::Reboot(command) => reboot(one, command.as_deref(), deadline),
+            Action::PowerCut => one.cut(false),
+            Action::PowerOff => one.cut(true),
+            Action::Shutdown(command) => shut_down(one, command.as_deref(), deadline),
+            Action::ExpectExit(status) => expect_exit(one, *status, deadline),
+            Action::Pause => one.machine()?.pause().map_err(Problem::from),
+            Action::Resume => one.machine()?.resume().map_err(Problem::from),
+            Action::Sleep(seconds) => one.sleep(Duration::from_secs(*seconds)),
+        }
+    }
+}
+
+fn expect(one: &mut Guest<'_>, pattern: Option<&dyn Fn(&str) -> Option<usize>>, deadline: Instant) -> Done {
+    match pattern {
+        Some(pattern) => one.expect(pattern, deadline),
+        None => Ok(()),
+    }
+}
+
+/// Whether a command's answer is as wanted; words when not.
+fn judge(
+    run: &Run,
+    pattern: Option<&dyn Fn(&str) -> Option<usize>>,
+    answer: &Answer,
+) -> std::result::Result<(), String> {
+    let shown = || {
+        let text = answer.output.trim_end();
+        let start = text.len().saturating_sub(OUTPUT_SHOWN);
+        let start = (start..=text.len()).find(|at| text.is_char_boundary(*at)).unwrap_or_default();
+        if text.is_empty() {
+            ", without output".to_owned()
+        } else {
+            format!(", with the output\n{}", &text[start..])
+        }
+    };
+    if run.status.is_some_and(|status| status != answer.status) {
+        return Err(format!("it ended with status {}{}", answer.status, shown()));
+    }
+    match (&run.output, pattern) {
+        (Some(wanted), Some(pattern)) if pattern(&answer.output).is_none() => {
+            Err(format!("{wanted} is not in its output{}", shown()))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn wait_for_port(one: &mut Guest<'_>, port: u16, deadline: Instant) -> Done {
+    let forwards = match &one.spec().network {
+        Network::User { forwards, .. } => forwards.as_slice(),
+        _ => &[],
+    };
+    let Some(host) = forwards.iter().find(|forward| forward.guest == port).map(|forward| forward.host) else {
+        return guest(format!(
+            "nothing leads to port {port}: give the machine `network.user.forwards = [ {{ host = 0; guest = {port}; }} ]`"
+        ));
+    };
+    while !ports::answers(host) {
+        if Instant::now() >= deadline {
+            return guest("nothing listens there");
+        }
+        if let Some(exit) = one.ended(Instant::now())? {
+            return guest(format!("the machine ended before: {exit}"));
+        }
+        one.sleep(crate::limits::REPEAT_PAUSE)?;
+    }
+    Ok(())
+}
+
+fn copy_out(one: &mut Guest<'_>, from: &str, to: &Path, same: Option<&Path>, deadline: Instant) -> Done {
+    let bytes = transfer::read(one, from, deadline)?;
+    std::fs::write(to, &bytes).map_err(Error::io("write", to))?;
+    if let Some(same) = same {
+        let expected = std::fs::read(same).map_err(Error::io("read", same))?;
+        if expected != bytes {
+            return guest(format!(
+                "it differs from `{}`; what the guest has is in {}",
+                same.display(),
+                to.display()
             ));
         }
-        let timeout = spec.timeout.map_or(TEST_TIMEOUT, Duration::from_secs) * config.timeout_factor.max(1);
-        Ok(Script { expected, forbidden, timeout })
     }
+    Ok(())
+}
 
-    /// One step; a text when the guest did not do what the test wants.
-    fn step(
-        &self,
-        machine: &mut Machine<'_>,
-        index: usize,
-        step: &Step,
-        position: &mut usize,
-        deadline: Instant,
-        config: &Config,
-    ) -> Result<Option<String>> {
-        match &step.action {
-            Action::Expect(_) => self.expect(machine, index, position, deadline, config),
-            Action::Send(text) => machine.send(text).map(|()| None),
-            Action::Command { send, .. } => {
-                // What a terminal sends for Enter.
-                machine.send(&format!("{send}\r"))?;
-                self.expect(machine, index, position, deadline, config)
-            }
-            Action::Press(keys) => machine.control.press(keys).map(|()| None),
-            Action::ExpectExit(status) => self.expect_exit(machine, *status, deadline, config),
-            Action::PowerOff => machine.switch_off().map(|()| None),
+fn reboot(one: &mut Guest<'_>, command: Option<&str>, deadline: Instant) -> Done {
+    match command {
+        Some(command) => one.send_line(command)?,
+        None => one.machine()?.reset()?,
+    }
+    match one.ended(deadline)? {
+        None => guest("the machine was not reset"),
+        // A guest's reset, or one from outside, which a monitor that ends at resets tells as being switched off.
+        Some(Exit { kind: ExitKind::Reset, .. }) => one.start(),
+        Some(Exit { kind: ExitKind::PoweredOff, .. }) if command.is_none() => one.start(),
+        Some(exit) => guest(format!("{exit}, and was to restart")),
+    }
+}
+
+fn shut_down(one: &mut Guest<'_>, command: Option<&str>, deadline: Instant) -> Done {
+    match command {
+        Some(command) => one.send_line(command)?,
+        None => one.machine()?.shutdown()?,
+    }
+    match one.ended(deadline)? {
+        None if command.is_none() => {
+            guest("the machine still runs: the guest does not listen to the power button")
         }
+        None => guest("the machine still runs"),
+        Some(Exit { kind: ExitKind::PoweredOff, .. }) => Ok(()),
+        Some(exit) => guest(exit.to_string()),
     }
+}
 
-    fn expect(
-        &self,
-        machine: &mut Machine<'_>,
-        index: usize,
-        position: &mut usize,
-        deadline: Instant,
-        config: &Config,
-    ) -> Result<Option<String>> {
-        let Some(wanted) = &self.expected[index] else { return Ok(None) };
-        let forbidden: Vec<&dyn Fn(&str) -> Option<usize>> =
-            self.forbidden.iter().map(|(_, matcher)| &**matcher).collect();
-        let waiting = Instant::now();
-        match machine.console.wait(*position, &**wanted, &forbidden, deadline, &config.stop) {
-            Found::At(end) => {
-                *position = end;
-                Ok(None)
-            }
-            Found::Forbidden(which) => Ok(Some(self.appeared(which))),
-            Found::TimedOut => Ok(Some(format!("not seen within {:.1} s", waiting.elapsed().as_secs_f64()))),
-            Found::Stopped => Err(Error::Interrupted),
-            Found::Ended => {
-                let exit = machine.wait(Instant::now() + Duration::from_secs(5))?;
-                Ok(Some(
-                    exit.map_or("the console closed".into(), |exit| {
-                        format!("the machine ended before: {exit}")
-                    }),
-                ))
-            }
-        }
-    }
-
-    fn appeared(&self, which: usize) -> String {
-        format!("{} appeared on the console, which `failOn` forbids", self.forbidden[which].0)
-    }
-
-    fn expect_exit(
-        &self,
-        machine: &mut Machine<'_>,
-        status: i32,
-        deadline: Instant,
-        config: &Config,
-    ) -> Result<Option<String>> {
-        let Some(exit) = machine.wait(deadline)? else {
-            return Ok(Some("the machine still runs".into()));
-        };
-        // Everything the guest said is there now: look for forbidden text once more.
-        let forbidden: Vec<&dyn Fn(&str) -> Option<usize>> =
-            self.forbidden.iter().map(|(_, matcher)| &**matcher).collect();
-        if let Found::Forbidden(which) =
-            machine.console.wait(0, &|_| None, &forbidden, Instant::now(), &config.stop)
-        {
-            return Ok(Some(self.appeared(which)));
-        }
-        let powered_off = exit.kind == ExitKind::PoweredOff;
-        let as_wanted =
-            if status == 0 { powered_off } else { exit.kind == ExitKind::Guest && exit.status == status };
-        Ok((!as_wanted).then(|| exit.to_string()))
-    }
+fn expect_exit(one: &mut Guest<'_>, status: i32, deadline: Instant) -> Done {
+    let Some(exit) = one.ended(deadline)? else { return guest("the machine still runs") };
+    let as_wanted = match status {
+        0 => exit.kind == ExitKind::PoweredOff,
+        status => exit.kind == ExitKind::Guest && exit.status == status,
+    };
+    if as_wanted { Ok(()) } else { guest(exit.to_string()) }
 }

@@ -3,234 +3,259 @@
 //! ```text
 //! { "name": "probe", "machine": { "name": "probe", "image": "…/disk.img" }, "failOn": ["panicked"],
 //!   "steps": [ { "waitFor": "probe>", "timeout": 90 },
-//!              { "command": { "send": "sum", "expect": { "regex": "all [0-9]+ files" } } },
+//!              { "run": "check", "output": { "regex": "[0-9]+ files" } },
 //!              { "send": "poweroff\n" }, { "expectExit": 0 } ] }
 //! ```
+//!
+//! With `machines`, names to machines, in place of `machine` there are several; steps then say which by `on`.
 
-use std::time::Duration;
+use serde::Deserialize;
+use serde_json::{Map, Value};
 
-use serde::{Deserialize, Serialize};
-
+use super::pattern::Pattern;
+use super::shell::Shell;
+use super::step::Step;
+use crate::limits::{STEPS_MAX, TEST_MACHINES_MAX};
 use crate::spec::MachineSpec;
 
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[derive(Clone, Debug, Deserialize)]
+#[serde(try_from = "Value")]
 pub struct TestSpec {
     pub name: String,
-    pub machine: MachineSpec,
+    /// At least one; in the order of their numbers on the private network.
+    pub machines: Vec<TestMachine>,
     pub steps: Vec<Step>,
-    /// Text that fails the test whenever it appears.
-    #[serde(default)]
+    /// Text that fails the test whenever it appears on a console.
     pub fail_on: Vec<Pattern>,
     /// For the whole test, in seconds.
     pub timeout: Option<u64>,
+    /// Keeps what went over the private network.
+    pub capture: bool,
 }
 
-/// Plain text, or a regular expression over the console's text.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
-#[serde(untagged)]
-pub enum Pattern {
-    Text(String),
-    Regex { regex: String },
+/// One machine of a test.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TestMachine {
+    /// The monitor's name.
+    pub vmm: String,
+    /// What reads lines at its console.
+    pub shell: Shell,
+    /// It runs from the beginning; otherwise a step starts it.
+    pub start: bool,
+    /// It has a card on the test's private network.
+    pub private_network: bool,
+    pub machine: MachineSpec,
 }
 
-impl std::fmt::Display for Pattern {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Pattern::Text(text) => write!(f, "{text:?}"),
-            Pattern::Regex { regex } => write!(f, "/{regex}/"),
+impl TestMachine {
+    pub fn name(&self) -> &str {
+        &self.machine.name
+    }
+
+    /// Reads a machine named `name`. `several`: there are others, which it can reach where nothing else is said.
+    pub fn read(name: &str, value: Value, several: bool) -> Result<TestMachine, String> {
+        let wrong = |reason: String| format!("machine `{name}`: {reason}");
+        let Value::Object(mut fields) = value else { return Err(wrong("it is no attribute set".into())) };
+        let start = flag(&mut fields, "start", true).map_err(wrong)?;
+        let has_own = fields.contains_key("network");
+        let private_network = flag(&mut fields, "privateNetwork", several && !has_own).map_err(wrong)?;
+        if private_network && has_own {
+            return Err(wrong("it has either `network` or `privateNetwork`: Redox uses one card".into()));
         }
+        let vmm = match fields.remove("vmm") {
+            None => "qemu".to_owned(),
+            Some(Value::String(vmm)) => vmm,
+            Some(_) => return Err(wrong("`vmm` is no name".into())),
+        };
+        let shell = match fields.remove("shell") {
+            None => Shell::default(),
+            Some(value) => {
+                serde_json::from_value(value).map_err(|_| wrong("`shell` is one of ion, sh, probe".into()))?
+            }
+        };
+        fields.entry("name").or_insert_with(|| Value::String(name.to_owned()));
+        let machine: MachineSpec =
+            serde_json::from_value(Value::Object(fields)).map_err(|error| wrong(error.to_string()))?;
+        Ok(TestMachine { vmm, shell, start, private_network, machine })
     }
 }
 
-impl Pattern {
-    /// A function that answers the end of the first match.
-    pub fn compile(&self) -> Result<Box<dyn Fn(&str) -> Option<usize>>, String> {
-        match self {
-            Pattern::Text(text) if text.is_empty() => Err("an empty text matches everything".into()),
-            Pattern::Text(text) => {
-                let text = text.clone();
-                Ok(Box::new(move |console| console.find(&text).map(|at| at + text.len())))
-            }
-            Pattern::Regex { regex } => {
-                let compiled = regex_lite::RegexBuilder::new(regex)
-                    .multi_line(true)
-                    .build()
-                    .map_err(|error| format!("the regular expression {regex:?} is wrong: {error}"))?;
-                if compiled.is_match("") {
-                    return Err(format!("the regular expression {regex:?} matches the empty text"));
-                }
-                Ok(Box::new(move |console| compiled.find(console).map(|found| found.end())))
-            }
-        }
+fn flag(fields: &mut Map<String, Value>, key: &str, default: bool) -> Result<bool, String> {
+    match fields.remove(key) {
+        None | Some(Value::Null) => Ok(default),
+        Some(Value::Bool(value)) => Ok(value),
+        Some(_) => Err(format!("`{key}` is true or false")),
     }
 }
 
-/// One step: exactly one action, and how long it may take.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
-#[serde(try_from = "Fields", into = "Fields")]
-pub struct Step {
-    pub action: Action,
-    pub timeout: Option<Duration>,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub enum Action {
-    /// Waits for text after the last match.
-    Expect(Pattern),
-    /// Types the text as it is.
-    Send(String),
-    /// Types a line and waits for text.
-    Command { send: String, expect: Pattern },
-    /// Presses keys together on the keyboard, not the console.
-    Press(Vec<String>),
-    /// Waits for the machine to end with this status (0: powered off).
-    ExpectExit(i32),
-    /// Switches the machine off from outside.
-    PowerOff,
-}
-
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-struct Fields {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    wait_for: Option<Pattern>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    expect: Option<Pattern>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    send: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    command: Option<CommandFields>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    press: Option<Vec<String>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    expect_exit: Option<i32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    power_off: Option<bool>,
-    /// Seconds.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    timeout: Option<u64>,
-}
-
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct CommandFields {
-    send: String,
-    expect: Pattern,
-}
-
-impl TryFrom<Fields> for Step {
+impl TryFrom<Value> for TestSpec {
     type Error = String;
 
-    fn try_from(fields: Fields) -> Result<Step, String> {
-        let power_off = match fields.power_off {
-            Some(false) => return Err("`powerOff` can only be true".into()),
-            other => other.map(|_| Action::PowerOff),
+    fn try_from(value: Value) -> Result<TestSpec, String> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase", deny_unknown_fields)]
+        struct Fields {
+            name: String,
+            machine: Option<Value>,
+            machines: Option<Map<String, Value>>,
+            steps: Vec<Value>,
+            #[serde(default)]
+            fail_on: Vec<Pattern>,
+            timeout: Option<u64>,
+            #[serde(default)]
+            capture: bool,
+        }
+        let fields: Fields = serde_json::from_value(value).map_err(|error| error.to_string())?;
+        let machines = match (fields.machine, fields.machines) {
+            (Some(machine), None) => {
+                let name = machine["name"].as_str().unwrap_or(&fields.name).to_owned();
+                vec![TestMachine::read(&name, machine, false)?]
+            }
+            (None, Some(machines)) => {
+                let several = machines.len() > 1;
+                let read = |(name, value): (String, Value)| TestMachine::read(&name, value, several);
+                machines.into_iter().map(read).collect::<Result<_, _>>()?
+            }
+            _ => return Err("a test has either `machine` or `machines`".into()),
         };
-        let command =
-            fields.command.map(|command| Action::Command { send: command.send, expect: command.expect });
-        let actions = [
-            fields.wait_for.map(Action::Expect),
-            fields.expect.map(Action::Expect),
-            fields.send.map(Action::Send),
-            command,
-            fields.press.map(Action::Press),
-            fields.expect_exit.map(Action::ExpectExit),
-            power_off,
-        ];
-        let mut actions = actions.into_iter().flatten();
-        match (actions.next(), actions.next()) {
-            (Some(action), None) => Ok(Step { action, timeout: fields.timeout.map(Duration::from_secs) }),
-            (found, _) => Err(format!(
-                "a step has exactly one of `waitFor`, `expect`, `send`, `command`, `press`, `expectExit`, `powerOff`; this one has {}",
-                if found.is_some() { "several" } else { "none" }
-            )),
+        let mut steps = Vec::new();
+        for (index, value) in fields.steps.into_iter().enumerate() {
+            let at = value["position"].as_str().map_or(String::new(), |at| format!(" at {at}"));
+            steps.push(Step::read(value).map_err(|error| format!("step {}{at}: {error}", index + 1))?);
         }
+        let spec = TestSpec {
+            name: fields.name,
+            machines,
+            steps,
+            fail_on: fields.fail_on,
+            timeout: fields.timeout,
+            capture: fields.capture,
+        };
+        spec.check()?;
+        Ok(spec)
     }
 }
 
-impl From<Step> for Fields {
-    fn from(step: Step) -> Fields {
-        let mut fields =
-            Fields { timeout: step.timeout.map(|timeout| timeout.as_secs()), ..Fields::default() };
-        match step.action {
-            Action::Expect(pattern) => fields.expect = Some(pattern),
-            Action::Send(text) => fields.send = Some(text),
-            Action::Command { send, expect } => fields.command = Some(CommandFields { send, expect }),
-            Action::Press(keys) => fields.press = Some(keys),
-            Action::ExpectExit(status) => fields.expect_exit = Some(status),
-            Action::PowerOff => fields.power_off = Some(true),
+impl TestSpec {
+    /// Refuses what cannot be run, before anything starts.
+    fn check(&self) -> Result<(), String> {
+        let is_name =
+            |name: &str| !name.is_empty() && !name.contains(['/', '\0', '\n']) && !name.starts_with('.');
+        if !is_name(&self.name) {
+            return Err("the name is no file name".into());
         }
-        fields
+        if self.machines.is_empty() || self.machines.len() > TEST_MACHINES_MAX {
+            return Err(format!("there must be 1 to {TEST_MACHINES_MAX} machines"));
+        }
+        if let Some(bad) = self.machines.iter().find(|machine| !is_name(machine.name())) {
+            return Err(format!("`{}` is no name for a machine", bad.name()));
+        }
+        if self.steps.is_empty() || self.steps.len() > STEPS_MAX {
+            return Err(format!("there must be 1 to {STEPS_MAX} steps"));
+        }
+        for (index, step) in self.steps.iter().enumerate() {
+            let compiled = step.action.pattern().map(Pattern::compile).transpose().map(|_| ());
+            let result = compiled.and_then(|()| self.machine_of(step).map(|_| ()));
+            result.map_err(|message| format!("{}: {message}", place(index, step)))?;
+        }
+        for pattern in &self.fail_on {
+            pattern.compile().map(drop).map_err(|message| format!("`failOn`: {message}"))?;
+        }
+        Ok(())
+    }
+
+    /// The number of the machine that a step is about.
+    pub fn machine_of(&self, step: &Step) -> Result<usize, String> {
+        let names = || self.machines.iter().map(TestMachine::name).collect::<Vec<_>>().join(", ");
+        match &step.on {
+            None if self.machines.len() == 1 => Ok(0),
+            None => Err(format!("it has to say which machine it is about: `on` is one of {}", names())),
+            Some(name) => (self.machines.iter().position(|machine| machine.name() == name))
+                .ok_or_else(|| format!("there is no machine `{name}`; there are: {}", names())),
+        }
+    }
+
+    /// Whether this machine's disk has to outlive one process of its monitor.
+    pub fn keeps_disk(&self, machine: usize) -> bool {
+        let on_it = |step: &&Step| self.machine_of(step).is_ok_and(|number| number == machine);
+        let keeping = self.steps.iter().filter(on_it).filter(|step| step.action.keeps_disk());
+        // The first start of a machine that waits for it is no reason.
+        keeping.count() > usize::from(!self.machines[machine].start)
     }
 }
 
-impl std::fmt::Display for Action {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Action::Expect(pattern) => write!(f, "expect {pattern}"),
-            Action::Send(text) => write!(f, "send {text:?}"),
-            Action::Command { send, expect } => write!(f, "command {send:?}, expect {expect}"),
-            Action::Press(keys) => write!(f, "press {}", keys.join("-")),
-            Action::ExpectExit(status) => write!(f, "expect exit status {status}"),
-            Action::PowerOff => write!(f, "power off"),
-        }
-    }
+/// A step's number, and where it was written.
+pub fn place(index: usize, step: &Step) -> String {
+    let at = step.position.as_ref().map_or(String::new(), |at| format!(" at {at}"));
+    format!("step {}{at}", index + 1)
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
+    fn read(value: Value) -> Result<TestSpec, String> {
+        serde_json::from_value(value).map_err(|error| error.to_string())
+    }
+
     #[test]
-    fn steps_read_and_write() {
-        let text = |text: &str| Pattern::Text(text.into());
+    fn one_machine_needs_no_name_and_has_no_network() {
+        let test =
+            read(json!({ "name": "t", "machine": { "image": "/i", "vmm": "microvm", "shell": "probe" },
+            "steps": [{ "waitFor": "x" }] }))
+            .unwrap();
+        let machine = &test.machines[0];
+        assert_eq!((machine.name(), machine.vmm.as_str(), machine.shell), ("t", "microvm", Shell::Probe));
+        assert!(!machine.private_network && machine.start && !test.keeps_disk(0));
+    }
+
+    #[test]
+    fn several_machines_reach_each_other() {
+        let test = read(json!({ "name": "t", "machines": {
+            "a": { "image": "/i" }, "b": { "image": "/i", "network": "none" }, "c": { "image": "/i", "start": false } },
+            "steps": [{ "on": "b", "waitFor": "x" }, { "on": "c", "start": true }, { "on": "a", "powerCut": true }] }))
+        .unwrap();
+        let private: Vec<bool> = test.machines.iter().map(|machine| machine.private_network).collect();
+        assert_eq!(private, [true, false, true]);
+        assert_eq!(test.machine_of(&test.steps[0]), Ok(1));
+        assert_eq!([0, 1, 2].map(|number| test.keeps_disk(number)), [true, false, false]);
+    }
+
+    #[test]
+    fn wrong_tests_say_where() {
+        let one = |steps: Value| json!({ "name": "t", "machine": { "image": "/i" }, "steps": steps });
         let cases = [
-            (r#"{"waitFor":"ready","timeout":9}"#, Action::Expect(text("ready")), Some(9)),
-            (r#"{"expect":{"regex":"a+"}}"#, Action::Expect(Pattern::Regex { regex: "a+".into() }), None),
-            (r#"{"send":"x\n"}"#, Action::Send("x\n".into()), None),
+            (one(json!([])), "1 to"),
+            (one(json!([{ "expect": "x" }, { "expect": "" }])), "step 2: an empty text"),
             (
-                r#"{"command":{"send":"ls","expect":"usr"}}"#,
-                Action::Command { send: "ls".into(), expect: text("usr") },
-                None,
+                one(json!([{ "expect": { "regex": "(" }, "position": "t.nix:7" }])),
+                "step 1 at t.nix:7: the regular expression",
             ),
-            (r#"{"press":["ret"]}"#, Action::Press(vec!["ret".into()]), None),
-            (r#"{"expectExit":51}"#, Action::ExpectExit(51), None),
-            (r#"{"powerOff":true}"#, Action::PowerOff, None),
+            (one(json!([{ "sned": "x", "position": "t.nix:9" }])), "step 1 at t.nix:9: unknown field `sned`"),
+            (one(json!([{ "on": "b", "send": "x" }])), "no machine `b`; there are: t"),
+            (json!({ "name": "t", "steps": [] }), "either `machine` or `machines`"),
+            (
+                json!({ "name": "../x", "machine": { "image": "/i" }, "steps": [{ "send": "x" }] }),
+                "no file name",
+            ),
+            (
+                json!({ "name": "t", "machines": { "a": { "image": "/i" }, "b": { "image": "/i" } }, "steps": [{ "send": "x" }] }),
+                "step 1: it has to say which machine",
+            ),
+            (
+                json!({ "name": "t", "machine": { "image": "/i", "memroy": 1 }, "steps": [{ "send": "x" }] }),
+                "machine `t`: unknown field `memroy`",
+            ),
+            (
+                json!({ "name": "t", "machine": { "image": "/i", "shell": "fish" }, "steps": [{ "send": "x" }] }),
+                "one of ion, sh, probe",
+            ),
         ];
-        for (json, action, timeout) in cases {
-            let step: Step = serde_json::from_str(json).unwrap();
-            assert_eq!(step, Step { action, timeout: timeout.map(Duration::from_secs) }, "{json}");
-            let again: Step = serde_json::from_value(serde_json::to_value(&step).unwrap()).unwrap();
-            assert_eq!(again, step);
+        for (value, expected) in cases {
+            let message = read(value).unwrap_err();
+            assert!(message.contains(expected), "{message}");
         }
-    }
-
-    #[test]
-    fn wrong_steps_say_why() {
-        let cases = [
-            (r#"{}"#, "this one has none"),
-            (r#"{"timeout":1}"#, "this one has none"),
-            (r#"{"send":"x","expect":"y"}"#, "this one has several"),
-            (r#"{"sned":"x"}"#, "unknown field `sned`"),
-            (r#"{"powerOff":false}"#, "only be true"),
-        ];
-        for (json, expected) in cases {
-            let message = serde_json::from_str::<Step>(json).unwrap_err().to_string();
-            assert!(message.contains(expected), "{json}: {message}");
-        }
-    }
-
-    #[test]
-    fn patterns_that_always_match_are_refused() {
-        for pattern in [
-            Pattern::Text(String::new()),
-            Pattern::Regex { regex: "a*".into() },
-            Pattern::Regex { regex: "(".into() },
-        ] {
-            assert!(pattern.compile().is_err(), "{pattern}");
-        }
-        let line = Pattern::Regex { regex: "^# $".into() }.compile().unwrap();
-        assert_eq!(line("login\n# \n"), Some(8), "lines are matched by ^ and $");
     }
 }

@@ -4,13 +4,14 @@ use rednix_eval::{Evaluator, Handle, Type};
 use rednix_flake::{Edge, Node, show_input_path};
 use serde_json::{Map, Value, json};
 
-use crate::cli::{FlakeCommand, LockFlags};
+use crate::cli::{FlakeCommand, LockFlags, TestOptions, TreeArgs};
 use crate::evaluation::explain;
 use crate::failure::Failure;
 use crate::flake::{self, Loaded};
+use crate::project::Project;
 use crate::session::{Session, Wanted};
 
-use super::print;
+use super::{print, test};
 
 pub fn run(session: &Session, command: &FlakeCommand) -> Result<(), Failure> {
     match command {
@@ -328,11 +329,14 @@ fn check(session: &Session, mut loaded: Loaded, no_build: bool) -> Result<(), Fa
             }
         }
     }
-    let mut wanted = Vec::new();
+    let (mut wanted, mut machine_tests) = (Vec::new(), Vec::new());
     let path = ["outputs".to_owned(), "checks".to_owned(), system];
     let checks = flake::find(&mut loaded.evaluator, top, &path);
     if let Some(checks) = explain(session, &loaded.evaluator, checks)? {
         for (_, check) in loaded.evaluator.attributes_of(checks).unwrap_or_default() {
+            let forced = loaded.evaluator.force(check);
+            let check = explain(session, &loaded.evaluator, forced)?;
+            machine_tests.extend(loaded.evaluator.attribute_of(check, "machineTest"));
             let found = loaded.evaluator.derivations(check, &[]);
             for one in explain(session, &loaded.evaluator, found)? {
                 wanted.push(Wanted { derivation: one.derivation, output: one.output });
@@ -340,8 +344,18 @@ fn check(session: &Session, mut loaded: Loaded, no_build: bool) -> Result<(), Fa
         }
     }
     loaded.world.flush()?;
-    if !no_build && !wanted.is_empty() {
+    if no_build {
+        return Ok(());
+    }
+    if !wanted.is_empty() {
         session.build(&wanted)?;
     }
-    Ok(())
+    if machine_tests.is_empty() {
+        return Ok(());
+    }
+    let Loaded { evaluator, world, .. } = loaded;
+    let found = test::of_handles(session, evaluator, world, machine_tests)?;
+    let tree = TreeArgs { target: crate::cli::DEFAULT_TARGET.to_owned(), ..TreeArgs::default() };
+    let project = Project::find(&session.config, &tree)?;
+    test::execute(session, &project, found, &TestOptions { patience: 1, ..TestOptions::default() })
 }

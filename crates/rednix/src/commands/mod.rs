@@ -1,7 +1,9 @@
 //! One file per command. Each takes its arguments and a session, and prints only its results.
 
+mod attend;
 pub mod build;
 pub mod cache;
+pub mod cargo;
 pub mod diff;
 pub mod doctor;
 pub mod eval;
@@ -12,6 +14,7 @@ pub mod image;
 pub mod lock;
 pub mod log;
 pub mod nix_instantiate;
+pub mod push;
 pub mod rebuild;
 pub mod repl;
 pub mod repo;
@@ -19,6 +22,7 @@ pub mod run;
 pub mod shell;
 pub mod store;
 mod subject;
+mod terminal;
 pub mod test;
 pub mod tree;
 pub mod update;

@@ -6,7 +6,7 @@ use crate::machines;
 use crate::project::Project;
 use crate::session::Session;
 
-use super::{image, print};
+use super::{attend, image, print};
 
 pub fn run(session: &Session, arguments: &RunArgs) -> Result<u8, Failure> {
     let project = Project::find(&session.config, &arguments.tree)?;
@@ -24,7 +24,11 @@ pub fn run(session: &Session, arguments: &RunArgs) -> Result<u8, Failure> {
     }
     // From here on the terminal belongs to the machine.
     session.view.finish();
-    let exit = rednix_vm::run(runner.as_ref(), &spec, &config, session.events())?;
+    let exit = if arguments.push {
+        attend::run(session, runner.as_ref(), &spec, &config)?
+    } else {
+        rednix_vm::run(runner.as_ref(), &spec, &config, session.events())?
+    };
     session.view.finish();
     if exit.code() != 0 {
         eprintln!("{exit}");
@@ -44,7 +48,8 @@ pub fn apply(arguments: &MachineArgs, spec: &mut rednix_vm::MachineSpec) -> Resu
         spec.acceleration = machines::word("--accel", word, "auto, kvm or tcg")?;
     }
     if let Some(word) = &arguments.disk {
-        spec.disk = machines::word("--disk", word, "virtio, nvme or ahci")?;
+        spec.disk =
+            Some(machines::word("--disk", word, "none, virtio, virtioModern, nvme, ahci, ide or usb")?);
     }
     if let Some(word) = &arguments.firmware {
         spec.firmware = machines::word("--firmware", word, "uefi, bios or direct")?;

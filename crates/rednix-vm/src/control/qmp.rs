@@ -1,5 +1,5 @@
-//! The control socket of a machine: QEMU's machine protocol (QMP), one JSON object per line. A thread reads it; the
-//! machine runs whether or not anybody answers. It does not decide what to send.
+//! QEMU's machine protocol (QMP), one JSON object per line. A thread reads the socket; the machine runs whether or not
+//! anybody answers. It does not decide what to send.
 
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -8,6 +8,8 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+
+use super::{Control, Request};
 
 use crate::error::{Error, Result};
 use crate::limits::{CONTROL_LINE_MAX, CONTROL_TIMEOUT};
@@ -21,19 +23,19 @@ struct State {
 }
 
 /// One connected socket. Commands are answered in order.
-pub struct Control {
+pub struct Qmp {
     stream: UnixStream,
     shared: Arc<(Mutex<State>, Condvar)>,
     next: u64,
 }
 
-impl Control {
+impl Qmp {
     /// A pair: ours, and the end the monitor inherits.
-    pub fn pair() -> Result<(Control, UnixStream)> {
+    pub fn pair() -> Result<(Qmp, UnixStream)> {
         let fail = |error: std::io::Error| Error::Control(format!("cannot be made: {error}"));
         let (ours, theirs) = UnixStream::pair().map_err(fail)?;
         ours.set_write_timeout(Some(CONTROL_TIMEOUT)).map_err(fail)?;
-        let control = Control { stream: ours.try_clone().map_err(fail)?, shared: Arc::default(), next: 0 };
+        let control = Qmp { stream: ours.try_clone().map_err(fail)?, shared: Arc::default(), next: 0 };
         let (shared, mut writer) = (control.shared.clone(), ours.try_clone().map_err(fail)?);
         std::thread::spawn(move || {
             read_all(ours, &mut writer, &shared);
@@ -41,22 +43,6 @@ impl Control {
             shared.1.notify_all();
         });
         Ok((control, theirs))
-    }
-
-    /// Whether the monitor has spoken: it got as far as having a machine.
-    pub fn greeted(&self) -> bool {
-        self.shared.0.lock().expect("no holder panics").greeted
-    }
-
-    /// Why the machine shut down, in QEMU's words (`guest-shutdown`, `guest-reset`, `host-qmp-quit`, …). Waits for
-    /// the socket to end first, so call it after the process has ended.
-    pub fn shutdown_reason(&self) -> Option<String> {
-        let deadline = Instant::now() + CONTROL_TIMEOUT;
-        let mut state = self.shared.0.lock().expect("no holder panics");
-        while !state.ended && Instant::now() < deadline {
-            state = self.shared.1.wait_timeout(state, Duration::from_millis(20)).expect("no holder panics").0;
-        }
-        state.shutdown.clone()
     }
 
     /// Runs one command and answers what it returns.
@@ -93,21 +79,38 @@ impl Control {
             state = self.shared.1.wait_timeout(state, Duration::from_millis(20)).expect("no holder panics").0;
         }
     }
+}
 
-    /// Ends the machine at once.
-    pub fn quit(&mut self) -> Result<()> {
-        self.command("quit", json!({})).map(|_| ())
+impl Control for Qmp {
+    fn has_machine(&self) -> bool {
+        self.shared.0.lock().expect("no holder panics").greeted
     }
 
-    /// Writes the screen to a PPM file of the host.
-    pub fn screen(&mut self, file: &std::path::Path) -> Result<()> {
-        self.command("screendump", json!({ "filename": file })).map(|_| ())
+    fn end_reason(&self) -> Option<String> {
+        let deadline = Instant::now() + CONTROL_TIMEOUT;
+        let mut state = self.shared.0.lock().expect("no holder panics");
+        while !state.ended && Instant::now() < deadline {
+            state = self.shared.1.wait_timeout(state, Duration::from_millis(20)).expect("no holder panics").0;
+        }
+        state.shutdown.clone()
     }
 
-    /// Presses keys together, by QEMU's names (`ret`, `ctrl`, `a`).
-    pub fn press(&mut self, keys: &[String]) -> Result<()> {
-        let keys: Vec<Value> = keys.iter().map(|key| json!({ "type": "qcode", "data": key })).collect();
-        self.command("send-key", json!({ "keys": keys })).map(|_| ())
+    fn ask(&mut self, request: &Request<'_>) -> Result<()> {
+        let (name, arguments) = match request {
+            Request::Quit => ("quit", json!({})),
+            Request::PowerButton => ("system_powerdown", json!({})),
+            Request::Reset => ("system_reset", json!({})),
+            Request::Pause => ("stop", json!({})),
+            Request::Resume => ("cont", json!({})),
+            Request::Press(keys) => {
+                let keys: Vec<Value> =
+                    keys.iter().map(|key| json!({ "type": "qcode", "data": key })).collect();
+                ("send-key", json!({ "keys": keys }))
+            }
+            Request::Screenshot(file) => ("screendump", json!({ "filename": file, "format": "png" })),
+            Request::Save(_) => return Err(super::cannot("QEMU", request)),
+        };
+        self.command(name, arguments).map(|_| ())
     }
 }
 

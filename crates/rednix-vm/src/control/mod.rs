@@ -1,0 +1,59 @@
+//! What can be asked of a running machine, whatever runs it. It decides nothing by itself.
+
+mod qmp;
+
+use std::path::Path;
+
+pub use qmp::Qmp;
+
+use crate::error::{Error, Result};
+
+/// One wish.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Request<'a> {
+    /// The monitor ends at once, as with the plug pulled.
+    Quit,
+    /// The button that asks the guest to power off. It may not listen.
+    PowerButton,
+    Reset,
+    Pause,
+    Resume,
+    /// Keys pressed together, by QEMU's names (`ret`, `ctrl`, `a`).
+    Press(&'a [String]),
+    /// The screen to a PNG file of the host.
+    Screenshot(&'a Path),
+    /// The state of a machine that stands still to a folder.
+    Save(&'a Path),
+}
+
+impl std::fmt::Display for Request<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Request::Quit => "end a machine",
+            Request::PowerButton => "press the power button",
+            Request::Reset => "reset a machine",
+            Request::Pause => "pause a machine",
+            Request::Resume => "let a machine go on",
+            Request::Press(_) => "press keys",
+            Request::Screenshot(_) => "take a screenshot",
+            Request::Save(_) => "save a machine's state",
+        })
+    }
+}
+
+/// A connection to a monitor.
+pub trait Control: Send {
+    /// Whether the monitor got as far as having a machine.
+    fn has_machine(&self) -> bool;
+
+    /// Why the machine shut down, in QEMU's words (`guest-shutdown`, `guest-reset`, `host-qmp-quit`, …), where the
+    /// monitor says so. Call it after the process has ended.
+    fn end_reason(&self) -> Option<String>;
+
+    fn ask(&mut self, request: &Request<'_>) -> Result<()>;
+}
+
+/// The error of a monitor that has no such thing.
+pub(crate) fn cannot(monitor: &str, request: &Request<'_>) -> Error {
+    Error::Control(format!("{monitor} cannot {request}"))
+}

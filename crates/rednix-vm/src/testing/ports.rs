@@ -1,0 +1,46 @@
+//! TCP ports of the host's loopback: free ones, and those that lead to somebody who listens. It serves nothing.
+
+use std::io::{ErrorKind, Read};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+
+use crate::limits::PORT_PATIENCE;
+
+/// A port that nobody has now. Somebody else may take it before it is used.
+pub fn free() -> std::io::Result<u16> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+}
+
+/// Whether a forward leads to somebody who listens. A monitor takes every connection and closes those that the guest
+/// refused, so one that stays open counts.
+pub fn answers(port: u16) -> bool {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let Ok(mut stream) = TcpStream::connect_timeout(&address, PORT_PATIENCE) else { return false };
+    if stream.set_read_timeout(Some(PORT_PATIENCE)).is_err() {
+        return false;
+    }
+    match stream.read(&mut [0]) {
+        Ok(count) => count > 0,
+        Err(error) => matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_listener_answers() {
+        let port = free().unwrap();
+        assert!(!answers(port));
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        assert!(answers(port), "a listener that says nothing");
+        let closing = std::thread::spawn(move || {
+            // The connection of above, and the next one: both closed at once.
+            drop(listener.accept());
+            drop(listener.accept());
+        });
+        assert!(!answers(port), "a forward that the guest refuses");
+        closing.join().unwrap();
+    }
+}

@@ -1,0 +1,163 @@
+//! `rednix test`: machine tests of the library, of files and of flakes, as many at once as memory allows.
+
+mod collect;
+mod interactive;
+
+use rednix_events::Outcome;
+use rednix_vm::testing::schedule::{self, Budget};
+use rednix_vm::testing::{self, OnFailure, run_test_by_name};
+use rednix_vm::{Config, MachineSpec, TestReport, TestSpec};
+use serde_json::json;
+
+use crate::cli::{TestArgs, TestOptions};
+use crate::failure::Failure;
+use crate::machines;
+use crate::project::Project;
+use crate::session::Session;
+
+use super::print;
+
+pub use collect::{Found, of_handles};
+
+pub fn run(session: &Session, arguments: &TestArgs) -> Result<(), Failure> {
+    let project = Project::find(&session.config, &arguments.tree)?;
+    if arguments.list {
+        let names = collect::names(session, &project, arguments)?;
+        session.view.finish();
+        return names.iter().try_for_each(|name| print(&format!("{name}\n")));
+    }
+    let found = collect::tests(session, &project, arguments)?;
+    execute(session, &project, found, &arguments.options)
+}
+
+/// Runs tests whose images are built, tells the results, and fails where one did.
+pub fn execute(
+    session: &Session,
+    project: &Project,
+    found: Vec<Found>,
+    options: &TestOptions,
+) -> Result<(), Failure> {
+    let mut specs = Vec::new();
+    for one in found {
+        specs.push(specification(session, project, options, one)?);
+    }
+    let config = test_config(session, options)?;
+    let reports = run_all(session, &config, &specs, options)?;
+    session.view.finish();
+    tell(&config, &reports, options)
+}
+
+fn test_config(session: &Session, options: &TestOptions) -> Result<Config, Failure> {
+    let mut config = machines::config(session)?;
+    config.timeout_factor = options.patience.clamp(1, 1000);
+    config.log_folder = match &options.results {
+        Some(folder) => std::path::absolute(folder)?,
+        None => session.cache_folder("machine-tests")?,
+    };
+    Ok(config)
+}
+
+/// The test as the machine room takes it.
+fn specification(
+    session: &Session,
+    project: &Project,
+    options: &TestOptions,
+    found: Found,
+) -> Result<TestSpec, Failure> {
+    let wrong = |reason: String| Failure::usage(format!("the test `{}` is wrong: {reason}", found.name));
+    let mut data = found.data;
+    let machines = data["machines"].as_object_mut().ok_or_else(|| wrong("`machines` is no set".into()))?;
+    for ((_, machine), image) in machines.iter_mut().zip(&found.images) {
+        let fields = machine.as_object_mut().ok_or_else(|| wrong("a machine is no set".into()))?;
+        fields.insert("image".to_owned(), json!(image.join("disk.img")));
+    }
+    let mut spec: TestSpec = serde_json::from_value(data).map_err(|error| wrong(error.to_string()))?;
+    for test_machine in &mut spec.machines {
+        let runner = rednix_vm::by_name(&test_machine.vmm)?;
+        machines::add_loader(session, project, runner.as_ref(), &mut test_machine.machine)?;
+        if let Some(word) = &options.accel {
+            test_machine.machine = MachineSpec {
+                acceleration: machines::word("--accel", word, "auto, kvm or tcg")?,
+                ..test_machine.machine.clone()
+            };
+        }
+    }
+    Ok(spec)
+}
+
+fn run_all(
+    session: &Session,
+    config: &Config,
+    specs: &[TestSpec],
+    options: &TestOptions,
+) -> Result<Vec<TestReport>, Failure> {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let jobs = if options.interactive { 1 } else { session.global.jobs.unwrap_or(cores) };
+    let budget = Budget { jobs, memory_mib: options.memory_budget.unwrap_or_else(free_memory_mib) };
+    let needs: Vec<u64> = specs.iter().map(schedule::memory_of).collect();
+    if options.interactive {
+        // The terminal will belong to a machine.
+        session.view.finish();
+    }
+    let failure = std::sync::Mutex::new(None);
+    let events = session.events().clone();
+    let results = schedule::run_all(&needs, budget, |number| {
+        let look: Option<OnFailure<'_>> = if options.interactive { Some(&interactive::open) } else { None };
+        match run_test_by_name(&specs[number], config, &events, look) {
+            Ok(report) => Some(report),
+            Err(error) => {
+                *failure.lock().expect("no holder panics") = Some(error);
+                None
+            }
+        }
+    });
+    match failure.into_inner().expect("no holder panics") {
+        Some(rednix_vm::Error::Interrupted) => Err(Failure::interrupted()),
+        Some(error) => Err(error.into()),
+        None => Ok(results.into_iter().flatten().collect()),
+    }
+}
+
+/// Four fifths of the memory that the kernel calls available.
+fn free_memory_mib() -> u64 {
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
+    let kib: u64 = line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(0);
+    kib / 1024 * 4 / 5
+}
+
+fn tell(config: &Config, reports: &[TestReport], options: &TestOptions) -> Result<(), Failure> {
+    let (passed, failed, skipped) = testing::counts(reports);
+    if let Some(file) = &options.junit {
+        std::fs::write(file, testing::to_junit("rednix test", reports))
+            .map_err(|e| Failure::failed(format!("cannot write the results to `{}`: {e}", file.display())))?;
+    }
+    if options.json {
+        print(&format!("{:#}\n", testing::to_json(reports)))?;
+    } else {
+        for report in reports {
+            for reason in &report.skipped_steps {
+                print(&format!("{}: skipped {reason}\n", report.name))?;
+            }
+        }
+        print(&format!("{passed} passed, {failed} failed, {skipped} skipped\n"))?;
+        if reports.iter().any(|report| !report.files.is_empty()) {
+            print(&format!("consoles and screenshots are in {}\n", config.log_folder.display()))?;
+        }
+    }
+    if failed == 0 {
+        return Ok(());
+    }
+    let mut tails = String::new();
+    for report in reports.iter().filter(|report| report.outcome == Outcome::Failed) {
+        tails.push_str(&format!("{}: {}\n", report.name, report.message));
+        if !report.console_tail.is_empty() {
+            tails.push_str("  its console ended with:\n");
+            report.console_tail.iter().for_each(|line| tails.push_str(&format!("  | {line}\n")));
+        }
+        if let Some(log) = &report.console_log {
+            tails.push_str(&format!("  the whole console is in {}\n", log.display()));
+        }
+    }
+    Err(Failure::failed(format!("{failed} of {} machine tests failed", reports.len())).details(tails))
+}
