@@ -32,5 +32,8 @@ measure "$@"
 echo "== the evaluator, workload by workload"
 if command -v python3 >/dev/null; then python3 benches/eval/run.py --rednix "$rednix"; else echo "skipped: no python3"; fi
 
+echo "== copying between stores and caches"
+if command -v python3 >/dev/null; then python3 benches/caches/run.py --rednix "$rednix" --store "$store"; else echo "skipped: no python3"; fi
+
 echo "== NAR hashing, unpacking, image writing (in process)"
 REDNIX_BENCH_STORE=$store cargo bench --quiet -p rednix --bench rooms 2>/dev/null

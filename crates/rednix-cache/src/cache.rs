@@ -16,7 +16,8 @@ use crate::narinfo::NarInfo;
 use crate::realisation::{Found, Key};
 use crate::transport::{self, Connections, Transport};
 
-/// The address of a cache with its parameters: `URL?priority=N&trusted=1`.
+/// The address of a cache with its parameters: `URL?priority=N&trusted=1`. Those of a bucket or a store stay in
+/// its URL.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Address {
     pub url: String,
@@ -39,6 +40,13 @@ impl Address {
                     address.priority = Some(number);
                 }
                 Some(("trusted", value)) => address.trusted = matches!(value, "1" | "true"),
+                // Where a bucket or a store is, which makes it another cache.
+                Some(_)
+                    if address.url.starts_with("s3://") || address.url.split('?').next() == Some("local") =>
+                {
+                    address.url.push(if address.url.contains('?') { '&' } else { '?' });
+                    address.url.push_str(parameter);
+                }
                 // C++ Nix's other parameters are about writing.
                 _ => {}
             }
@@ -52,6 +60,8 @@ impl Address {
 struct Health {
     failures: u32,
     until: Option<Instant>,
+    /// It answered something.
+    answered: bool,
 }
 
 pub struct Cache {
@@ -62,6 +72,7 @@ pub struct Cache {
     absent: Absent,
     events: Events,
     told: AtomicBool,
+    told_refusal: AtomicBool,
 }
 
 impl Cache {
@@ -87,7 +98,8 @@ impl Cache {
             .map(|folder| folder.join(format!("{}.absent", Hash::sha256(address.url.as_bytes()).to_nix32())));
         let absent = Absent::new(file);
         let (info, health, told) = (OnceLock::new(), Mutex::default(), AtomicBool::new(false));
-        Cache { address, transport, info, health, absent, events, told }
+        let told_refusal = AtomicBool::new(false);
+        Cache { address, transport, info, health, absent, events, told, told_refusal }
     }
 
     /// Less is asked first. Asks the cache where the address does not say it.
@@ -113,7 +125,7 @@ impl Cache {
             Some(until) if Instant::now() < until => false,
             Some(_) => {
                 // One question decides whether it is back.
-                *health = Health { failures: FAILURES_MAX - 1, until: None };
+                (health.failures, health.until) = (FAILURES_MAX - 1, None);
                 true
             }
             None => true,
@@ -123,24 +135,42 @@ impl Cache {
     /// Asks, and notes how that went.
     pub(crate) fn guarded<T>(&self, ask: impl FnOnce() -> Result<T>) -> Result<T> {
         let result = ask();
-        let mut health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
         match &result {
-            Ok(_) => *health = Health::default(),
-            Err(error) if error.is_outage() => {
-                health.failures += match error {
-                    Error::Server { .. } => 1,
-                    // Time was lost already, or nobody is there, or the answer will stay the same.
-                    _ => FAILURES_MAX,
-                };
-                if health.failures >= FAILURES_MAX && health.until.is_none() {
-                    health.until = Some(Instant::now() + REST);
-                    drop(health);
-                    self.tell(error);
-                }
+            Ok(_) => {
+                let mut health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
+                *health = Health { answered: true, ..Health::default() };
             }
-            Err(_) => {}
+            Err(error) => self.note(error),
         }
         result
+    }
+
+    /// Counts a trouble; one too many, and the cache is left alone for a while.
+    pub(crate) fn note(&self, error: &Error) {
+        let mut health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
+        health.failures += match error {
+            Error::Server { .. } | Error::Truncated { .. } => 1,
+            // Some storage refuses what is not there; whoever answered before is not closed as a whole.
+            Error::Denied { .. } | Error::Refused { .. } if health.answered => {
+                drop(health);
+                return self.tell_refusal(error);
+            }
+            // Time was lost already, or nobody is there, or the answer will stay the same.
+            _ if error.is_outage() => FAILURES_MAX,
+            _ => return,
+        };
+        if health.failures >= FAILURES_MAX && health.until.is_none() {
+            health.until = Some(Instant::now() + REST);
+            drop(health);
+            self.tell(error);
+        }
+    }
+
+    fn tell_refusal(&self, error: &Error) {
+        if !self.told_refusal.swap(true, Ordering::Relaxed) {
+            let message = format!("the work goes on without what a cache refuses: {error}");
+            self.events.emit(Event::Warning { message });
+        }
     }
 
     /// Once per run, so that a dead cache is seen and does not fill the screen.
@@ -178,6 +208,11 @@ impl Cache {
         Ok(Some(entry))
     }
 
+    /// The log of a build, which nobody vouches for.
+    pub fn log(&self, derivation: &StorePath) -> Result<Option<Vec<u8>>> {
+        self.guarded(|| self.transport.log(&crate::log::place(derivation)))
+    }
+
     /// What it says an output is; nothing is checked.
     pub fn realisation(&self, key: &Key) -> Result<Option<Found>> {
         let place = key.place();
@@ -186,7 +221,7 @@ impl Cache {
 }
 
 /// The priority in a `nix-cache-info`, after a look at whose store it is.
-fn parse_info(url: &str, bytes: &[u8]) -> Result<Option<u32>> {
+pub fn parse_info(url: &str, bytes: &[u8]) -> Result<Option<u32>> {
     let text = String::from_utf8_lossy(bytes);
     let field =
         |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':').map(str::trim));

@@ -52,6 +52,13 @@ pub struct Offer {
     pub transfer_bytes: u64,
 }
 
+/// What became of a pull.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pulled {
+    pub paths: u64,
+    pub nar_bytes: u64,
+}
+
 /// An entry, where it is, and why it is believed.
 #[derive(Clone)]
 struct Entry {
@@ -300,6 +307,47 @@ impl Caches {
         });
     }
 
+    /// Brings paths with all they refer to, whoever has them: for whoever names paths and not what they are made by.
+    /// Returns how many were missing and came.
+    pub fn pull(&self, store: &Store, paths: &BTreeSet<StorePath>) -> Result<Pulled> {
+        self.learn(store, paths.iter())?;
+        let pulled = Mutex::new((Pulled::default(), None::<Error>));
+        let missing: BTreeSet<StorePath> = paths.difference(&store.valid_among(paths)?).cloned().collect();
+        self.bring_paths(store, missing, &|path, result| {
+            let mut pulled = pulled.lock().unwrap_or_else(PoisonError::into_inner);
+            match result {
+                Ok(()) => {
+                    pulled.0.paths += 1;
+                    let known = self.known().entries.get(path).cloned().flatten();
+                    pulled.0.nar_bytes += known.map_or(0, |found| found.entry.nar_size);
+                }
+                Err(_) if self.is_cancelled() => drop(pulled.1.insert(Error::Cancelled)),
+                Err(reason) => drop(pulled.1.get_or_insert(Error::NotHad { path: path.to_string(), reason })),
+            }
+        });
+        let (pulled, error) = pulled.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let absent = paths.difference(&store.valid_among(paths)?).next().cloned();
+        match (error, absent) {
+            (Some(error), _) => Err(error),
+            (None, Some(path)) => Err(Error::Gone { path: path.to_string() }),
+            (None, None) => Ok(pulled),
+        }
+    }
+
+    /// The first cache's log of a build.
+    pub fn log(&self, derivation: &StorePath) -> Option<Vec<u8>> {
+        self.order().iter().find_map(|&index| {
+            let cache = &self.caches[index];
+            if !cache.is_awake() || self.is_cancelled() {
+                return None;
+            }
+            cache.log(derivation).unwrap_or_else(|error| {
+                self.warn_unless_out(&error);
+                None
+            })
+        })
+    }
+
     /// Brings paths with all they refer to; `done` is called once for each path of the closure that was missing.
     fn bring_paths(
         &self,
@@ -362,14 +410,20 @@ impl Caches {
         loop {
             let Some(found) = known else { return Err(Error::Gone { path: path.to_string() }) };
             let cache = &self.caches[found.cache];
-            let result = transfer(store, cache, &found.entry, found.belief, &self.cancelled, &self.events);
-            let error = match result {
-                Ok(()) => return Ok(()),
-                // Not the cache's fault: another one would not help.
-                Err(error @ (Error::Store(_) | Error::Cancelled)) => return Err(error),
-                Err(error) => error,
+            let error = if cache.is_awake() {
+                match transfer(store, cache, &found.entry, found.belief, &self.cancelled, &self.events) {
+                    Ok(()) => return Ok(()),
+                    // Not the cache's fault: another one would not help.
+                    Err(error @ (Error::Store(_) | Error::Cancelled)) => return Err(error),
+                    Err(error) => error,
+                }
+            } else {
+                // It failed others: waiting for it again would only cost time.
+                Error::Resting { url: cache.address.url.clone() }
             };
-            self.warn(&error);
+            if !matches!(error, Error::Resting { .. }) {
+                self.warn(&error);
+            }
             self.known().bad.insert((found.cache, path.clone()));
             known = self.entry(path);
             self.known().entries.insert(path.clone(), known.clone());

@@ -10,7 +10,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[non_exhaustive]
 pub enum Error {
     #[error(
-        "`{url}` is not the address of a cache: {reason}\n\nhint: http://HOST, https://HOST and file:///FOLDER are"
+        "`{url}` is not the address of a cache: {reason}\n\nhint: http://HOST, https://HOST, s3://BUCKET and file:///FOLDER are"
     )]
     BadAddress { url: String, reason: String },
 
@@ -19,6 +19,12 @@ pub enum Error {
         "the cache refuses `{url}` (HTTP {status})\n\nhint: put the user and password (or token) for this host into the netrc file (`netrc-file`)"
     )]
     Denied { url: String, status: u16 },
+
+    /// As `Denied`, by storage that has no netrc.
+    #[error(
+        "the bucket refuses `{url}`: {reason}\n\nhint: check the credentials (AWS_ACCESS_KEY_ID, or `profile=` and ~/.aws/credentials) and what they may do; where listing is not allowed, absent files are refused, too"
+    )]
+    Refused { url: String, reason: String },
 
     #[error("the cache fails at `{url}` (HTTP {status})\n\nhint: try again later, or ask whoever runs it")]
     Server { url: String, status: u16 },
@@ -47,6 +53,11 @@ pub enum Error {
         "`{url}` breaks off after {got} of {wanted} bytes\n\nhint: try again; what was transferred was not kept"
     )]
     Truncated { url: String, got: u64, wanted: u64 },
+
+    #[error(
+        "the cache has an entry for `{path}` and not its archive `{url}`\n\nhint: whoever runs the cache should push the path again"
+    )]
+    Missing { url: String, path: String },
 
     #[error(
         "`{url}` is damaged: {reason}\n\nhint: the file at the cache is bad; whoever runs it should remove it and push the path again"
@@ -89,6 +100,9 @@ pub enum Error {
     #[error("cannot {operation} `{}`: {source}", path.display())]
     Io { operation: &'static str, path: PathBuf, source: io::Error },
 
+    #[error("the cache `{url}` is left alone for a while\n\nhint: the build goes on without it")]
+    Resting { url: String },
+
     #[error("no cache has `{path}` any more\n\nhint: the build goes on without it")]
     Gone { path: String },
 
@@ -121,7 +135,11 @@ impl Error {
     pub fn is_outage(&self) -> bool {
         matches!(
             self,
-            Error::Server { .. } | Error::TimedOut { .. } | Error::NoRoute { .. } | Error::Denied { .. }
+            Error::Server { .. }
+                | Error::TimedOut { .. }
+                | Error::NoRoute { .. }
+                | Error::Denied { .. }
+                | Error::Refused { .. }
         )
     }
 

@@ -2,12 +2,14 @@
 //! a server. Builds nothing, reads no environment and prints nothing.
 
 mod absent;
+pub mod aws;
 pub mod cache;
 pub mod caches;
 pub mod compression;
 pub mod error;
 pub mod keys;
 pub mod limits;
+pub mod log;
 pub mod narinfo;
 pub mod netrc;
 pub mod push;

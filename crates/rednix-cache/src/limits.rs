@@ -49,7 +49,28 @@ pub const TRANSFERS_PARALLEL: usize = 6;
 pub const ABSENT_FOR: Duration = Duration::from_secs(900);
 /// Entries of the file of what caches do not have; a longer one is begun anew.
 pub const ABSENT_ENTRIES_MAX: usize = 200_000;
-/// A netrc file.
+/// Pieces in which a store on this machine hands out an archive, and how many may wait.
+pub const PIECE_BYTES: usize = 256 << 10;
+pub const PIECES_WAITING: usize = 4;
+/// Priority of another store on this machine: before anything that has to be transferred.
+pub const PRIORITY_LOCAL: u32 = 0;
+/// A log of a build, as text.
+pub const LOG_BYTES_MAX: u64 = 64 << 20;
+/// Text of a refusal that is looked at.
+pub const REFUSAL_BYTES_MAX: u64 = 64 << 10;
+/// A file larger than this goes to a bucket in parts, which are at least this large.
+pub const S3_PART_BYTES_MIN: u64 = 32 << 20;
+/// Parts of one file, as S3 has it.
+pub const S3_PARTS_MAX: u64 = 10_000;
+/// Parts of one file sent at once.
+pub const S3_PARTS_PARALLEL: usize = 3;
+/// How long a signed address is good for; each is made when it is used.
+pub const S3_SIGNATURE_VALID: Duration = Duration::from_secs(15 * 60);
+/// Name of a bucket.
+pub const BUCKET_NAME_BYTES_MAX: usize = 255;
+/// Profiles of the AWS files.
+pub const PROFILES_MAX: usize = 1000;
+/// A netrc file, or one of AWS's.
 pub const NETRC_BYTES_MAX: u64 = 1 << 20;
 
 /// Level of compression for what is pushed and served.
@@ -62,6 +83,8 @@ pub const SERVED_PARALLEL: usize = 8;
 pub const CONNECTIONS_MAX: usize = 1024;
 /// One upload, compressed.
 pub const UPLOAD_BYTES_MAX: u64 = 64 << 30;
+/// Of an upload that is refused, so much is read, so that whoever sends it sees why.
+pub const DRAINED_BYTES_MAX: u64 = 64 << 20;
 /// Uploads received at once.
 pub const UPLOADS_PARALLEL: usize = 16;
 /// Requests per second and client, on average, and the burst above it.
@@ -71,5 +94,8 @@ pub const REQUESTS_BURST: f64 = 2000.0;
 pub const CLIENTS_MAX: usize = 10_000;
 /// An archive whose narinfo did not follow is removed after this time.
 pub const UPLOAD_KEPT: Duration = Duration::from_secs(24 * 3600);
+/// How often a server looks whether it shall end, and after how many looks for uploads nobody finished.
+pub const STOP_LOOK: Duration = Duration::from_millis(100);
+pub const SWEEP_LOOKS: u32 = 36_000;
 /// Paths on the overview page.
 pub const PAGE_PATHS: usize = 50;

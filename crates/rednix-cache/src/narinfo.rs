@@ -119,6 +119,11 @@ impl NarInfo {
     }
 }
 
+/// Whether a text can be the part of a store path that names its entry.
+pub fn is_hash_part(text: &str) -> bool {
+    text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_alphanumeric())
+}
+
 /// What a signature of a path is over.
 pub fn fingerprint(info: &PathInfo) -> String {
     let references: Vec<String> = info.references.iter().map(StorePath::to_string).collect();

@@ -192,6 +192,7 @@ impl Push<'_> {
             self.transport.put(&url, "application/x-nix-nar", Body::File(file, size))?;
             let place = format!("{}.narinfo", info.path.hash_part());
             self.transport.put(&place, "text/x-nix-narinfo", Body::Bytes(entry.to_text().into_bytes()))?;
+            self.log(info)?;
             Ok(size)
         });
         let duration_ms = started.elapsed().as_millis() as u64;
@@ -202,10 +203,27 @@ impl Push<'_> {
         result
     }
 
+    /// What its build printed, where that is here.
+    fn log(&self, info: &PathInfo) -> Result<()> {
+        let Some(derivation) = info.deriver.as_ref().filter(|_| info.ultimate) else { return Ok(()) };
+        let Some(text) = crate::log::read(self.store, derivation)? else { return Ok(()) };
+        match self.transport.put(
+            &crate::log::place(derivation),
+            "text/plain; charset=utf-8",
+            Body::Bytes(text),
+        ) {
+            // Not every cache keeps logs, and nothing needs them.
+            Err(Error::NotWritable { .. } | Error::Protocol { .. }) => Ok(()),
+            other => other,
+        }
+    }
+
     /// The compressed archive in a file without a name. What the store holds must still be what was registered.
     fn pack(&self, info: &PathInfo) -> Result<(File, rednix_store::hash::Hash, u64)> {
-        let fail = |error: io::Error| Error::io("write an archive in", &self.scratch, error);
-        let file = tempfile::tempfile_in(&self.scratch).map_err(fail)?;
+        // Where it only needs a name in the end, if there is such a place.
+        let folder = self.transport.workshop().unwrap_or_else(|| self.scratch.clone());
+        let fail = |error: io::Error| Error::io("write an archive in", &folder, error);
+        let file = tempfile::tempfile_in(&folder).map_err(fail)?;
         let file = Digest { inner: file, hasher: Hasher::new(HashAlgorithm::Sha256) };
         let encoder = zstd::stream::Encoder::new(io::BufWriter::new(file), ZSTD_LEVEL).map_err(fail)?;
         let mut plain = Digest { inner: encoder, hasher: Hasher::new(HashAlgorithm::Sha256) };

@@ -8,7 +8,7 @@ use rednix_store::hash::{Hash, Hasher};
 use rednix_store::path::ContentMethod;
 
 use crate::error::Error;
-use crate::limits::{RATE_BYTES_MIN, SLOW_AFTER};
+use crate::limits::RATE_BYTES_MIN;
 
 /// Where a reader inside a pipeline leaves its typed error, as `io::Error` has no room for it.
 #[derive(Clone, Default)]
@@ -26,17 +26,41 @@ impl Cause {
     }
 }
 
-/// Refuses to deliver more than was promised.
+/// Refuses to deliver more than was promised, and lets the last byte through only when all that was promised about the
+/// rest of the pipeline holds.
 pub struct Bounded<R> {
     inner: R,
     left: u64,
     too_long: Option<Box<dyn FnOnce() -> Error + Send>>,
+    at_end: Option<Box<dyn FnOnce() -> crate::Result<()> + Send>>,
     cause: Cause,
 }
 
 impl<R: Read> Bounded<R> {
     pub fn new(inner: R, size: u64, cause: Cause, too_long: impl FnOnce() -> Error + Send + 'static) -> Self {
-        Bounded { inner, left: size, too_long: Some(Box::new(too_long)), cause }
+        Bounded { inner, left: size, too_long: Some(Box::new(too_long)), at_end: None, cause }
+    }
+
+    /// With a check for the moment in which everything was read, the inner reader to its end.
+    pub fn then(mut self, at_end: impl FnOnce() -> crate::Result<()> + Send + 'static) -> Self {
+        self.at_end = Some(Box::new(at_end));
+        self
+    }
+
+    fn too_long(&mut self) -> io::Error {
+        match self.too_long.take() {
+            Some(error) => self.cause.set(error()),
+            None => io::Error::other("read on after an error"),
+        }
+    }
+
+    /// Nothing may follow; and what has the check is to be read to its end, trailers included.
+    fn end(&mut self) -> io::Result<()> {
+        let Some(at_end) = self.at_end.take() else { return Ok(()) };
+        if self.inner.read(&mut [0; 1])? > 0 {
+            return Err(self.too_long());
+        }
+        at_end().map_err(|error| self.cause.set(error))
     }
 }
 
@@ -45,32 +69,29 @@ impl<R: Read> Read for Bounded<R> {
         // One byte more than allowed is asked for, to see that there is none.
         let wanted = usize::try_from(self.left.saturating_add(1)).unwrap_or(usize::MAX).min(buffer.len());
         let count = self.inner.read(&mut buffer[..wanted])?;
-        match self.left.checked_sub(count as u64) {
-            Some(left) => {
-                self.left = left;
-                Ok(count)
-            }
-            None => match self.too_long.take() {
-                Some(error) => Err(self.cause.set(error())),
-                None => Err(io::Error::other("read on after an error")),
-            },
+        let Some(left) = self.left.checked_sub(count as u64) else { return Err(self.too_long()) };
+        self.left = left;
+        if left == 0 {
+            self.end()?;
         }
+        Ok(count)
     }
 }
 
-/// Fails where less than [`RATE_BYTES_MIN`] arrives for [`SLOW_AFTER`]: a trickle is a dead cache that does not show.
+/// Fails where less than [`RATE_BYTES_MIN`] per second arrives for a while: a trickle is a dead cache that does not show.
 pub struct Paced<R> {
     inner: R,
     url: String,
     /// Time spent waiting and bytes that came, since the rate was last looked at.
     waited: Duration,
     bytes: u64,
+    slow_after: Duration,
     cause: Cause,
 }
 
 impl<R: Read> Paced<R> {
-    pub fn new(inner: R, url: String, cause: Cause) -> Self {
-        Paced { inner, url, waited: Duration::ZERO, bytes: 0, cause }
+    pub fn new(inner: R, url: String, slow_after: Duration, cause: Cause) -> Self {
+        Paced { inner, url, waited: Duration::ZERO, bytes: 0, slow_after, cause }
     }
 }
 
@@ -81,14 +102,14 @@ impl<R: Read> Read for Paced<R> {
         let count = self.inner.read(buffer)?;
         self.waited += began.elapsed();
         self.bytes += count as u64;
-        if self.waited < SLOW_AFTER {
+        if self.waited < self.slow_after {
             return Ok(count);
         }
-        if count > 0 && self.bytes < RATE_BYTES_MIN * self.waited.as_secs() {
+        if count > 0 && (self.bytes as f64) < RATE_BYTES_MIN as f64 * self.waited.as_secs_f64() {
             return Err(self.cause.set(Error::TimedOut {
                 url: self.url.clone(),
                 phase: "to send next to nothing",
-                limit_s: SLOW_AFTER.as_secs(),
+                limit_s: self.slow_after.as_secs(),
             }));
         }
         (self.waited, self.bytes) = (Duration::ZERO, 0);

@@ -1,14 +1,17 @@
 //! One path from a cache into a store: streamed, resumed, decompressed, checked, registered. Asks for no entry.
 
 use std::io::Read;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use rednix_events::{Activity, Event, Events};
 use rednix_store::Store;
+use rednix_store::hash::Hasher;
+use rednix_store::path::ContentMethod;
 
 use crate::cache::Cache;
+use crate::compression::Compression;
 use crate::error::{Error, Result};
 use crate::keys::{Trust, names};
 use crate::limits::NAR_BYTES_MAX;
@@ -49,11 +52,7 @@ pub fn transfer(
 ) -> Result<()> {
     let url = cache.transport.url(&entry.url);
     let opened = cache.guarded(|| cache.transport.open(&entry.url, 0, None))?;
-    let opened = opened.ok_or_else(|| Error::Truncated {
-        url: url.clone(),
-        got: 0,
-        wanted: entry.file_size.unwrap_or(entry.nar_size),
-    })?;
+    let opened = opened.ok_or_else(|| Error::Missing { url: url.clone(), path: entry.path.to_string() })?;
     let size = opened.size.or(entry.file_size);
     if let (Some(promised), Some(size)) = (entry.file_size.filter(|&size| size > 0), opened.size)
         && promised != size
@@ -73,13 +72,16 @@ pub fn transfer(
         cause.clone(),
     );
     let raw = Told {
-        inner: Paced::new(raw, url.clone(), cause.clone()),
+        inner: Paced::new(raw, url.clone(), cache.transport.patience().slow_after, cause.clone()),
         id,
         events: events.clone(),
         done: 0,
         told: started,
     };
     let result = unpack(store, entry, belief, raw, &url, &cause);
+    if let Err(error @ (Error::Truncated { .. } | Error::TimedOut { .. } | Error::NoRoute { .. })) = &result {
+        cache.note(error);
+    }
     let duration_ms = started.elapsed().as_millis() as u64;
     match &result {
         Ok(done) => events.emit(Event::FetchDone { id, size_bytes: *done, duration_ms }),
@@ -108,17 +110,28 @@ pub fn unpack(
         let reason = "is not in the store";
         return Err(Error::UnexpectedReference { path: entry.path.to_string(), reference, reason });
     }
-    let mut read = 0;
-    let raw = Counted { inner: raw, count: &mut read };
+    let file = Arc::new(Mutex::new(Weight::new(entry)));
+    let raw = Weighed { inner: raw, weight: file.clone() };
     let decoder = entry.compression.decoder(raw).map_err(|error| corrupt(url, &error))?;
     let (path, wanted) = (entry.path.to_string(), entry.nar_size);
     let too_long = {
         let (url, path) = (url.to_owned(), path.clone());
         move || Error::WrongSize { url, path, wanted, found: format!("more than {wanted}") }
     };
-    let mut nar: Box<dyn Read + '_> = Box::new(Bounded::new(decoder, wanted, cause.clone(), too_long));
-    if belief == Belief::Contents {
-        let (method, hash) = entry.content_proof()?.expect("what proves itself has a content address");
+    // The file as it lies at the cache is checked before the archive's last byte is let through.
+    let file_is_right = {
+        let (url, entry, file) = (url.to_owned(), entry.clone(), file.clone());
+        move || lock(&file).check(&url, &entry)
+    };
+    let bounded = Bounded::new(decoder, wanted, cause.clone(), too_long).then(file_is_right);
+    let mut nar: Box<dyn Read + '_> = Box::new(bounded);
+    let proof = match belief {
+        Belief::Contents => entry.content_proof()?,
+        Belief::Vouched => None,
+    };
+    // The store hashes the whole archive anyway.
+    let proof = proof.filter(|&(method, hash)| method != ContentMethod::Recursive || hash != entry.nar_hash);
+    if let Some((method, hash)) = proof {
         let (url, path, wanted) = (url.to_owned(), path.clone(), hash.to_sri());
         let mismatch = move |found| Error::WrongHash { url, path, wanted, found };
         nar = Box::new(Proven::new(nar, entry.nar_size, method, hash, cause.clone(), mismatch));
@@ -129,7 +142,7 @@ pub fn unpack(
     drop(nar);
     // The first trouble in the pipeline is the cause of what the store says.
     match (added, cause.take()) {
-        (Ok(_), None) => Ok(read),
+        (Ok(_), None) => Ok(lock(&file).bytes),
         (_, Some(error)) => Err(error),
         (Err(rednix_store::Error::HashMismatch { expected, found, .. }), None) => {
             Err(Error::WrongHash { url: url.to_owned(), path, wanted: expected, found })
@@ -149,15 +162,51 @@ fn corrupt(url: &str, error: &std::io::Error) -> Error {
     Error::Corrupt { url: url.to_owned(), reason: error.to_string() }
 }
 
-struct Counted<'a, R> {
-    inner: R,
-    count: &'a mut u64,
+fn lock(file: &Mutex<Weight>) -> MutexGuard<'_, Weight> {
+    file.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl<R: Read> Read for Counted<'_, R> {
+/// Size and hash of a file as it comes.
+struct Weight {
+    bytes: u64,
+    /// Where the entry names a hash that the archive's own does not cover.
+    hasher: Option<Hasher>,
+}
+
+impl Weight {
+    fn new(entry: &NarInfo) -> Weight {
+        let hash = entry.file_hash.filter(|_| entry.compression != Compression::None);
+        Weight { bytes: 0, hasher: hash.map(|hash| Hasher::new(hash.algorithm())) }
+    }
+
+    fn check(&mut self, url: &str, entry: &NarInfo) -> Result<()> {
+        let corrupt = |reason: String| Err(Error::Corrupt { url: url.to_owned(), reason });
+        if let Some(size) = entry.file_size.filter(|&size| size > 0 && size != self.bytes) {
+            return corrupt(format!("it has {} bytes, and its entry says {size}", self.bytes));
+        }
+        match (self.hasher.take().map(Hasher::finish), entry.file_hash) {
+            (Some(found), Some(wanted)) if found != wanted => {
+                let (found, wanted) = (found.to_sri(), wanted.to_sri());
+                corrupt(format!("the file's hash is {found}, and its entry says {wanted}"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+struct Weighed<R> {
+    inner: R,
+    weight: Arc<Mutex<Weight>>,
+}
+
+impl<R: Read> Read for Weighed<R> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         let count = self.inner.read(buffer)?;
-        *self.count += count as u64;
+        let mut weight = lock(&self.weight);
+        weight.bytes += count as u64;
+        if let Some(hasher) = &mut weight.hasher {
+            hasher.update(&buffer[..count]);
+        }
         Ok(count)
     }
 }

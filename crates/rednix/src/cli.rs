@@ -65,7 +65,7 @@ pub struct Global {
     /// Take fixed outputs (sources) from the store in this folder where it has them
     #[arg(long, global = true, value_name = "DIR")]
     pub borrow_from: Vec<PathBuf>,
-    /// Also take finished outputs from this binary cache (http://, https:// or file://)
+    /// Also take finished outputs from this binary cache (http://, https://, s3:// or file://)
     #[arg(long = "substituter", global = true, value_name = "URL")]
     pub substituters: Vec<String>,
     /// Ask no binary cache
@@ -193,12 +193,13 @@ pub enum Command {
         rednix diff ./result-old ./result    two results of `rednix build`\n  \
         rednix diff last:minimal minimal     a system as it was built last, and as it is now")]
     Diff(DiffArgs),
-    /// Serve this store as a binary cache, push to one, make keys
+    /// Serve this store as a binary cache, push to one, pull from one, make keys
     #[command(after_help = "Examples:\n  \
         rednix cache keygen team-1 > team-1.secret      the public key goes to standard error\n  \
         rednix cache serve --key team-1.secret          this store, at http://127.0.0.1:5000\n  \
         rednix cache push file:///srv/cache probe       a system with all it refers to\n  \
-        rednix cache push http://host:5000 --watch      whatever is built from now on")]
+        rednix cache push http://host:5000 --watch      whatever is built from now on\n  \
+        rednix cache pull --from 'local?root=/big/store' /nix/store/…   from another store on this machine")]
     Cache(CacheArgs),
     /// Delete from the store what nothing needs
     Gc(GcArgs),
@@ -276,6 +277,8 @@ pub enum CacheCommand {
     Serve(CacheServeArgs),
     /// Upload paths with all they refer to
     Push(CachePushArgs),
+    /// Bring store paths, with all they refer to, from caches or another store into this store
+    Pull(CachePullArgs),
     /// Make a signing key: the secret one to standard output, the public one to standard error
     Keygen {
         /// Name of the key, such as `team-1`; a new key needs a new name
@@ -303,11 +306,25 @@ pub struct CacheServeArgs {
     /// Serve archives as they are, for fast networks
     #[arg(long)]
     pub no_compression: bool,
+    /// Most room that uploads may take in all (`10G`); without it, as much as the disk has
+    #[arg(long, value_name = "SIZE", requires = "token", value_parser = crate::commands::store::arguments::parse_size)]
+    pub max_uploads: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+pub struct CachePullArgs {
+    /// Store paths
+    #[arg(required = true)]
+    pub paths: Vec<String>,
+    /// Only from here, in place of the configured caches: http://, https://, s3://, file:// or local?root=/FOLDER;
+    /// `trusted=1` as a parameter takes its word without signatures
+    #[arg(long, value_name = "ADDRESS")]
+    pub from: Vec<String>,
 }
 
 #[derive(Debug, Args)]
 pub struct CachePushArgs {
-    /// http://, https:// or file:// address of the cache
+    /// http://, https://, s3:// or file:// address of the cache
     pub to: String,
     /// Store paths, links to such, systems, recipes or `.#attributes` (built where they are not yet)
     pub names: Vec<String>,

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use rednix_cache::aws::Identity;
 use rednix_fetch::{FetchConfig, Overrides, Replacement, apt};
 use serde::Deserialize;
 
@@ -83,7 +84,7 @@ impl OverrideValue {
 }
 
 /// Everything a command needs to know about the machine and the user's wishes.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Config {
     pub store: PathBuf,
     pub cache: PathBuf,
@@ -115,6 +116,40 @@ pub struct Config {
     pub substituters: Vec<String>,
     pub trusted_public_keys: Vec<String>,
     pub netrc_file: Option<PathBuf>,
+    pub aws: Aws,
+}
+
+/// What the environment says about S3-compatible storage, under AWS's own names.
+#[derive(Clone, Debug, Default)]
+pub struct Aws {
+    pub identity: Option<Identity>,
+    pub profile: Option<String>,
+    pub region: Option<String>,
+    pub endpoint: Option<String>,
+    pub credentials_file: Option<PathBuf>,
+    pub config_file: Option<PathBuf>,
+}
+
+impl Aws {
+    fn load(home: Option<&Path>) -> Aws {
+        let first = |names: &[&str]| {
+            let mut values = names.iter().filter_map(|name| std::env::var(name).ok());
+            values.find(|value| !value.trim().is_empty())
+        };
+        let file = |variable: &str, name: &str| {
+            first(&[variable]).map(PathBuf::from).or_else(|| home.map(|home| home.join(".aws").join(name)))
+        };
+        Aws {
+            identity: first(&["AWS_ACCESS_KEY_ID"])
+                .zip(first(&["AWS_SECRET_ACCESS_KEY"]))
+                .map(|(key, secret)| Identity::new(key, secret, first(&["AWS_SESSION_TOKEN"]))),
+            profile: first(&["AWS_PROFILE"]),
+            region: first(&["AWS_REGION", "AWS_DEFAULT_REGION"]),
+            endpoint: first(&["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"]),
+            credentials_file: file("AWS_SHARED_CREDENTIALS_FILE", "credentials"),
+            config_file: file("AWS_CONFIG_FILE", "config"),
+        }
+    }
 }
 
 impl Config {
@@ -204,6 +239,7 @@ impl Config {
                 .link_equal_files
                 .or(nix_conf.words("auto-optimise-store").map(|words| words == ["true"]))
                 .unwrap_or(false),
+            aws: Aws::load(home.as_deref()),
             max_jobs: global.jobs.or(file.max_jobs).or(nix_conf.number("max-jobs")).unwrap_or(cores).max(1),
             cores: global
                 .cores

@@ -171,7 +171,7 @@ impl Session {
     }
 
     /// The configured caches.
-    fn substitute(&self) -> Result<Arc<Substituting>, Failure> {
+    pub fn substitute(&self) -> Result<Arc<Substituting>, Failure> {
         if let Some(known) = self.substitute.get() {
             return Ok(known.clone());
         }

@@ -1,23 +1,25 @@
 //! The build room asks for outputs, the cache room has them: this ties both, and reads the files that the
 //! configuration of caches names.
 
+use std::collections::BTreeSet;
 use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use rednix_build::{Ask, Substitute};
+use rednix_cache::aws::Profiles;
 use rednix_cache::cache::Address;
-use rednix_cache::caches::{self, Caches};
+use rednix_cache::caches::{self, Caches, Pulled};
 use rednix_cache::limits::NETRC_BYTES_MAX;
 use rednix_cache::netrc::Netrc;
-use rednix_cache::transport::HttpSettings;
+use rednix_cache::transport::{HttpSettings, S3Settings};
 use rednix_cache::{PublicKey, SecretKey, Trust};
 use rednix_events::Events;
 use rednix_store::path::StorePath;
 use rednix_store::store::Store;
 
-use crate::config::Config;
+use crate::config::{Aws, Config};
 use crate::failure::Failure;
 
 /// The user's caches.
@@ -43,6 +45,20 @@ impl Substituting {
         };
         let caches = Caches::open(settings, events.clone(), cancelled).map_err(wrong)?;
         Ok(Substituting { caches })
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.caches.is_empty()
+    }
+
+    /// Named paths, whatever they are made by.
+    pub fn pull(&self, store: &Store, paths: &BTreeSet<StorePath>) -> Result<Pulled, rednix_cache::Error> {
+        self.caches.pull(store, paths)
+    }
+
+    /// The log of a build, from whichever cache has it.
+    pub fn log(&self, derivation: &StorePath) -> Option<Vec<u8>> {
+        self.caches.log(derivation)
     }
 }
 
@@ -82,7 +98,24 @@ pub fn http(config: &Config, token: Option<&str>) -> Result<HttpSettings, Failur
         no_proxy: config.no_proxy.clone(),
         certificates: fetch.ca_bundle_path(),
         netrc,
+        s3: s3(&config.aws),
+        patience: Default::default(),
     })
+}
+
+/// Who one is to S3-compatible storage. A file that cannot be read is as good as none: whoever needs what it says is
+/// told that it is missing.
+fn s3(aws: &Aws) -> S3Settings {
+    let text = |file: &Option<std::path::PathBuf>| {
+        file.as_ref().and_then(|file| small_file(file, "the AWS file").ok()).unwrap_or_default()
+    };
+    S3Settings {
+        identity: aws.identity.clone(),
+        profiles: Profiles::parse(&text(&aws.credentials_file), &text(&aws.config_file)),
+        profile: aws.profile.clone(),
+        region: aws.region.clone(),
+        endpoint: aws.endpoint.clone(),
+    }
 }
 
 /// A secret key from its file.

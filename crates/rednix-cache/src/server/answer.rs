@@ -9,6 +9,7 @@ use rednix_store::store::RealisationId;
 
 use super::{Counters, Shared, archive, page, respond};
 use crate::error::Error;
+use crate::narinfo::is_hash_part;
 use crate::push::{cache_info, signatures};
 use crate::realisation::Key;
 
@@ -68,6 +69,9 @@ pub(super) fn small(
     headers: &HeaderMap,
     with_body: bool,
 ) -> Result<Response, Fault> {
+    if let Some(name) = place.strip_prefix("log/") {
+        return log(shared, name, with_body);
+    }
     let (kind, text) = match place {
         "" => ("text/html; charset=utf-8", page::overview(shared, headers)?),
         "nix-cache-info" => ("text/x-nix-cache-info", cache_info(shared.config.priority)),
@@ -87,9 +91,16 @@ pub(super) fn small(
     Ok(respond(StatusCode::OK, kind, text.into_bytes(), with_body))
 }
 
+/// What a build printed.
+fn log(shared: &Shared, name: &str, with_body: bool) -> Result<Response, Fault> {
+    let derivation = StorePath::from_basename(name).ok().filter(StorePath::is_derivation);
+    let derivation = derivation.ok_or_else(Fault::absent)?;
+    let text = crate::log::read(&shared.store, &derivation)?.ok_or_else(Fault::absent)?;
+    Ok(respond(StatusCode::OK, "text/plain; charset=utf-8", text, with_body))
+}
+
 fn narinfo(shared: &Shared, hash_part: &str) -> Result<Option<String>, Fault> {
-    let is_plain = hash_part.len() == 32 && hash_part.bytes().all(|byte| byte.is_ascii_alphanumeric());
-    if !is_plain {
+    if !is_hash_part(hash_part) {
         return Ok(None);
     }
     let Some(path) = shared.store.path_from_hash_part(hash_part)? else { return Ok(None) };

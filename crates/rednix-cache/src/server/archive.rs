@@ -18,6 +18,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use super::{Counters, Fault, Shared, blocking};
 use crate::compression::Compression;
 use crate::limits::{BUFFER_BYTES, CLIENTS_MAX, ZSTD_LEVEL};
+use crate::narinfo::is_hash_part;
 
 /// Pieces between the thread that packs and the connection.
 const PIECES: usize = 8;
@@ -54,10 +55,7 @@ fn find(shared: &Shared, asked: &str) -> Result<(PathInfo, Compression), Fault> 
         Some(_) => Compression::None,
         None => Compression::Zstd,
     };
-    let hash_part = asked.split('-').next().filter(|part| part.len() == 32).ok_or_else(Fault::absent)?;
-    if !hash_part.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
-        return Err(Fault::absent());
-    }
+    let hash_part = asked.split('-').next().filter(|part| is_hash_part(part)).ok_or_else(Fault::absent)?;
     let path = shared.store.path_from_hash_part(hash_part)?.ok_or_else(Fault::absent)?;
     let info = shared.store.path_info(&path)?.ok_or_else(Fault::absent)?;
     if name(&info, compression).strip_prefix("nar/") != Some(asked) {

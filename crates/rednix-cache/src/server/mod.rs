@@ -4,6 +4,7 @@
 mod answer;
 mod archive;
 mod page;
+mod quota;
 mod rate;
 mod upload;
 
@@ -11,7 +12,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::body::Body;
 use axum::extract::{ConnectInfo, Request, State};
@@ -23,7 +24,7 @@ use tokio::sync::Semaphore;
 
 use crate::error::{Error, Result};
 use crate::keys::{SecretKey, Trust};
-use crate::limits::{SERVED_PARALLEL, UPLOADS_PARALLEL};
+use crate::limits::{SERVED_PARALLEL, STOP_LOOK, SWEEP_LOOKS, UPLOADS_PARALLEL};
 
 pub use answer::Fault;
 
@@ -39,6 +40,8 @@ pub struct ServerConfig {
     pub priority: u32,
     /// Archives are packed with zstd.
     pub compress: bool,
+    /// Bytes that uploads may take in all, unpacked.
+    pub uploads_bytes_max: Option<u64>,
 }
 
 /// What happened so far.
@@ -68,6 +71,9 @@ pub(crate) struct Shared {
     pub archives: Arc<Semaphore>,
     pub receiving: Arc<Semaphore>,
     pub rates: rate::Rates,
+    pub quota: Arc<quota::Quota>,
+    /// Seconds since 1970.
+    pub started_s: i64,
     pub sizes: archive::Sizes,
 }
 
@@ -94,8 +100,9 @@ impl Server {
                 std::fs::create_dir_all(folder)
                     .map_err(|error| Error::io("create the folder", folder, error))?;
             }
-            upload::sweep(&uploads);
         }
+        let quota = quota::Quota::new(config.uploads_bytes_max, upload::taken(&store, &uploads)?);
+        upload::sweep(&uploads, &quota);
         let shared = Shared {
             store,
             config,
@@ -106,6 +113,8 @@ impl Server {
             archives: Arc::new(Semaphore::new(SERVED_PARALLEL)),
             receiving: Arc::new(Semaphore::new(UPLOADS_PARALLEL)),
             rates: Default::default(),
+            quota,
+            started_s: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs() as i64),
             sizes: Default::default(),
         };
         Ok(Server { listener, shared: Arc::new(shared) })
@@ -123,14 +132,23 @@ impl Server {
             .map_err(|error| Error::io("start", "the server's threads", error))?;
         let shared = self.shared.clone();
         let served = runtime.block_on(async move {
+            let swept = shared.clone();
             let listener = tokio::net::TcpListener::from_std(self.listener)?;
             let service = axum::Router::new()
                 .fallback(handle)
                 .with_state(shared.clone())
                 .into_make_service_with_connect_info::<SocketAddr>();
             let stopped = async move {
+                let mut looks = 0u32;
                 while !stop.load(Ordering::Relaxed) {
-                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    tokio::time::sleep(STOP_LOOK).await;
+                    looks = (looks + 1) % SWEEP_LOOKS;
+                    if looks == 0 {
+                        let shared = swept.clone();
+                        drop(tokio::task::spawn_blocking(move || {
+                            upload::sweep(&shared.uploads, &shared.quota)
+                        }));
+                    }
                 }
             };
             tokio::select! {
@@ -188,10 +206,7 @@ async fn dispatch(shared: &Arc<Shared>, request: Request) -> Result<Response, Fa
             let (shared, accepts) = (shared.clone(), headers);
             blocking(move || answer::small(&shared, &place, &accepts, with_body)).await
         }
-        Method::PUT => {
-            authorise(shared, request.headers())?;
-            upload::receive(shared, &place, request).await
-        }
+        Method::PUT => upload::receive(shared, &place, request).await,
         _ => Err(Fault::new(StatusCode::METHOD_NOT_ALLOWED, "only GET, HEAD and PUT are understood")),
     }
 }
@@ -240,6 +255,8 @@ pub(crate) fn respond(status: StatusCode, kind: &'static str, body: Vec<u8>, wit
         .header(header::CONTENT_TYPE, kind)
         .header(header::CONTENT_LENGTH, length)
         .header("X-Content-Type-Options", "nosniff")
+        // Whatever a log or a name has in it: nothing is run, and nothing loaded.
+        .header("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; img-src data:")
         .body(body)
         .expect("these headers are right")
 }

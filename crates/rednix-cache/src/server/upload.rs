@@ -1,6 +1,7 @@
 //! Uploads. An archive waits beside the store until its entry comes; then both are checked, and only what is right
 //! becomes a path of the store, at once and whole. The same upload twice changes nothing.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::path::Path;
@@ -10,17 +11,20 @@ use std::time::SystemTime;
 
 use axum::body::{Body, HttpBody};
 use axum::extract::Request;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::Response;
 use rednix_events::Event;
+use rednix_store::Store;
 use rednix_store::hash::Hasher;
 use rednix_store::path::{StorePath, check_name};
 use rednix_store::store::Realisation;
 
+use super::quota::Quota;
 use super::{Counters, Fault, Shared, answer, blocking, respond};
 use crate::error::Error;
 use crate::limits::{
-    BUFFER_BYTES, NAR_BYTES_MAX, SILENCE_TIMEOUT, SMALL_FILE_BYTES_MAX, UPLOAD_BYTES_MAX, UPLOAD_KEPT,
+    BUFFER_BYTES, DRAINED_BYTES_MAX, LOG_BYTES_MAX, NAR_BYTES_MAX, SILENCE_TIMEOUT, SMALL_FILE_BYTES_MAX,
+    UPLOAD_BYTES_MAX, UPLOAD_KEPT,
 };
 use crate::narinfo::{NarInfo, fingerprint};
 use crate::realisation::{Found, Key};
@@ -37,36 +41,77 @@ fn refuse(status: StatusCode, message: impl Into<String>) -> Fault {
 }
 
 /// Archives whose entry never came.
-pub(super) fn sweep(folder: &Path) {
+pub(super) fn sweep(folder: &Path, quota: &Quota) {
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-        let modified = entry.metadata().and_then(|metadata| metadata.modified());
-        let is_old =
-            modified.is_ok_and(|at| SystemTime::now().duration_since(at).is_ok_and(|age| age > UPLOAD_KEPT));
-        if is_old {
-            let _ = std::fs::remove_file(entry.path());
+        let Ok(metadata) = entry.metadata() else { continue };
+        let age = metadata.modified().ok().and_then(|at| SystemTime::now().duration_since(at).ok());
+        if age.is_some_and(|age| age > UPLOAD_KEPT) && std::fs::remove_file(entry.path()).is_ok() {
+            quota.give_back(metadata.len());
         }
     }
 }
 
+/// Bytes that uploads took before this start: those that wait, and paths that are roots for having been uploaded.
+pub(super) fn taken(store: &Store, folder: &Path) -> crate::Result<u64> {
+    let waiting = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let waiting: u64 = waiting.filter_map(|entry| entry.metadata().ok()).map(|metadata| metadata.len()).sum();
+    let roots =
+        std::fs::read_dir(store.layout().roots().join("rednix/cache")).into_iter().flatten().flatten();
+    let names = roots.filter_map(|entry| entry.file_name().into_string().ok());
+    let paths: BTreeSet<StorePath> = names.filter_map(|name| StorePath::from_basename(&name).ok()).collect();
+    let kept: u64 = store.path_infos(&paths)?.values().map(|info| info.nar_size).sum();
+    Ok(waiting.saturating_add(kept))
+}
+
 pub(super) async fn receive(shared: &Arc<Shared>, place: &str, request: Request) -> Result<Response, Fault> {
-    let permit = shared.receiving.clone().acquire_owned().await.expect("it is never closed");
+    let (head, mut body) = request.into_parts();
+    let result = take(shared, place, &head.headers, &mut body).await;
+    // Whoever is not done sending would not see the answer; who asked whether to send at all does.
+    if result.is_err() && !head.headers.contains_key(header::EXPECT) {
+        drain(&mut body).await;
+    }
+    result
+}
+
+async fn drain(body: &mut Body) {
+    let mut size = 0;
+    while let Ok(Some(piece)) = piece(body).await {
+        size += piece.len() as u64;
+        if size > DRAINED_BYTES_MAX {
+            return;
+        }
+    }
+}
+
+async fn take(
+    shared: &Arc<Shared>,
+    place: &str,
+    headers: &HeaderMap,
+    body: &mut Body,
+) -> Result<Response, Fault> {
+    super::authorise(shared, headers)?;
+    let _permit = shared.receiving.clone().acquire_owned().await.expect("it is never closed");
     let (shared, place) = (shared.clone(), place.to_owned());
-    let result = if let Some(name) = place.strip_prefix("nar/") {
-        archive(&shared, name, request).await
+    if let Some(name) = place.strip_prefix("nar/") {
+        archive(&shared, name, headers, body).await
     } else if let Some(hash_part) = place.strip_suffix(".narinfo") {
-        let (text, hash_part) = (small(request.into_body()).await?, hash_part.to_owned());
+        let (text, hash_part) = (small(body).await?, hash_part.to_owned());
         blocking(move || entry(&shared, &hash_part, &text)).await
     } else if let Some(key) = Key::parse(&place) {
-        let text = small(request.into_body()).await?;
+        let text = small(body).await?;
         blocking(move || realisation(&shared, &key, &text)).await
+    } else if let Some(name) = place.strip_prefix("log/") {
+        let derivation = StorePath::from_basename(name).ok().filter(StorePath::is_derivation);
+        let derivation =
+            derivation.ok_or_else(|| refuse(StatusCode::BAD_REQUEST, "this is no derivation's name"))?;
+        let text = whole(body, LOG_BYTES_MAX).await?;
+        blocking(move || log(&shared, &derivation, &text)).await
     } else if place == "nix-cache-info" {
         // It is what it is; whoever copies here first offers one.
-        small(request.into_body()).await.map(|_| done(false))
+        small(body).await.map(|_| done(false))
     } else {
         Err(refuse(StatusCode::NOT_FOUND, "nothing of this name can be uploaded"))
-    };
-    drop(permit);
-    result
+    }
 }
 
 /// The next piece of a body, unless it is too long in coming.
@@ -82,18 +127,29 @@ async fn piece(body: &mut Body) -> Result<Option<axum::body::Bytes>, Fault> {
     }
 }
 
-async fn small(mut body: Body) -> Result<Vec<u8>, Fault> {
+async fn small(body: &mut Body) -> Result<Vec<u8>, Fault> {
+    whole(body, SMALL_FILE_BYTES_MAX).await
+}
+
+async fn whole(body: &mut Body, limit: u64) -> Result<Vec<u8>, Fault> {
     let mut bytes = Vec::new();
-    while let Some(piece) = piece(&mut body).await? {
+    while let Some(piece) = piece(body).await? {
         bytes.extend_from_slice(&piece);
-        if bytes.len() as u64 > SMALL_FILE_BYTES_MAX {
-            return Err(refuse(
-                StatusCode::PAYLOAD_TOO_LARGE,
-                format!("at most {SMALL_FILE_BYTES_MAX} bytes"),
-            ));
+        if bytes.len() as u64 > limit {
+            return Err(refuse(StatusCode::PAYLOAD_TOO_LARGE, format!("at most {limit} bytes")));
         }
     }
     Ok(bytes)
+}
+
+/// A log is kept as it came first: it proves nothing, and a second one would only make the first one doubtful.
+fn log(shared: &Arc<Shared>, derivation: &StorePath, text: &[u8]) -> Result<Response, Fault> {
+    let room = shared.quota.reserve(text.len() as u64)?;
+    let is_new = crate::log::keep(&shared.store, derivation, text)?;
+    if is_new {
+        room.keep();
+    }
+    Ok(done(is_new))
 }
 
 /// One name, without a leading dot.
@@ -104,24 +160,31 @@ fn upload_name(name: &str) -> Result<&str, Fault> {
     }
 }
 
-async fn archive(shared: &Arc<Shared>, name: &str, request: Request) -> Result<Response, Fault> {
+async fn archive(
+    shared: &Arc<Shared>,
+    name: &str,
+    headers: &HeaderMap,
+    body: &mut Body,
+) -> Result<Response, Fault> {
     let name = upload_name(name)?.to_owned();
-    let promised =
-        request.headers().get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
+    let promised = headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
     let too_large = || refuse(StatusCode::PAYLOAD_TOO_LARGE, format!("at most {UPLOAD_BYTES_MAX} bytes"));
     if promised.is_some_and(|size| size > UPLOAD_BYTES_MAX) {
         return Err(too_large());
     }
     let fail = |error: std::io::Error| Fault::from(Error::io("write", shared.uploads.clone(), error));
+    let mut room = shared.quota.reserve(promised.unwrap_or(0))?;
     let file = tempfile::Builder::new().prefix(".part-").tempfile_in(&shared.uploads).map_err(fail)?;
     let (mut file, path) = file.into_parts();
-    let mut body = request.into_body();
     let (mut size, mut pending) = (0u64, Vec::with_capacity(BUFFER_BYTES * 2));
     loop {
-        let next = piece(&mut body).await?;
+        let next = piece(body).await?;
         size += next.as_ref().map_or(0, |piece| piece.len() as u64);
         if size > UPLOAD_BYTES_MAX {
             return Err(too_large());
+        }
+        if promised.is_none() {
+            room.more(next.as_ref().map_or(0, |piece| piece.len() as u64))?;
         }
         let is_last = next.is_none();
         pending.extend_from_slice(&next.unwrap_or_default());
@@ -144,8 +207,19 @@ async fn archive(shared: &Arc<Shared>, name: &str, request: Request) -> Result<R
         ));
     }
     let target = shared.uploads.join(&name);
+    let before = target.metadata().map_or(0, |metadata| metadata.len());
     path.persist(&target).map_err(|error| fail(error.error))?;
+    room.keep();
+    shared.quota.give_back(before);
     Ok(done(true))
+}
+
+/// An archive that is of no more use.
+fn discard(shared: &Shared, upload: &Path) {
+    let size = upload.metadata().map_or(0, |metadata| metadata.len());
+    if std::fs::remove_file(upload).is_ok() {
+        shared.quota.give_back(size);
+    }
 }
 
 /// An entry makes its archive a path, if everything about both is right.
@@ -175,7 +249,7 @@ fn entry(shared: &Arc<Shared>, hash_part: &str, text: &[u8]) -> Result<Response,
         return Err(error.into());
     }
     if let Some(info) = shared.store.path_info(&entry.path)? {
-        let _ = std::fs::remove_file(&upload);
+        discard(shared, &upload);
         if (info.nar_hash, info.nar_size) != (entry.nar_hash, entry.nar_size) {
             let message = format!("`{}` is here with other contents, which stay", entry.path);
             return Err(refuse(StatusCode::CONFLICT, message));
@@ -189,11 +263,13 @@ fn entry(shared: &Arc<Shared>, hash_part: &str, text: &[u8]) -> Result<Response,
         }
         _ => Error::io("open", &upload, error).into(),
     })?;
+    let room = shared.quota.reserve(entry.nar_size).inspect_err(|_| discard(shared, &upload))?;
     check_file(&entry, &file, name)?;
     let result = unpack(&shared.store, &entry, belief, file, &entry.url, &Cause::default());
     // Right or wrong, it is of no more use.
-    let _ = std::fs::remove_file(&upload);
+    discard(shared, &upload);
     result?;
+    room.keep();
     keep(shared, &entry, belief)?;
     Counters::add(&shared.counters.uploads);
     shared.events.emit(Event::Notice { message: format!("received {}", entry.path) });

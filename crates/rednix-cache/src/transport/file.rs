@@ -2,13 +2,14 @@
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 
-use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags};
 
 use super::{Body, Opened, Transport};
 use crate::error::{Error, Result};
-use crate::limits::SMALL_FILE_BYTES_MAX;
+use crate::limits::{LOG_BYTES_MAX, SMALL_FILE_BYTES_MAX};
 
 pub struct Folder {
     root: PathBuf,
@@ -40,6 +41,17 @@ impl Folder {
             Err(errno) => Err(fail(errno.into())),
         }
     }
+
+    fn whole(&self, place: &str, limit: u64) -> Result<Option<Vec<u8>>> {
+        let Some(file) = self.file(place)? else { return Ok(None) };
+        let mut bytes = Vec::new();
+        let read = file.take(limit + 1).read_to_end(&mut bytes);
+        read.map_err(|error| Error::io("read", self.root.join(place), error))?;
+        if bytes.len() as u64 > limit {
+            return Err(Error::TooLarge { what: self.url(place), limit });
+        }
+        Ok(Some(bytes))
+    }
 }
 
 impl Transport for Folder {
@@ -48,14 +60,11 @@ impl Transport for Folder {
     }
 
     fn get(&self, place: &str) -> Result<Option<Vec<u8>>> {
-        let Some(file) = self.file(place)? else { return Ok(None) };
-        let mut bytes = Vec::new();
-        let read = file.take(SMALL_FILE_BYTES_MAX + 1).read_to_end(&mut bytes);
-        read.map_err(|error| Error::io("read", self.root.join(place), error))?;
-        if bytes.len() as u64 > SMALL_FILE_BYTES_MAX {
-            return Err(Error::TooLarge { what: self.url(place), limit: SMALL_FILE_BYTES_MAX });
-        }
-        Ok(Some(bytes))
+        self.whole(place, SMALL_FILE_BYTES_MAX)
+    }
+
+    fn log(&self, place: &str) -> Result<Option<Vec<u8>>> {
+        self.whole(place, LOG_BYTES_MAX)
     }
 
     fn exists(&self, place: &str) -> Result<bool> {
@@ -76,20 +85,39 @@ impl Transport for Folder {
         let folder = target.parent().unwrap_or(&self.root);
         std::fs::create_dir_all(folder).map_err(|error| Error::io("create the folder", folder, error))?;
         let fail = |error| Error::io("write", &target, error);
+        // On the disk before it has a name, so that a power cut leaves no empty file behind.
+        if let Body::File(file, _) = &body {
+            file.sync_data().map_err(fail)?;
+            if name(file, &target) {
+                return Ok(());
+            }
+        }
         let mut builder = tempfile::Builder::new();
         let readable = <std::fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o644);
         let mut file = builder.prefix(".rednix-").permissions(readable).tempfile_in(folder).map_err(fail)?;
         match body {
             Body::Bytes(bytes) => file.write_all(&bytes).map_err(fail)?,
-            Body::File(mut from, _) => drop(io::copy(&mut from, &mut file).map_err(fail)?),
+            Body::File(mut from, _) => drop(io::copy(&mut from, file.as_file_mut()).map_err(fail)?),
         }
-        // On the disk before it has a name, so that a power cut leaves no empty file behind.
-        file.as_file().sync_all().map_err(fail)?;
+        file.as_file().sync_data().map_err(fail)?;
         file.persist(&target).map_err(|error| fail(error.error))?;
         Ok(())
+    }
+
+    fn workshop(&self) -> Option<PathBuf> {
+        std::fs::create_dir_all(&self.root).ok()?;
+        Some(self.root.clone())
     }
 
     fn is_local(&self) -> bool {
         true
     }
+}
+
+/// Gives a file without a name its name, where it is in the same file system and has none yet. False where that cannot
+/// be, and then it is to be copied.
+fn name(file: &File, target: &std::path::Path) -> bool {
+    let readable = rustix::fs::fchmod(file, Mode::from_raw_mode(0o644)).is_ok();
+    let own = format!("/proc/self/fd/{}", file.as_raw_fd());
+    readable && rustix::fs::linkat(CWD, own, CWD, target, AtFlags::SYMLINK_FOLLOW).is_ok()
 }

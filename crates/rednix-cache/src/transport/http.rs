@@ -1,19 +1,26 @@
-//! A cache over HTTP/1.1 and HTTP/2. Every time-out is bounded; repetitions are for what passes only.
+//! A cache over HTTP/1.1 and HTTP/2, a bucket of S3-compatible storage among them. Every time-out is bounded; repetitions
+//! are for what passes only. How requests to a bucket are signed is `s3`'s.
 
 use std::io::{self, Read};
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use reqwest::blocking::{Client, RequestBuilder, Response};
-use reqwest::header::{AUTHORIZATION, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_RANGE, LAST_MODIFIED, RANGE};
-use reqwest::{NoProxy, Proxy, Url};
+use reqwest::header::{
+    AUTHORIZATION, CONTENT_ENCODING, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_RANGE, LAST_MODIFIED, RANGE,
+};
+use reqwest::{Method, NoProxy, Proxy, Url};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
+use super::s3::{Bucket, S3Settings};
 use super::{Body, Opened, Transport};
+use crate::compression::Compression;
 use crate::error::{Error, Result};
 use crate::limits::{
-    CONNECT_TIMEOUT, REDIRECTS_MAX, RETRIES_MAX, RETRY_PAUSE, SILENCE_TIMEOUT, SMALL_FILE_BYTES_MAX,
+    CONNECT_TIMEOUT, LOG_BYTES_MAX, REDIRECTS_MAX, REFUSAL_BYTES_MAX, RETRIES_MAX, RETRY_PAUSE,
+    S3_PART_BYTES_MIN, SILENCE_TIMEOUT, SLOW_AFTER, SMALL_FILE_BYTES_MAX,
 };
 use crate::netrc::Netrc;
 
@@ -27,6 +34,31 @@ pub struct HttpSettings {
     /// Certificate authorities, PEM.
     pub certificates: Option<PathBuf>,
     pub netrc: Netrc,
+    pub s3: S3Settings,
+    pub patience: Patience,
+}
+
+/// How long to wait for what.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    pub connect: Duration,
+    /// Before an answer, and within it.
+    pub silence: Duration,
+    /// How long a transfer may be next to dead.
+    pub slow_after: Duration,
+    /// Before the first repetition; it doubles.
+    pub pause: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Patience {
+        Patience {
+            connect: CONNECT_TIMEOUT,
+            silence: SILENCE_TIMEOUT,
+            slow_after: SLOW_AFTER,
+            pause: RETRY_PAUSE,
+        }
+    }
 }
 
 /// Connections to all caches, with the settings they have in common.
@@ -42,6 +74,10 @@ impl Connections {
         Connections { settings, client: OnceLock::new() }
     }
 
+    pub(super) fn s3(&self) -> &S3Settings {
+        &self.settings.s3
+    }
+
     fn client(&self) -> std::result::Result<Client, String> {
         self.client.get_or_init(|| self.settings.build()).clone()
     }
@@ -52,9 +88,9 @@ impl HttpSettings {
         let text = |error: reqwest::Error| error.to_string();
         let mut builder = Client::builder()
             .user_agent(concat!("rednix/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(CONNECT_TIMEOUT)
+            .connect_timeout(self.patience.connect)
             // Of this client it counts for the answer's head and for each piece of its body, not for the whole.
-            .timeout(SILENCE_TIMEOUT)
+            .timeout(self.patience.silence)
             .redirect(reqwest::redirect::Policy::limited(REDIRECTS_MAX))
             .tls_backend_preconfigured(self.tls()?)
             .no_proxy();
@@ -86,9 +122,18 @@ impl HttpSettings {
     }
 }
 
+/// What is asked, and with which credentials.
+enum Site {
+    /// The address without a slash at the end, and its host.
+    Server {
+        base: String,
+        host: String,
+    },
+    Bucket(Bucket),
+}
+
 pub struct Http {
-    base: String,
-    host: String,
+    site: Site,
     connections: Arc<Connections>,
 }
 
@@ -97,22 +142,40 @@ impl Http {
         let bad = |reason: String| Error::BadAddress { url: url.to_owned(), reason };
         let parsed = Url::parse(url).map_err(|error| bad(error.to_string()))?;
         let host = parsed.host_str().ok_or_else(|| bad("it names no host".to_owned()))?.to_owned();
-        Ok(Http { base: url.trim_end_matches('/').to_owned(), host, connections })
+        let site = Site::Server { base: url.trim_end_matches('/').to_owned(), host };
+        Ok(Http { site, connections })
     }
 
-    fn client(&self) -> Result<Client> {
-        self.connections.client().map_err(|reason| Error::NoRoute { url: self.base.clone(), reason })
+    pub fn bucket(bucket: Bucket, connections: Arc<Connections>) -> Http {
+        Http { site: Site::Bucket(bucket), connections }
     }
 
-    fn with_user(&self, request: RequestBuilder) -> RequestBuilder {
-        match self.connections.settings.netrc.authorization(&self.host) {
-            Some(value) => request.header(AUTHORIZATION, value),
-            None => request,
-        }
+    /// A request for a place, with whatever shows who asks. A signature has its time, so every attempt needs its own.
+    pub(super) fn request(
+        &self,
+        method: Method,
+        place: &str,
+        query: &[(&str, &str)],
+    ) -> Result<RequestBuilder> {
+        let client = self.connections.client();
+        let client = client.map_err(|reason| Error::NoRoute { url: self.url(place), reason })?;
+        Ok(match &self.site {
+            Site::Bucket(bucket) => {
+                let address = bucket.signed(&method, place, query);
+                client.request(method, address)
+            }
+            Site::Server { base, host } => {
+                let request = client.request(method, format!("{base}/{place}"));
+                match self.connections.settings.netrc.authorization(host) {
+                    Some(value) => request.header(AUTHORIZATION, value),
+                    None => request,
+                }
+            }
+        })
     }
 
     /// Puts a question, again after passing trouble.
-    fn ask<T>(&self, mut once: impl FnMut() -> Result<T>) -> Result<T> {
+    pub(super) fn ask<T>(&self, mut once: impl FnMut() -> Result<T>) -> Result<T> {
         let mut attempt = 0;
         loop {
             match once() {
@@ -121,7 +184,7 @@ impl Http {
                     if matches!(error, Error::NoRoute { .. } | Error::TimedOut { .. }) {
                         return Err(error);
                     }
-                    std::thread::sleep(RETRY_PAUSE * (1 << attempt));
+                    std::thread::sleep(self.connections.settings.patience.pause * (1 << attempt));
                     attempt += 1;
                 }
                 other => return other,
@@ -129,63 +192,118 @@ impl Http {
         }
     }
 
+    /// The answer to a question about a file; `None` where there is none.
     fn send(&self, url: &str, request: RequestBuilder) -> Result<Option<Response>> {
-        let response = self.with_user(request).send().map_err(|error| describe(url, &error))?;
-        let status = response.status().as_u16();
-        match status {
+        let response =
+            request.send().map_err(|error| describe(url, error, &self.connections.settings.patience))?;
+        match response.status().as_u16() {
             200 | 201 | 204 | 206 => Ok(Some(response)),
-            404 | 410 => Ok(None),
-            401 | 402 | 403 | 407 | 451 => Err(Error::Denied { url: url.to_owned(), status }),
-            408 | 425 | 429 | 500.. => Err(Error::Server { url: url.to_owned(), status }),
-            _ => Err(Error::Protocol { url: url.to_owned(), reason: format!("HTTP {status}") }),
+            404 | 410 => match &self.site {
+                // No file, or no bucket at all, which is not an answer about a file.
+                Site::Bucket(_) => match self.refusal(url, response) {
+                    Error::NotWritable { reason, .. } if !reason.contains("NoSuchBucket") => Ok(None),
+                    error => Err(error),
+                },
+                Site::Server { .. } => Ok(None),
+            },
+            _ => Err(self.refusal(url, response)),
         }
+    }
+
+    /// A whole file of at most `limit` bytes.
+    fn whole(&self, place: &str, limit: u64) -> Result<Option<Vec<u8>>> {
+        let url = self.url(place);
+        self.ask(|| {
+            let request = self.request(Method::GET, place, &[])?;
+            let Some(response) = self.send(&url, request)? else { return Ok(None) };
+            let promised = response.content_length();
+            let encoding = response.headers().get(CONTENT_ENCODING).and_then(|value| value.to_str().ok());
+            let encoding = encoding.map(str::to_ascii_lowercase);
+            let mut bytes = Vec::new();
+            let read = response.take(limit + 1).read_to_end(&mut bytes);
+            read.map_err(|error| body_error(&url, &error, bytes.len() as u64, promised, self.patience()))?;
+            if bytes.len() as u64 > limit {
+                return Err(Error::TooLarge { what: url.clone(), limit });
+            }
+            decoded(&url, encoding.as_deref(), bytes, limit).map(Some)
+        })
+    }
+
+    /// The answer to something written.
+    pub(super) fn deliver(&self, url: &str, request: RequestBuilder) -> Result<Response> {
+        let response =
+            request.send().map_err(|error| describe(url, error, &self.connections.settings.patience))?;
+        if response.status().is_success() { Ok(response) } else { Err(self.refusal(url, response)) }
     }
 
     fn refusal(&self, url: &str, response: Response) -> Error {
         let status = response.status().as_u16();
-        let mut text = String::new();
-        let _ = response.take(4096).read_to_string(&mut text);
-        let text = text.lines().next().unwrap_or_default().escape_debug().to_string();
+        let url = url.to_owned();
+        let mut bytes = Vec::new();
+        let _ = response.take(REFUSAL_BYTES_MAX).read_to_end(&mut bytes);
+        let text = String::from_utf8_lossy(&bytes);
+        if let Site::Bucket(_) = self.site {
+            return super::s3::refusal(url, status, &text);
+        }
+        let said = text.lines().next().unwrap_or_default().escape_debug().to_string();
         match status {
-            401 | 402 | 403 | 407 | 451 => Error::Denied { url: url.to_owned(), status },
-            404 | 405 | 410 => {
-                Error::NotWritable { url: url.to_owned(), reason: format!("HTTP {status}: {text}") }
+            401 | 402 | 403 | 407 | 451 => Error::Denied { url, status },
+            // Too large, or no more room: sending it again changes nothing.
+            404 | 405 | 410 | 413 | 507 => {
+                Error::NotWritable { url, reason: format!("HTTP {status}: {said}") }
             }
-            500.. | 429 => Error::Server { url: url.to_owned(), status },
-            _ => Error::Protocol { url: url.to_owned(), reason: format!("HTTP {status}: {text}") },
+            408 | 425 | 429 | 500.. => Error::Server { url, status },
+            _ => Error::Protocol { url, reason: format!("HTTP {status}: {said}") },
         }
     }
 }
 
+/// What a small file says, where the cache keeps or sends it compressed.
+fn decoded(url: &str, encoding: Option<&str>, bytes: Vec<u8>, limit: u64) -> Result<Vec<u8>> {
+    let compression = match encoding {
+        None | Some("identity" | "") => return Ok(bytes),
+        Some(name) => Compression::parse(name),
+    };
+    let reason = |reason: String| Error::Protocol { url: url.to_owned(), reason };
+    let compression = compression.ok_or_else(|| {
+        reason(format!("its encoding `{}` is unknown", encoding.unwrap_or_default().escape_debug()))
+    })?;
+    let mut plain = Vec::new();
+    let read = compression
+        .decoder(bytes.as_slice())
+        .and_then(|decoder| decoder.take(limit + 1).read_to_end(&mut plain));
+    read.map_err(|error| reason(format!("it does not unpack: {error}")))?;
+    if plain.len() as u64 > limit {
+        return Err(Error::TooLarge { what: url.to_owned(), limit });
+    }
+    Ok(plain)
+}
+
 impl Transport for Http {
     fn url(&self, place: &str) -> String {
-        format!("{}/{place}", self.base)
+        match &self.site {
+            Site::Server { base, .. } => format!("{base}/{place}"),
+            Site::Bucket(bucket) => bucket.shown(place),
+        }
     }
 
     fn get(&self, place: &str) -> Result<Option<Vec<u8>>> {
-        let (client, url) = (self.client()?, self.url(place));
-        self.ask(|| {
-            let Some(response) = self.send(&url, client.get(&url))? else { return Ok(None) };
-            let promised = response.content_length();
-            let mut bytes = Vec::new();
-            let read = response.take(SMALL_FILE_BYTES_MAX + 1).read_to_end(&mut bytes);
-            read.map_err(|error| body_error(&url, &error, bytes.len() as u64, promised))?;
-            if bytes.len() as u64 > SMALL_FILE_BYTES_MAX {
-                return Err(Error::TooLarge { what: url.clone(), limit: SMALL_FILE_BYTES_MAX });
-            }
-            Ok(Some(bytes))
-        })
+        self.whole(place, SMALL_FILE_BYTES_MAX)
+    }
+
+    fn log(&self, place: &str) -> Result<Option<Vec<u8>>> {
+        self.whole(place, LOG_BYTES_MAX)
     }
 
     fn exists(&self, place: &str) -> Result<bool> {
-        let (client, url) = (self.client()?, self.url(place));
-        self.ask(|| Ok(self.send(&url, client.head(&url))?.is_some()))
+        let url = self.url(place);
+        self.ask(|| Ok(self.send(&url, self.request(Method::HEAD, place, &[])?)?.is_some()))
     }
 
     fn open(&self, place: &str, offset: u64, tag: Option<&str>) -> Result<Option<Opened>> {
-        let (client, url) = (self.client()?, self.url(place));
+        let url = self.url(place);
         self.ask(|| {
-            let mut request = client.get(&url);
+            let mut request = self.request(Method::GET, place, &[])?;
             if offset > 0 {
                 request = request.header(RANGE, format!("bytes={offset}-"));
                 if let Some(tag) = tag {
@@ -193,54 +311,63 @@ impl Transport for Http {
                 }
             }
             let Some(response) = self.send(&url, request)? else { return Ok(None) };
-            let text = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
-            // Weak tags name no bytes.
-            let tag = text(ETAG).filter(|tag| !tag.starts_with("W/")).or_else(|| text(LAST_MODIFIED));
-            let tag = tag.map(str::to_owned);
-            let length = response.content_length();
-            let (offset, size) = match response.status().as_u16() {
-                206 => {
-                    let (start, size) = text(CONTENT_RANGE)
-                        .and_then(content_range)
-                        .filter(|r| r.0 == offset)
-                        .ok_or_else(|| {
-                            let reason = "it sent another range than was asked for".to_owned();
-                            Error::Protocol { url: url.clone(), reason }
-                        })?;
-                    (start, size.or(length.map(|length| start + length)))
-                }
-                _ => (0, length),
-            };
-            Ok(Some(Opened { offset, size, tag, body: Box::new(response) }))
+            opened(&url, offset, response).map(Some)
         })
     }
 
     fn put(&self, place: &str, kind: &'static str, body: Body) -> Result<()> {
-        let (client, url) = (self.client()?, self.url(place));
+        let url = self.url(place);
         let send = |body: reqwest::blocking::Body, wait| {
-            let request = client.put(&url).header(CONTENT_TYPE, kind).timeout(wait).body(body);
-            let response = self.with_user(request).send().map_err(|error| describe(&url, &error))?;
-            if response.status().is_success() { Ok(()) } else { Err(self.refusal(&url, response)) }
-        };
-        // Time for the whole transfer at the slowest rate that counts as alive, and for the server to check it.
-        let wait = |size: u64| {
-            SILENCE_TIMEOUT * 20
-                + std::time::Duration::from_secs(size / crate::limits::RATE_BYTES_MIN.max(64 << 10))
+            let request = self.request(Method::PUT, place, &[])?.header(CONTENT_TYPE, kind);
+            self.deliver(&url, request.timeout(wait).body(body)).map(drop)
         };
         match body {
-            Body::Bytes(bytes) => self.ask(|| send(bytes.clone().into(), wait(bytes.len() as u64))),
+            Body::Bytes(bytes) => self.ask(|| send(bytes.clone().into(), patience(bytes.len() as u64))),
+            Body::File(file, size) if size > S3_PART_BYTES_MIN && matches!(self.site, Site::Bucket(_)) => {
+                super::multipart::put(self, place, kind, &file, size)
+            }
             Body::File(file, size) => self.ask(|| {
                 let again = |error| Error::io("read", "the archive to be sent", error);
                 let mut file = file.try_clone().map_err(again)?;
                 io::Seek::rewind(&mut file).map_err(again)?;
-                send(reqwest::blocking::Body::sized(file, size), wait(size))
+                send(reqwest::blocking::Body::sized(file, size), patience(size))
             }),
         }
+    }
+
+    fn patience(&self) -> Patience {
+        self.connections.settings.patience
     }
 
     fn is_local(&self) -> bool {
         false
     }
+}
+
+/// Time for a whole transfer at the slowest rate that counts as alive, and for the server to check it.
+pub(super) fn patience(size: u64) -> Duration {
+    SILENCE_TIMEOUT * 20 + Duration::from_secs(size / crate::limits::RATE_BYTES_MIN.max(64 << 10))
+}
+
+/// A file as an answer gives it, from `offset` on or from its start.
+fn opened(url: &str, offset: u64, response: Response) -> Result<Opened> {
+    let text = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
+    // Weak tags name no bytes.
+    let tag = text(ETAG).filter(|tag| !tag.starts_with("W/")).or_else(|| text(LAST_MODIFIED));
+    let tag = tag.map(str::to_owned);
+    let length = response.content_length();
+    let (offset, size) = match response.status().as_u16() {
+        206 => {
+            let range = text(CONTENT_RANGE).and_then(content_range).filter(|range| range.0 == offset);
+            let (start, size) = range.ok_or_else(|| {
+                let reason = "it sent another range than was asked for".to_owned();
+                Error::Protocol { url: url.to_owned(), reason }
+            })?;
+            (start, size.or(length.map(|length| start.saturating_add(length))))
+        }
+        _ => (0, length),
+    };
+    Ok(Opened { offset, size, tag, body: Box::new(response) })
 }
 
 /// Start and whole size of `bytes <start>-<end>/<size or *>` (RFC 9110, section 14.4).
@@ -250,11 +377,11 @@ fn content_range(value: &str) -> Option<(u64, Option<u64>)> {
 }
 
 /// A transfer that broke within the body.
-pub fn body_error(url: &str, error: &io::Error, got: u64, wanted: Option<u64>) -> Error {
+pub fn body_error(url: &str, error: &io::Error, got: u64, wanted: Option<u64>, patience: Patience) -> Error {
     let url = url.to_owned();
     let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<reqwest::Error>());
     if error.kind() == io::ErrorKind::TimedOut || inner.is_some_and(reqwest::Error::is_timeout) {
-        return Error::TimedOut { url, phase: "to go on sending", limit_s: SILENCE_TIMEOUT.as_secs() };
+        return Error::TimedOut { url, phase: "to go on sending", limit_s: patience.silence.as_secs() };
     }
     match wanted {
         Some(wanted) => Error::Truncated { url, got, wanted },
@@ -262,25 +389,28 @@ pub fn body_error(url: &str, error: &io::Error, got: u64, wanted: Option<u64>) -
     }
 }
 
-fn describe(url: &str, error: &reqwest::Error) -> Error {
+fn describe(url: &str, error: reqwest::Error, patience: &Patience) -> Error {
     let url = url.to_owned();
+    // Its own address may have a signature in it.
+    let error = error.without_url();
     let mut reason = error.to_string();
-    let mut cause = std::error::Error::source(error);
+    let mut cause = std::error::Error::source(&error);
     while let Some(inner) = cause {
         reason = inner.to_string();
         cause = inner.source();
     }
     if error.is_timeout() && error.is_connect() {
-        return Error::TimedOut { url, phase: "to be connected", limit_s: CONNECT_TIMEOUT.as_secs() };
+        return Error::TimedOut { url, phase: "to be connected", limit_s: patience.connect.as_secs() };
     }
     if error.is_timeout() {
-        return Error::TimedOut { url, phase: "to answer", limit_s: SILENCE_TIMEOUT.as_secs() };
+        return Error::TimedOut { url, phase: "to answer", limit_s: patience.silence.as_secs() };
     }
     if error.is_redirect() {
         let reason = format!("it redirects more than {REDIRECTS_MAX} times, maybe in a loop");
         return Error::Protocol { url, reason };
     }
-    if error.is_connect() || error.is_request() {
+    // Bodies are only sent here: it hung up before it had all of one.
+    if error.is_connect() || error.is_request() || error.is_body() {
         return Error::NoRoute { url, reason };
     }
     Error::Protocol { url, reason }

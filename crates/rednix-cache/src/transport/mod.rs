@@ -1,7 +1,10 @@
-//! How a cache is reached: over HTTP or as a folder. Knows no narinfo and no trust.
+//! How a cache is reached: over HTTP, in a bucket, as a folder, or as another store. Knows no narinfo and no trust.
 
 mod file;
 mod http;
+mod multipart;
+mod s3;
+mod store;
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -9,7 +12,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-pub use http::{Connections, HttpSettings};
+pub use http::{Connections, HttpSettings, Patience};
+pub use s3::S3Settings;
 
 use crate::error::{Error, Result};
 use crate::limits::RESUMES_MAX;
@@ -32,10 +36,22 @@ pub trait Transport: Send + Sync {
     fn url(&self, place: &str) -> String;
     /// A small file.
     fn get(&self, place: &str) -> Result<Option<Vec<u8>>>;
+    /// A log of a build, unpacked where the cache keeps it packed: as [`Transport::get`], but longer.
+    fn log(&self, place: &str) -> Result<Option<Vec<u8>>> {
+        self.get(place)
+    }
     fn exists(&self, place: &str) -> Result<bool>;
     fn open(&self, place: &str, offset: u64, tag: Option<&str>) -> Result<Option<Opened>>;
     /// Writes a file whole or not at all.
     fn put(&self, place: &str, kind: &'static str, body: Body) -> Result<()>;
+    /// How long it is waited for.
+    fn patience(&self) -> Patience {
+        Patience::default()
+    }
+    /// A folder in which a file can be written that [`Transport::put`] only needs to name.
+    fn workshop(&self) -> Option<PathBuf> {
+        None
+    }
     /// Whether it is on this machine, so that asking costs nothing.
     fn is_local(&self) -> bool;
 }
@@ -46,7 +62,7 @@ pub enum Body {
     File(File, u64),
 }
 
-/// Opens the transport for an address without parameters.
+/// Opens the transport for an address; only that of a bucket or a store has parameters.
 pub fn connect(url: &str, connections: &Arc<Connections>) -> Result<Box<dyn Transport>> {
     let bad = |reason: &str| Error::BadAddress { url: url.to_owned(), reason: reason.to_owned() };
     if let Some(folder) = url.strip_prefix("file://") {
@@ -57,6 +73,13 @@ pub fn connect(url: &str, connections: &Arc<Connections>) -> Result<Box<dyn Tran
     }
     if url.starts_with("http://") || url.starts_with("https://") {
         return Ok(Box::new(http::Http::new(url, connections.clone())?));
+    }
+    if url.starts_with("local?") {
+        return Ok(Box::new(store::LocalStore::open(url)?));
+    }
+    if url.starts_with("s3://") {
+        let bucket = s3::Bucket::open(url, connections.s3())?;
+        return Ok(Box::new(http::Http::bucket(bucket, connections.clone())));
     }
     Err(bad("it is no address this rednix can reach"))
 }
@@ -94,11 +117,12 @@ impl Resuming {
 
     /// Opens the file again at the present position.
     fn again(&mut self, broken: Error) -> Result<()> {
-        self.attempts += 1;
+        // Time was lost already: whoever stays silent twice in a row is gone.
+        self.attempts += if matches!(broken, Error::TimedOut { .. }) { RESUMES_MAX } else { 1 };
         if self.attempts > RESUMES_MAX || self.current.tag.is_none() {
             return Err(broken);
         }
-        std::thread::sleep(crate::limits::RETRY_PAUSE * (1 << (self.attempts - 1)));
+        std::thread::sleep(self.transport.patience().pause * (1 << (self.attempts.min(4) - 1)));
         let tag = self.current.tag.clone();
         let opened = match self.transport.open(&self.place, self.position, tag.as_deref()) {
             Ok(Some(opened)) => opened,
@@ -138,7 +162,9 @@ impl Read for Resuming {
                     return Ok(count);
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => http::body_error(&self.url(), &error, self.position, self.size),
+                Err(error) => {
+                    http::body_error(&self.url(), &error, self.position, self.size, self.transport.patience())
+                }
             };
             self.again(broken).map_err(|error| self.cause.set(error))?;
         }

@@ -1,9 +1,14 @@
 //! The client and what can go wrong that is nobody's malice.
 
 use rednix_cache::caches::Ask;
+use rednix_cache::transport::{Body, Opened, Transport};
 use rednix_store::store::VerifyOptions;
 
-use crate::support::{Answer, Scripted, built, caches, files, push, realised, store, trust, url};
+use rednix_cache::NarInfo;
+
+use crate::support::{
+    Answer, Scripted, built, caches, caches_with, files, impatient, noise, push, realised, store, trust, url,
+};
 
 /// A store with a chain of three paths, pushed to a folder.
 struct Chain {
@@ -48,13 +53,7 @@ fn a_closure_and_its_realisation_come_whole_from_a_folder() {
 #[test]
 fn a_transfer_that_breaks_is_taken_up_where_it_broke() {
     // Not compressible, so that the file is large.
-    let noise: String = (0u64..60_000)
-        .scan(1u64, |state, _| {
-            *state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-            Some(char::from(b'!' + (*state >> 57) as u8 % 90))
-        })
-        .collect();
-    let chain = chain(&noise);
+    let chain = chain(&noise(60_000));
     let cache = chain.folder.path().join("cache");
     let folder = cache.clone();
     let server = Scripted::folder(&cache, move |path, _| {
@@ -73,7 +72,7 @@ fn a_transfer_that_breaks_is_taken_up_where_it_broke() {
 fn troubles_are_told_apart() {
     let chain = chain("contents");
     let cache = chain.folder.path().join("cache");
-    let cases: [(&str, fn(&str, Vec<u8>) -> Answer, &str); 6] = [
+    let cases: [(&str, fn(&str, Vec<u8>) -> Answer, &str); 10] = [
         ("nar/", |_, bytes| Answer::Cut(bytes, 0), "breaks off after"),
         (
             "nar/",
@@ -92,7 +91,11 @@ fn troubles_are_told_apart() {
             },
             "hint: ",
         ),
+        ("nar/", |_, _| Answer::Status(404), "and not its archive"),
+        ("nar/", |_, _| Answer::Status(403), "(HTTP 403)"),
+        (".narinfo", |_, _| Answer::Status(401), "(HTTP 401)"),
         (".narinfo", |_, _| Answer::Status(403), "refuses"),
+        (".narinfo", |_, _| Answer::Status(418), "is not understood: HTTP 418"),
         (".narinfo", |_, _| Answer::Status(503), "fails at"),
         (".narinfo", |_, _| Answer::Bytes(b"<html>".to_vec()), "malformed"),
     ];
@@ -149,9 +152,198 @@ fn what_a_cache_has_not_is_not_asked_for_twice() {
     assert_eq!((asked, server.count(".narinfo")), (1, 1));
 }
 
+/// A cache that keeps silent, stops in the middle or trickles costs a moment, and once only, however much it has.
+#[test]
+fn slow_caches_do_not_block() {
+    let folder = tempfile::tempdir().unwrap();
+    let from = store(&folder.path().join("from"));
+    let many: Vec<_> = (0..40).map(|n| built(&from, &format!("p{n}"), &noise(3000), &[])).collect();
+    let references: Vec<_> = many.iter().collect();
+    let top = built(&from, "top", "t", &references);
+    let cache = folder.path().join("cache");
+    push(&from, &url(&cache), Some(&crate::support::key()), &[&top]).unwrap();
+    let cases: [(&str, fn(Vec<u8>) -> Answer); 4] = [
+        (".narinfo", |_| Answer::Silence),
+        ("nar/", |_| Answer::Silence),
+        ("nar/", |bytes| Answer::Stall(bytes, 100)),
+        ("nar/", Answer::Trickle),
+    ];
+    for (number, (part, answer)) in cases.into_iter().enumerate() {
+        let files = cache.clone();
+        let server = Scripted::folder(&cache, move |path, _| {
+            let bytes = std::fs::read(files.join(path)).ok().filter(|_| path.contains(part))?;
+            Some(answer(bytes))
+        });
+        let to = store(&folder.path().join(format!("to-{number}")));
+        let addresses = [format!("{}?priority=1", server.url()), format!("{}?priority=2", url(&cache))];
+        let scene = caches_with(&addresses, trust(), impatient());
+        let started = std::time::Instant::now();
+        scene.bring(&to, &top).unwrap();
+        let took = started.elapsed();
+        // One wait for an answer, or one and the attempt to take it up again: not one for each of forty paths.
+        assert!(took.as_secs() < 8, "case {number} took {took:?}");
+        assert!(scene.warnings().contains("took longer than 0 s"), "case {number}: {}", scene.warnings());
+        assert!(scene.warnings().contains("left alone"), "case {number}: {}", scene.warnings());
+    }
+}
+
+/// Storage that refuses what is not there is of use for what is; and what it refused is not taken for absent.
+#[test]
+fn refusals_of_single_files_do_not_close_a_cache() {
+    let chain = chain("contents");
+    let cache = chain.folder.path().join("cache");
+    let files = cache.clone();
+    let server =
+        Scripted::folder(&cache, move |path, _| (!files.join(path).exists()).then_some(Answer::Status(403)));
+    let from = store(&chain.folder.path().join("from"));
+    let absent = built(&from, "absent", "x", &[]);
+    let to = store(&chain.folder.path().join("to"));
+    let scene = caches(&[server.url()], trust());
+    assert!(scene.bring(&to, &absent).is_err());
+    assert!(scene.warnings().contains("goes on without what a cache refuses"), "{}", scene.warnings());
+    scene.bring(&to, &chain.top).unwrap();
+    push(&from, &url(&cache), Some(&crate::support::key()), &[&absent]).unwrap();
+    caches(&[server.url()], trust()).bring(&to, &absent).unwrap();
+}
+
+#[test]
+fn caches_say_themselves_who_goes_first() {
+    let chain = chain("contents");
+    let cache = chain.folder.path().join("cache");
+    let with_priority = |priority: u32| {
+        Scripted::folder(&cache, move |path, _| {
+            let info = format!("StoreDir: /nix/store\nPriority: {priority}\n");
+            (path == "nix-cache-info").then(|| Answer::Bytes(info.into_bytes()))
+        })
+    };
+    let (late, early, foreign) = (with_priority(60), with_priority(20), {
+        Scripted::folder(&cache, |path, _| {
+            (path == "nix-cache-info").then(|| Answer::Bytes(b"StoreDir: /other\nPriority: 1\n".to_vec()))
+        })
+    });
+    let to = store(&chain.folder.path().join("to"));
+    caches(&[late.url(), early.url()], trust()).bring(&to, &chain.top).unwrap();
+    assert_eq!((late.count("narinfo"), late.count("nar/")), (0, 0));
+    assert_eq!(early.count(".narinfo"), 3);
+    // An address goes before what the cache says; another store's cache goes last.
+    let to = store(&chain.folder.path().join("to-2"));
+    caches(&[early.url(), format!("{}?priority=1", late.url()), foreign.url()], trust())
+        .bring(&to, &chain.top)
+        .unwrap();
+    assert_eq!((early.count(".narinfo"), late.count(".narinfo"), foreign.count(".narinfo")), (3, 3, 0));
+}
+
+/// What an entry says about the file holds, or the path is not taken: even where the archive inside is right.
+#[test]
+fn the_file_at_the_cache_is_the_one_its_entry_describes() {
+    let chain = chain("contents of some length, contents of some length");
+    let cache = chain.folder.path().join("cache");
+    let place = format!("{}.narinfo", chain.top.hash_part());
+    let good = std::fs::read(cache.join(&place)).unwrap();
+    let entry = NarInfo::parse(&place, &good).unwrap();
+    let packed = std::fs::read(cache.join(&entry.url)).unwrap();
+    let bring = |name: &str, entry: &NarInfo, packed: &[u8]| {
+        std::fs::write(cache.join(&place), entry.to_text()).unwrap();
+        std::fs::write(cache.join(&entry.url), packed).unwrap();
+        let to = store(&chain.folder.path().join(name));
+        let result = caches(&[url(&cache)], trust()).bring(&to, &chain.top).map(drop);
+        assert_eq!(result.is_ok(), to.is_valid(&chain.top).unwrap());
+        result
+    };
+    // Packed otherwise: the same archive, another file.
+    let mut plain = Vec::new();
+    std::io::Read::read_to_end(&mut entry.compression.decoder(packed.as_slice()).unwrap(), &mut plain)
+        .unwrap();
+    let other = zstd::encode_all(plain.as_slice(), 19).unwrap();
+    let mut changed = entry.clone();
+    changed.file_size = Some(other.len() as u64);
+    assert!(bring("a", &changed, &other).unwrap_err().contains("the file's hash is"));
+    changed.file_hash = None;
+    bring("b", &changed, &other).unwrap();
+    // Something behind the end, which decompressors do not look at.
+    let mut longer = packed.clone();
+    longer.extend_from_slice(b"\x50\x2a\x4d\x18\x04\x00\x00\x00more");
+    let mut changed = entry.clone();
+    changed.file_size = None;
+    assert!(bring("c", &changed, &longer).unwrap_err().contains("the file's hash is"));
+    bring("d", &entry, &packed).unwrap();
+}
+
+/// Some caches keep small files packed.
+#[test]
+fn small_files_may_be_packed() {
+    let chain = chain("contents");
+    let cache = chain.folder.path().join("cache");
+    for (number, bad) in [false, true].into_iter().enumerate() {
+        let files = cache.clone();
+        let server = Scripted::folder(&cache, move |path, _| {
+            let bytes = std::fs::read(files.join(path)).ok().filter(|_| path.ends_with(".narinfo"))?;
+            let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+            std::io::Write::write_all(&mut encoder, &bytes).unwrap();
+            if bad {
+                // More than an entry may have, in few bytes.
+                std::io::Write::write_all(&mut encoder, &vec![b'x'; 8 << 20]).unwrap();
+            }
+            Some(Answer::With(200, "Content-Encoding: gzip\r\n".to_owned(), encoder.finish().unwrap()))
+        });
+        let to = store(&chain.folder.path().join(format!("to-{number}")));
+        match (caches(&[server.url()], trust()).bring(&to, &chain.top), bad) {
+            (Ok(_), false) => {}
+            (Err(told), true) => assert!(told.contains("is larger than"), "{told}"),
+            (other, _) => panic!("{other:?}"),
+        }
+    }
+}
+
+/// A password for one host does not travel to another one, whoever sends the client there.
+#[test]
+fn passwords_stay_with_their_host() {
+    let chain = chain("contents");
+    let cache = chain.folder.path().join("cache");
+    let elsewhere = Scripted::folder(&cache, |_, _| None);
+    let target = elsewhere.url().replace("127.0.0.1", "localhost");
+    let server = Scripted::folder(&cache, move |path, _| {
+        let to = format!("Location: {target}/{path}\r\n");
+        path.starts_with("nar/").then(|| Answer::With(302, to, Vec::new()))
+    });
+    let netrc = rednix_cache::netrc::Netrc::parse("machine 127.0.0.1 login user password secret-word");
+    let settings = rednix_cache::transport::HttpSettings { netrc, ..Default::default() };
+    let to = store(&chain.folder.path().join("to"));
+    caches_with(&[server.url()], trust(), settings).bring(&to, &chain.top).unwrap();
+    assert!(server.count("uthorization: Basic ") >= 4, "{:?}", server.requests.lock().unwrap());
+    assert!(elsewhere.count("/nar/") >= 3);
+    assert_eq!(elsewhere.count("uthorization"), 0, "{:?}", elsewhere.requests.lock().unwrap());
+}
+
+/// Another store is a cache that packs nothing; its word counts as little as any other's.
+#[test]
+fn a_store_is_pulled_from() {
+    let folder = tempfile::tempdir().unwrap();
+    let from = store(&folder.path().join("from"));
+    let low = built(&from, "low", &noise(900_000), &[]);
+    let top = built(&from, "top", "t", &[&low]);
+    let id = realised(&from, &top);
+    let address = format!("local?root={}", folder.path().join("from").display());
+    let to = store(&folder.path().join("to"));
+    let told = caches(std::slice::from_ref(&address), trust()).bring(&to, &top).unwrap_err();
+    assert!(told.contains("not signed by a key that is trusted"), "{told}");
+    let trusted = caches(&[format!("{address}&trusted=1")], trust());
+    let paths = std::collections::BTreeSet::from([top.clone()]);
+    assert_eq!(trusted.caches.pull(&to, &paths).unwrap().paths, 2);
+    assert_eq!(trusted.caches.pull(&to, &paths).unwrap().paths, 0);
+    assert!(to.verify(VerifyOptions::default()).unwrap().problems.is_empty());
+    let ask =
+        Ask { derivation: top.clone(), output: "out".to_owned(), path: None, realisation: Some(id.clone()) };
+    trusted.ask(&to, ask).unwrap();
+    assert_eq!(to.query_realisation(&id).unwrap().unwrap().path, top);
+    let nobody = caches(&[format!("local?root={}", folder.path().join("to").display())], trust());
+    let absent = std::collections::BTreeSet::from([built(&from, "absent", "a", &[])]);
+    let told = nobody.caches.pull(&store(&folder.path().join("third")), &absent).unwrap_err().to_string();
+    assert!(told.contains("no cache has"), "{told}");
+}
+
 #[test]
 fn every_compression_is_read() {
-    use rednix_cache::NarInfo;
     use rednix_cache::compression::Compression;
     use std::io::Write;
     let chain = chain("contents of some length, contents of some length");
@@ -224,4 +416,74 @@ fn stored_brotli(plain: &[u8]) -> Vec<u8> {
     // Last and empty.
     put(&mut bits, 3, 2);
     bits.chunks(8).map(|byte| byte.iter().enumerate().map(|(at, &bit)| u8::from(bit) << at).sum()).collect()
+}
+
+/// A cache that notes what is written, in order.
+struct Noting {
+    inner: Box<dyn Transport>,
+    written: std::sync::Mutex<Vec<String>>,
+}
+
+impl Transport for Noting {
+    fn url(&self, place: &str) -> String {
+        self.inner.url(place)
+    }
+
+    fn get(&self, place: &str) -> rednix_cache::Result<Option<Vec<u8>>> {
+        self.inner.get(place)
+    }
+
+    fn exists(&self, place: &str) -> rednix_cache::Result<bool> {
+        self.inner.exists(place)
+    }
+
+    fn open(&self, place: &str, offset: u64, tag: Option<&str>) -> rednix_cache::Result<Option<Opened>> {
+        self.inner.open(place, offset, tag)
+    }
+
+    fn put(&self, place: &str, kind: &'static str, body: Body) -> rednix_cache::Result<()> {
+        self.inner.put(place, kind, body)?;
+        self.written.lock().unwrap().push(place.to_owned());
+        Ok(())
+    }
+
+    fn is_local(&self) -> bool {
+        true
+    }
+}
+
+/// At no moment does a cache name an archive, or refer to a path, that it does not have.
+#[test]
+fn what_is_pushed_comes_after_what_it_needs() {
+    let folder = tempfile::tempdir().unwrap();
+    let from = store(&folder.path().join("from"));
+    let mut paths = Vec::new();
+    for number in 0..30usize {
+        let references: Vec<_> = paths.iter().skip(number / 2).step_by(3).collect();
+        paths.push(built(&from, &format!("p{number}"), &noise(number * 700), &references));
+    }
+    let cache = folder.path().join("cache");
+    let connections = std::sync::Arc::default();
+    let inner = rednix_cache::transport::connect(&url(&cache), &connections).unwrap();
+    let noting = Noting { inner, written: Default::default() };
+    let events: rednix_events::Events = std::sync::Arc::new(rednix_events::Silent);
+    let push = rednix_cache::push::Push {
+        store: &from,
+        transport: &noting,
+        key: None,
+        events: &events,
+        cancelled: &Default::default(),
+        scratch: folder.path().to_owned(),
+    };
+    assert_eq!(push.run(&paths.iter().cloned().collect()).unwrap().paths, 30);
+    let written = noting.written.into_inner().unwrap();
+    let at =
+        |place: &str| written.iter().position(|other| other == place).unwrap_or_else(|| panic!("no {place}"));
+    for (place, bytes) in files(&cache).iter().filter(|(place, _)| place.ends_with(".narinfo")) {
+        let entry = NarInfo::parse(place, bytes).unwrap();
+        assert!(at(&entry.url) < at(place), "{place}");
+        for reference in &entry.references {
+            assert!(at(&format!("{}.narinfo", reference.hash_part())) < at(place), "{place} and {reference}");
+        }
+    }
 }

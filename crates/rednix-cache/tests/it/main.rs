@@ -1,6 +1,8 @@
 //! Caches as they are met: a folder, a scripted HTTP server that misbehaves, and the project's own server.
 
 mod client;
+mod s3;
 mod security;
 mod server;
 mod support;
+mod tls;

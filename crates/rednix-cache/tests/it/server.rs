@@ -14,14 +14,14 @@ use rednix_store::store::Store;
 
 use crate::support::{built, caches, key, push_with, realised, store, trust};
 
-struct Running {
-    url: String,
-    store: Arc<Store>,
+pub struct Running {
+    pub url: String,
+    pub store: Arc<Store>,
     stop: Arc<AtomicBool>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
 
-fn config() -> ServerConfig {
+pub fn config() -> ServerConfig {
     ServerConfig {
         key: Some(key()),
         token: Some("a-good-token".to_owned()),
@@ -29,10 +29,11 @@ fn config() -> ServerConfig {
         trust: Trust::default(),
         priority: 40,
         compress: true,
+        uploads_bytes_max: None,
     }
 }
 
-fn serve(folder: &Path, config: ServerConfig) -> Running {
+pub fn serve(folder: &Path, config: ServerConfig) -> Running {
     let store = Arc::new(store(folder));
     let events: rednix_events::Events = Arc::new(rednix_events::Silent);
     let server = Server::bind(store.clone(), config, "127.0.0.1:0".parse().unwrap(), events).unwrap();
@@ -215,4 +216,65 @@ fn others_paths_are_not_signed() {
     let id = realised(&server.store, &path);
     assert!(!server.get(&format!("{}.narinfo", path.hash_part())).1.contains("Sig: "));
     assert!(server.get(&format!("realisations/{id}.doi")).1.contains("\"signatures\":[]"));
+}
+
+#[test]
+fn logs_travel_with_what_was_built() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = serve(&folder.path().join("server"), config());
+    let from = store(&folder.path().join("from"));
+    let path = built(&from, "x", "x", &[]);
+    let derivation = rednix_store::path::StorePath::from_parts(&[3; 20], "x.drv").unwrap();
+    let mut info = from.path_info(&path).unwrap().unwrap();
+    info.deriver = Some(derivation.clone());
+    from.register_valid_paths(&[info]).unwrap();
+    let log = from.log_path(&derivation);
+    std::fs::create_dir_all(log.parent().unwrap()).unwrap();
+    std::fs::write(&log, zstd::encode_all(&b"one\ntwo\n"[..], 3).unwrap()).unwrap();
+    push_with(&from, &server.url, Some(&key()), &[&path], token("a-good-token")).unwrap();
+    let place = format!("log/{}", derivation.basename());
+    assert_eq!(server.get(&place), (200, "one\ntwo\n".to_owned()));
+    let folder_cache = format!("file://{}", folder.path().join("cache").display());
+    crate::support::push(&from, &folder_cache, None, &[&path]).unwrap();
+    for address in [server.url.clone(), folder_cache] {
+        assert_eq!(caches(&[address], trust()).caches.log(&derivation).unwrap(), b"one\ntwo\n");
+    }
+    // The first one stays; nobody else's name is taken, and nothing without the token.
+    let put = |place: &str, word: &str| {
+        server.ask(&format!("PUT /{place} HTTP/1.1\r\nAuthorization: Bearer {word}"), b"other").0
+    };
+    assert_eq!(
+        (put(&place, "a-good-token"), put(&place, "wrong"), put("log/../x", "a-good-token")),
+        (200, 401, 400)
+    );
+    assert_eq!(server.get(&place).1, "one\ntwo\n");
+    assert_eq!((server.get("log/x").0, server.get("log/..%2f..%2fx.drv").0), (404, 404));
+}
+
+#[test]
+fn uploads_take_no_more_room_than_they_may() {
+    let folder = tempfile::tempdir().unwrap();
+    let bounded = || ServerConfig { uploads_bytes_max: Some(450_000), ..config() };
+    let from = store(&folder.path().join("from"));
+    let (small, large) =
+        (built(&from, "small", "s", &[]), built(&from, "large", &crate::support::noise(600_000), &[]));
+    let other = built(&from, "other", &crate::support::noise(200_000), &[]);
+    let another = built(&from, "another", &crate::support::noise(200_001), &[]);
+    let server = serve(&folder.path().join("server"), bounded());
+    let push =
+        |server: &Running, path| push_with(&from, &server.url, Some(&key()), &[path], token("a-good-token"));
+    push(&server, &small).unwrap();
+    let told = push(&server, &large).unwrap_err().to_string();
+    assert!(told.contains("takes nothing") && told.contains("uploads may take 450000 bytes"), "{told}");
+    // While it is unpacked, an archive takes room twice.
+    push(&server, &other).unwrap();
+    // What is there already takes no more room.
+    push(&server, &other).unwrap();
+    assert!(push(&server, &another).is_err());
+    drop(server);
+    // Also for a server that begins anew.
+    let server = serve(&folder.path().join("server"), bounded());
+    assert!(push(&server, &another).is_err());
+    assert_eq!(server.store.all_valid_paths().unwrap().len(), 2);
+    assert_eq!(std::fs::read_dir(folder.path().join("server/nix/var/rednix/uploads")).unwrap().count(), 0);
 }

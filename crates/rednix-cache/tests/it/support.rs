@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use rednix_cache::cache::{Address, Cache};
 use rednix_cache::caches::{Ask, Caches};
 use rednix_cache::push::{Push, Pushed};
-use rednix_cache::transport::{self, Connections, HttpSettings};
+use rednix_cache::transport::{self, Connections, HttpSettings, Patience};
 use rednix_cache::{Result, SecretKey, Trust};
 use rednix_events::{Event, Events, Recorder};
 use rednix_store::PathInfo;
@@ -80,6 +80,28 @@ pub fn push_with(
     push.run(&paths.iter().map(|path| (*path).clone()).collect::<BTreeSet<_>>())
 }
 
+/// Says that something was not tested, where test runners do not swallow it.
+pub fn skipped(reason: &str) {
+    let _ = std::io::stderr().write_all(format!("skipped: {reason}\n").as_bytes());
+}
+
+/// The server's settings for impatient tests.
+pub fn impatient() -> HttpSettings {
+    let ms = std::time::Duration::from_millis;
+    let patience = Patience { connect: ms(500), silence: ms(500), slow_after: ms(800), pause: ms(50) };
+    HttpSettings { patience, ..HttpSettings::default() }
+}
+
+/// Text that does not get smaller by packing: so many bytes of it.
+pub fn noise(bytes: usize) -> String {
+    let mut state = 1u64;
+    let next = std::iter::repeat_with(move || {
+        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        char::from(b'!' + (state >> 57) as u8 % 90)
+    });
+    next.take(bytes).collect()
+}
+
 /// Caches at addresses, and what they tell.
 pub struct Scene {
     pub caches: Caches,
@@ -87,9 +109,13 @@ pub struct Scene {
 }
 
 pub fn caches(addresses: &[String], trust: Trust) -> Scene {
+    caches_with(addresses, trust, HttpSettings::default())
+}
+
+pub fn caches_with(addresses: &[String], trust: Trust, settings: HttpSettings) -> Scene {
     let recorder = Arc::new(Recorder::default());
     let events: Events = recorder.clone();
-    let settings = Arc::new(Connections::default());
+    let settings = Arc::new(Connections::new(settings));
     let open = |address: &String| {
         Cache::open(Address::parse(address).unwrap(), &settings, None, events.clone()).unwrap()
     };
@@ -139,7 +165,18 @@ pub enum Answer {
     Status(u16),
     /// Sends the file's head and so many of its bytes from the wanted offset on, and hangs up.
     Cut(Vec<u8>, usize),
+    /// A status, more lines of the head, and a body.
+    With(u16, String, Vec<u8>),
+    /// Nothing, ever.
+    Silence,
+    /// The head and so many bytes from the wanted offset on, and then nothing more.
+    Stall(Vec<u8>, usize),
+    /// A byte now and then.
+    Trickle(Vec<u8>),
 }
+
+/// Longer than any test waits.
+const EVER: std::time::Duration = std::time::Duration::from_secs(60);
 
 type Script = dyn Fn(&str, usize) -> Answer + Send + Sync;
 
@@ -152,6 +189,10 @@ pub struct Scripted {
 
 impl Scripted {
     pub fn start(script: impl Fn(&str, usize) -> Answer + Send + Sync + 'static) -> Scripted {
+        Scripted::start_with(false, script)
+    }
+
+    fn start_with(lines: bool, script: impl Fn(&str, usize) -> Answer + Send + Sync + 'static) -> Scripted {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let (requests, stop): (Arc<Mutex<Vec<String>>>, Arc<AtomicBool>) = Default::default();
@@ -163,10 +204,15 @@ impl Scripted {
                     return;
                 }
                 let (script, seen) = (script.clone(), seen.clone());
-                std::thread::spawn(move || drop(converse(stream.unwrap(), &*script, &seen)));
+                std::thread::spawn(move || drop(converse(stream.unwrap(), &*script, &seen, lines)));
             }
         });
         Scripted { address, requests, stop }
+    }
+
+    /// The script gets the whole first line of a request.
+    pub fn lines(script: impl Fn(&str) -> Answer + Send + Sync + 'static) -> Scripted {
+        Scripted::start_with(true, move |line, _| script(line))
     }
 
     /// Serves a folder; `script` may answer in its place.
@@ -199,7 +245,12 @@ impl Drop for Scripted {
     }
 }
 
-fn converse(stream: TcpStream, script: &Script, seen: &Mutex<Vec<String>>) -> std::io::Result<()> {
+fn converse(
+    stream: TcpStream,
+    script: &Script,
+    seen: &Mutex<Vec<String>>,
+    lines: bool,
+) -> std::io::Result<()> {
     let mut reader = BufReader::new(stream.try_clone()?);
     let mut stream = stream;
     let mut line = String::new();
@@ -224,12 +275,38 @@ fn converse(stream: TcpStream, script: &Script, seen: &Mutex<Vec<String>>) -> st
     let number = seen.lock().unwrap().len();
     seen.lock().unwrap().push(head);
     let path = line.split(' ').nth(1).unwrap_or_default().trim_start_matches('/').to_owned();
-    let (bytes, count) = match script(&path, number) {
+    let mut after = None;
+    let (bytes, count) = match script(if lines { line.trim_end() } else { &path }, number) {
+        Answer::With(status, more, body) => {
+            let length = body.len();
+            write!(
+                stream,
+                "HTTP/1.1 {status} X\r\n{more}Content-Length: {length}\r\nConnection: close\r\n\r\n"
+            )?;
+            return stream.write_all(&body);
+        }
         Answer::Status(status) => {
             return write!(stream, "HTTP/1.1 {status} X\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
         }
+        Answer::Silence => {
+            std::thread::sleep(EVER);
+            return Ok(());
+        }
         Answer::Bytes(bytes) => (bytes, usize::MAX),
         Answer::Cut(bytes, count) => (bytes, count),
+        Answer::Stall(bytes, count) => {
+            after = Some(EVER);
+            (bytes, count)
+        }
+        Answer::Trickle(bytes) => {
+            let size = bytes.len();
+            write!(stream, "HTTP/1.1 200 X\r\nContent-Length: {size}\r\nETag: \"one\"\r\n\r\n")?;
+            for byte in bytes {
+                stream.write_all(&[byte])?;
+                std::thread::sleep(std::time::Duration::from_millis(20));
+            }
+            return Ok(());
+        }
     };
     let rest = &bytes[offset.min(bytes.len())..];
     let (status, size) = (if offset > 0 { 206 } else { 200 }, bytes.len());
@@ -242,7 +319,9 @@ fn converse(stream: TcpStream, script: &Script, seen: &Mutex<Vec<String>>) -> st
     if !line.starts_with("HEAD") {
         stream.write_all(&rest[..count.min(rest.len())])?;
     }
-    stream.flush()
+    stream.flush()?;
+    std::thread::sleep(after.unwrap_or_default());
+    Ok(())
 }
 
 /// Files of a folder, by name below it.

@@ -27,9 +27,20 @@ pub fn run(session: &Session, arguments: &LogArgs) -> Result<(), Failure> {
         let wanted = evaluation::wanted(session, &[Target::installable(&project, &arguments.of)])?;
         derivations.extend(wanted.into_iter().map(|w| w.derivation));
     }
+    let log = match derivations.iter().map(|d| store.log_path(d)).find(|file| file.exists()) {
+        Some(file) => Some(read(&file)?),
+        // Whoever built it may have kept it.
+        None => {
+            let caches = session.substitute()?;
+            derivations
+                .iter()
+                .find_map(|d| caches.log(d))
+                .map(|log| String::from_utf8_lossy(&log).into_owned())
+        }
+    };
     session.view.finish();
-    match derivations.iter().map(|d| store.log_path(d)).find(|file| file.exists()) {
-        Some(file) => print(&for_people(&read(&file)?)),
+    match log {
+        Some(log) => print(&for_people(&log)),
         None => {
             Err(Failure::failed(format!("there is no log of `{}`{}", arguments.of, because(&derivations)))
                 .hint("it was built elsewhere, or not yet; `rednix build` makes one"))

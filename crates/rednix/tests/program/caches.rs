@@ -7,10 +7,12 @@ use std::process::{Child, Command, Stdio};
 use crate::Outcome;
 use crate::support::{Run, bash_expression, call, checkout, rednix, run, scratch, verify, write};
 
-pub const TESTS: [(&str, fn() -> Outcome); 4] = [
+pub const TESTS: [(&str, fn() -> Outcome); 6] = [
     ("cache_fills_a_cold_machine", cache_fills_a_cold_machine),
     ("cache_gives_what_a_new_build_needs", cache_gives_what_a_new_build_needs),
     ("cache_and_the_peer_copy_both_ways", cache_and_the_peer_copy_both_ways),
+    ("cache_in_a_bucket", cache_in_a_bucket),
+    ("cache_pulls_from_a_store", cache_pulls_from_a_store),
     ("cache_troubles_are_told", cache_troubles_are_told),
 ];
 
@@ -210,7 +212,7 @@ fn broken_promise(url: &str, public: &str, lender: &Machine, fetch: &str) -> Out
     let second = Machine::new(&trusting(&broken, public));
     let lent = lender.store();
     let arguments = ["build", "--no-link", "--borrow-from", text(&lent)?, "--expr", fetch];
-    second.call(&arguments).expect(0, &["breaks off after 0 of"])?;
+    second.call(&arguments).expect(0, &["and not its archive"])?;
     verify(&second.store())?;
     // And where another cache has it, from there.
     let both = format!(
@@ -314,6 +316,152 @@ fn cache_and_the_peer_copy_both_ways() -> Outcome {
     peer("", &["copy", "--store", &from, "--to", &written, &output])?;
     let cold = Machine::new(&format!("substituters = [\"{written}?trusted=1\"]\n"));
     cold.image(&written, &["--offline"])?;
+    Ok(None)
+}
+
+/// A server of S3-compatible storage, `moto_server` of the Python package `moto[server]`, until the value goes.
+struct Storage {
+    child: Child,
+    address: String,
+}
+
+impl Storage {
+    fn start(buckets: &[&str]) -> Result<Result<Storage, String>, String> {
+        let program = std::env::var("REDNIX_S3_SERVER").unwrap_or_else(|_| "moto_server".to_owned());
+        let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
+        let address = free.map_err(|e| e.to_string())?.to_string();
+        let port = address.rsplit(':').next().unwrap_or_default();
+        let mut command = Command::new(&program);
+        command.args(["-H", "127.0.0.1", "-p", port]);
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        let child = match child {
+            Ok(child) => child,
+            Err(error) => return Ok(Err(format!("no S3-compatible server: `{program}`: {error}"))),
+        };
+        let storage = Storage { child, address };
+        for bucket in buckets {
+            storage.make(bucket)?;
+        }
+        Ok(Ok(storage))
+    }
+
+    fn make(&self, bucket: &str) -> Result<(), String> {
+        use std::io::{Read, Write};
+        let started = std::time::Instant::now();
+        loop {
+            let mut answer = String::new();
+            let asked = std::net::TcpStream::connect(&self.address).and_then(|mut stream| {
+                write!(
+                    stream,
+                    "PUT /{bucket} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+                )?;
+                stream.read_to_string(&mut answer)
+            });
+            match asked {
+                Ok(_) if answer.starts_with("HTTP/1.1 200") => return Ok(()),
+                _ if started.elapsed().as_secs() > 90 => {
+                    return Err(format!("no bucket: {asked:?} {answer}"));
+                }
+                _ => std::thread::sleep(std::time::Duration::from_millis(100)),
+            }
+        }
+    }
+
+    fn url(&self, bucket: &str) -> String {
+        format!("s3://{bucket}?endpoint={}&scheme=http&region=eu-west-1", self.address)
+    }
+}
+
+impl Drop for Storage {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The path of something built, as it is called everywhere, and the store that it is in.
+fn built(name: &str) -> Result<(String, String), String> {
+    let expression = bash_expression(name, &format!("mkdir $out; echo {name} > $out/file"));
+    let result = run(&mut call(&["build", "--no-link", "--expr", &expression]));
+    result.expect(0, &[])?;
+    let (store, name) = result.stdout.trim().rsplit_once("/nix/store/").ok_or("no path was printed")?;
+    Ok((format!("/nix/store/{name}"), store.to_owned()))
+}
+
+/// A run that ends well and says this on standard output.
+fn says(result: &Run, text: &str) -> Result<(), String> {
+    result.expect(0, &[])?;
+    match result.stdout.contains(text) {
+        true => Ok(()),
+        false => Err(format!("`{text}` is not in: {}", result.stdout)),
+    }
+}
+
+/// Credentials from the environment and from the files; and C++ Nix on the other side of the same bucket, both ways.
+fn cache_in_a_bucket() -> Outcome {
+    let storage = match Storage::start(&["ours", "theirs"])? {
+        Ok(storage) => storage,
+        Err(reason) => return Ok(Some(reason)),
+    };
+    let folder = scratch();
+    let (key, public) = keygen(folder.path(), "bucket-1")?;
+    let (path, _) = built("cache-bucket")?;
+    let (ours, theirs) = (storage.url("ours"), storage.url("theirs"));
+    let mut push = call(&["cache", "push", &ours, &path, "--key", text(&key)?]);
+    push.env("AWS_ACCESS_KEY_ID", "a").env("AWS_SECRET_ACCESS_KEY", "b");
+    says(&run(&mut push), "1 paths pushed")?;
+    let machine = Machine::new(&trusting(&format!("{ours}&profile=team"), &public));
+    machine.call(&["cache", "pull", &path]).expect(2, &["there is no profile `team`"])?;
+    write(
+        &machine.folder.path().join(".aws/credentials"),
+        "[team]\naws_access_key_id = a\naws_secret_access_key = b\n",
+    );
+    says(&machine.call(&["cache", "pull", &path]), "1 paths pulled")?;
+    verify(&machine.store())?;
+    if let Err(reason) = crate::peer::instantiate() {
+        return Ok(Some(reason));
+    }
+    let root = |name: &str| folder.path().join(name);
+    let local = |name: &str| format!("local?root={}", root(name).display());
+    let bucket = |config: &str, arguments: &[&str]| {
+        let mut command = nix(config)?;
+        command.env("AWS_ACCESS_KEY_ID", "a").env("AWS_SECRET_ACCESS_KEY", "b").env("HOME", folder.path());
+        let output = command.args(arguments).output().map_err(|e| format!("the peer: {e}"))?;
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        if output.status.success() {
+            Ok(())
+        } else {
+            Err(format!("the peer's `nix {arguments:?}` fails: {told}"))
+        }
+    };
+    let trusted = format!("trusted-public-keys = {public}");
+    bucket(&trusted, &["copy", "--from", &ours, "--to", &local("taken"), &path])?;
+    verify(&root("taken"))?;
+    bucket("", &["copy", "--from", &local("taken"), "--to", &theirs, &path])?;
+    let other = Machine::new("");
+    write(
+        &other.folder.path().join(".aws/credentials"),
+        "[default]\naws_access_key_id = a\naws_secret_access_key = b\n",
+    );
+    let from = format!("{theirs}&trusted=1");
+    says(&other.call(&["cache", "pull", "--from", &from, &path]), "1 paths pulled")?;
+    verify(&other.store())?;
+    Ok(None)
+}
+
+/// From another store on this machine: by its word only where it is trusted.
+fn cache_pulls_from_a_store() -> Outcome {
+    let (path, store) = built("cache-pulled")?;
+    let from = format!("local?root={store}");
+    let machine = Machine::new("");
+    // Its contents are its name: nobody has to vouch for it.
+    says(&machine.call(&["cache", "pull", "--from", &from, &path]), "1 paths pulled")?;
+    says(&machine.call(&["cache", "pull", "--from", &from, &path]), "0 paths pulled")?;
+    verify(&machine.store())?;
+    let absent = "/nix/store/00000000000000000000000000000000-absent";
+    machine.call(&["cache", "pull", "--from", &from, absent]).expect(1, &["no cache has"])?;
+    machine.call(&["cache", "pull", absent]).expect(2, &["no cache is configured"])?;
+    machine.call(&["cache", "pull", "--from", "local?root=x", absent]).expect(2, &["local?root=/FOLDER"])?;
     Ok(None)
 }
 

@@ -1,5 +1,6 @@
 //! `rednix cache`: this store as a binary cache, and what goes to others.
 
+mod pull;
 mod push;
 mod serve;
 
@@ -17,6 +18,7 @@ use super::print;
 pub fn run(session: &Session, command: &CacheCommand) -> Result<(), Failure> {
     match command {
         CacheCommand::Serve(arguments) => serve::run(session, arguments),
+        CacheCommand::Pull(arguments) => pull::run(session, arguments),
         CacheCommand::Push(arguments) => push::run(session, arguments),
         CacheCommand::Keygen { name } => keygen(session, name),
     }

@@ -18,6 +18,7 @@ pub fn run(session: &Session, arguments: &CacheServeArgs) -> Result<(), Failure>
         trust: substituting::trust(&session.config)?,
         priority: arguments.priority,
         compress: !arguments.no_compression,
+        uploads_bytes_max: arguments.max_uploads,
     };
     let is_open = config.token.is_some() && !arguments.listen.ip().is_loopback();
     let public = config.key.as_ref().map(|key| key.public().to_string());

@@ -155,7 +155,7 @@ fn parse_age(text: &str) -> Result<u64, String> {
 }
 
 /// Bytes.
-fn parse_size(text: &str) -> Result<u64, String> {
+pub fn parse_size(text: &str) -> Result<u64, String> {
     let (number, unit) = split_unit(text);
     let unit_bytes = match unit {
         "" | "B" => 1,

@@ -1,0 +1,147 @@
+//! Another store on this machine, seen as a cache: entries and realisations are made as they are asked for, archives
+//! are packed by a thread beside the reader, and nothing is compressed. Never writes to that store.
+
+use std::io::{self, Read, Write};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+
+use rednix_store::path::StorePath;
+use rednix_store::store::{OpenOptions, Store};
+use rednix_store::{PathInfo, nar};
+
+use super::{Body, Opened, Transport};
+use crate::compression::Compression;
+use crate::error::{Error, Result};
+use crate::limits::{PIECE_BYTES, PIECES_WAITING, PRIORITY_LOCAL};
+use crate::narinfo::{NarInfo, is_hash_part};
+use crate::realisation::Key;
+
+pub struct LocalStore {
+    store: Arc<Store>,
+    url: String,
+}
+
+impl LocalStore {
+    /// `address` is `local?root=FOLDER`.
+    pub fn open(address: &str) -> Result<LocalStore> {
+        let bad = |reason: &str| Error::BadAddress { url: address.to_owned(), reason: reason.to_owned() };
+        let parameters = address.strip_prefix("local?").unwrap_or_default();
+        let root = parameters.split('&').find_map(|part| part.strip_prefix("root="));
+        let root = root.filter(|root| root.starts_with('/'));
+        let root = root.ok_or_else(|| bad("a store on this machine is local?root=/FOLDER"))?;
+        let store = Arc::new(Store::open(Path::new(root), OpenOptions::read_only())?);
+        Ok(LocalStore { store, url: format!("local:{root}") })
+    }
+
+    fn info(&self, hash_part: &str) -> Result<Option<PathInfo>> {
+        if !is_hash_part(hash_part) {
+            return Ok(None);
+        }
+        let Some(path) = self.store.path_from_hash_part(hash_part)? else { return Ok(None) };
+        Ok(self.store.path_info(&path)?)
+    }
+
+    fn realisation(&self, key: &Key) -> Result<Option<String>> {
+        // By path of the derivation it would have to be read; by its hash it is as good.
+        let Key::Hash(id) = key else { return Ok(None) };
+        let Some(found) = self.store.query_realisation(id)? else { return Ok(None) };
+        Ok(Some(key.to_text(&found.path, &found.signatures)))
+    }
+}
+
+impl Transport for LocalStore {
+    fn url(&self, place: &str) -> String {
+        format!("{}/{place}", self.url)
+    }
+
+    fn get(&self, place: &str) -> Result<Option<Vec<u8>>> {
+        let text = if place == "nix-cache-info" {
+            Some(crate::push::cache_info(PRIORITY_LOCAL))
+        } else if let Some(hash_part) = place.strip_suffix(".narinfo") {
+            let entry = |info: PathInfo| {
+                NarInfo::of(&info, format!("nar/{}.nar", info.path.hash_part()), Compression::None).to_text()
+            };
+            self.info(hash_part)?.map(entry)
+        } else if let Some(derivation) = place.strip_prefix("log/") {
+            return match StorePath::from_basename(derivation) {
+                Ok(path) => crate::log::read(&self.store, &path),
+                Err(_) => Ok(None),
+            };
+        } else {
+            Key::parse(place).map(|key| self.realisation(&key)).transpose()?.flatten()
+        };
+        Ok(text.map(String::into_bytes))
+    }
+
+    fn exists(&self, place: &str) -> Result<bool> {
+        Ok(self.get(place)?.is_some())
+    }
+
+    fn open(&self, place: &str, offset: u64, _: Option<&str>) -> Result<Option<Opened>> {
+        let hash_part = place.strip_prefix("nar/").and_then(|name| name.strip_suffix(".nar"));
+        let Some(info) = hash_part.map(|part| self.info(part)).transpose()?.flatten() else {
+            return Ok(None);
+        };
+        if offset > 0 {
+            return Ok(None);
+        }
+        let (sender, receiver) = sync_channel(PIECES_WAITING);
+        let path = self.store.real_path(&info.path);
+        std::thread::spawn(move || {
+            let mut out = io::BufWriter::with_capacity(PIECE_BYTES, Sender(sender.clone()));
+            let dumped = nar::dump(path, &mut out).map_err(|error| io::Error::other(error.to_string()));
+            if let Err(error) = dumped.and_then(|_| out.flush()) {
+                // Nobody reads on where the reader has gone.
+                let _ = sender.send(Err(error));
+            }
+        });
+        let body = Box::new(Pieces { receiver, current: Vec::new(), at: 0 });
+        Ok(Some(Opened { offset: 0, size: Some(info.nar_size), tag: None, body }))
+    }
+
+    fn put(&self, _: &str, _: &'static str, _: Body) -> Result<()> {
+        let reason = "push to a folder (file:///FOLDER), or pull from the other store".to_owned();
+        Err(Error::NotWritable { url: self.url.clone(), reason })
+    }
+
+    fn is_local(&self) -> bool {
+        true
+    }
+}
+
+type Piece = io::Result<Vec<u8>>;
+
+struct Sender(SyncSender<Piece>);
+
+impl Write for Sender {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.send(Ok(bytes.to_vec())).map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+struct Pieces {
+    receiver: Receiver<Piece>,
+    current: Vec<u8>,
+    at: usize,
+}
+
+impl Read for Pieces {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.at == self.current.len() {
+            match self.receiver.recv() {
+                Ok(piece) => (self.current, self.at) = (piece?, 0),
+                Err(_) => return Ok(0),
+            }
+        }
+        let count = buffer.len().min(self.current.len() - self.at);
+        buffer[..count].copy_from_slice(&self.current[self.at..self.at + count]);
+        self.at += count;
+        Ok(count)
+    }
+}
