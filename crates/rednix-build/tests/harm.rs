@@ -37,6 +37,9 @@ const TESTS: &[(&str, Test)] = &[
     ("cve_2026_39860_links_in_place_of_outputs", links_in_place_of_outputs),
     ("hard_links_to_inputs", hard_links_to_inputs),
     ("other_builds_and_the_database", other_builds_and_the_database),
+    ("trees_that_are_too_deep_or_too_large", too_deep_or_too_large),
+    ("names_as_long_as_they_can_be", longest_names),
+    ("special_files_in_outputs", special_files),
 ];
 
 /// A process that its builder leaves behind goes on writing to the output.
@@ -159,5 +162,45 @@ fn other_builds_and_the_database() -> Result<(), Failed> {
     expect(!log.contains("reached") && !log.contains("saw"), log.clone())?;
     let seen: Vec<&str> = log.lines().filter(|line| !line.is_empty()).collect();
     expect(seen == [world.layer.basename()], format!("in /nix/store: {seen:?}"))?;
+    clean(&world)
+}
+
+/// Depths and sizes that cost a builder nothing must not cost anyone else much.
+fn too_deep_or_too_large() -> Result<(), Failed> {
+    let world = World::new();
+    let deep = "mkdir $out; cd $out; for i in {1..400}; do mkdir d; cd d; done";
+    let errors = world.build(&world.script("deep", deep)).unwrap_err().to_string();
+    expect(errors.contains("deeper"), errors)?;
+    let deep = "mkdir $out; for i in {1..3000}; do mkdir d; cd -P d; done; exit 0";
+    world.build(&world.script("deep-elsewhere", deep))?;
+    let started = std::time::Instant::now();
+    // Eight exbibytes of nothing.
+    let sparse = "head -c 0 /dev/null > $out; truncate -s 8191P $out 2>/dev/null || truncate -s 15T $out";
+    let errors = world.build(&world.script("sparse", sparse)).unwrap_err().to_string();
+    expect(errors.contains("space"), errors)?;
+    expect(started.elapsed() < Duration::from_secs(20), format!("it took {:?}", started.elapsed()))?;
+    clean(&world)
+}
+
+/// 255 bytes, of which some are no text, twice linked: nothing that is done to outputs makes them longer.
+fn longest_names() -> Result<(), Failed> {
+    let world = World::new();
+    let script = "mkdir $out; cd $out; n=$(printf 'x%.0s' {1..251}); echo a > \"$n\"$'\\xff\\xfe\\x01\\n'; \
+                  ln \"$n\"* \"${n}abcd\"; chmod 000 \"${n}abcd\"; mkdir \"${n}efgh\"; ln -s \"$n\" \"${n}ijkl\"";
+    let outputs = world.build(&world.script("long", script))?;
+    let names = std::fs::read_dir(world.store.real_path(&outputs["out"]))?;
+    let names: Vec<usize> =
+        names.map(|entry| entry.map(|entry| entry.file_name().len())).collect::<Result<_, _>>()?;
+    expect(names == [255; 4], format!("{names:?}"))?;
+    clean(&world)
+}
+
+/// Pipes and sockets are no contents: the output is refused, and the store is as it was.
+fn special_files() -> Result<(), Failed> {
+    let world = World::new();
+    for script in ["mkfifo $out", "mkdir -p $out/d; mkfifo $out/d/pipe"] {
+        let errors = world.build(&world.script("special", script)).unwrap_err().to_string();
+        expect(errors.contains("a device, a socket or a pipe"), errors)?;
+    }
     clean(&world)
 }

@@ -30,6 +30,12 @@ fn builtins() -> Builtins {
         .register("panic", |_: &serde_json::Value, _: &BTreeMap<String, PathBuf>| -> Result<(), String> {
             panic!("a bug")
         })
+        .register("calls", |attributes: &serde_json::Value, _: &BTreeMap<String, PathBuf>| {
+            match support::calls::reached(attributes) {
+                reached if reached.is_empty() => Ok(()),
+                reached => Err(reached.join(", ")),
+            }
+        })
         .register("abstract", |attributes: &serde_json::Value, _: &BTreeMap<String, PathBuf>| {
             use std::os::linux::net::SocketAddrExt;
             let name = attributes["name"].as_str().unwrap_or_default();
@@ -85,6 +91,7 @@ const TESTS: &[(&str, Test)] = &[
     ("a missing builder is named", missing_builder),
     ("the network is denied", network_denied),
     ("abstract sockets are out of reach", abstract_socket),
+    ("system calls reach nothing beyond", system_calls),
     ("the host's files are invisible", host_files_invisible),
     ("inputs are visible and read only", inputs_read_only),
     ("hundreds of layers and inputs", many_layers_and_inputs),
@@ -220,6 +227,30 @@ fn abstract_socket(kind: Confinement) -> Result<(), Failed> {
     let _listener = UnixListener::bind_addr(&address)?;
     std::os::unix::net::UnixStream::connect_addr(&address)?;
     let ending = run_builtin(kind, "abstract", serde_json::json!({ "name": name }))?.0;
+    expect(ending == Ending::Exited(0), format!("{ending:?}"))
+}
+
+/// Whatever a program asks of the kernel itself: see `support::calls`.
+#[allow(unsafe_code)]
+fn system_calls(kind: Confinement) -> Result<(), Failed> {
+    let key = 0x7ed1_0000 | (std::process::id() as i32 & 0xffff);
+    // SAFETY: makes a piece of shared memory and attaches nothing.
+    let shared = unsafe { libc::shmget(key, 4096, libc::IPC_CREAT | 0o666) };
+    expect(shared >= 0, "shared memory can be made")?;
+    let host = tempfile::tempdir()?;
+    let input = host.path().join("input");
+    std::fs::create_dir(&input)?;
+    let mut scratch = Scratch::new(kind, "");
+    scratch.spec.inputs = vec![Input { host: input.as_path().into(), name: "input".into() }];
+    scratch.spec.program = Program::Builtin {
+        name: "calls".to_owned(),
+        attributes: serde_json::json!({ "key": key, "input": "/nix/store/input" }).to_string(),
+        outputs: vec![("out".to_owned(), "/nix/store/result".to_owned())],
+    };
+    let ending = run(&scratch.spec, &control(), &mut |_| {});
+    // SAFETY: removes what was made above, which nobody has attached.
+    unsafe { libc::shmctl(shared, libc::IPC_RMID, std::ptr::null_mut()) };
+    let ending = ending?;
     expect(ending == Ending::Exited(0), format!("{ending:?}"))
 }
 

@@ -11,7 +11,7 @@ use rustix::io::Errno;
 
 use crate::error::{Error, Result};
 use crate::handle::{Dir, Kind, Visit, Walk};
-use crate::limits::{COPY_BUFFER_BYTES, WALK_DEPTH_MAX};
+use crate::limits::{COPY_BUFFER_BYTES, LOOK_FOR_ROOM_BYTES, WALK_DEPTH_MAX};
 use crate::rewrite::{Rewriter, Rewrites};
 
 pub const MODE_FILE: u32 = 0o444;
@@ -236,6 +236,7 @@ impl Copier<'_> {
             }
             Kind::File => {
                 let mut source = from.open_file(from_name)?;
+                self.look_for_room(&stat, to, to_name)?;
                 let target = to.create_file(to_name, 0o600)?;
                 let write_error = |error: io::Error| to.error("write", to_name, error);
                 if self.rewrites.is_empty() {
@@ -261,6 +262,19 @@ impl Copier<'_> {
                 reason: "it is a device, a socket or a pipe".to_owned(),
             }),
         }
+    }
+
+    /// A file can say that it is larger than any disk and be made of nothing: then it is not begun.
+    fn look_for_room(&self, stat: &Stat, to: &Dir, name: &OsStr) -> Result<()> {
+        let bytes = u64::try_from(stat.st_size).unwrap_or(0);
+        if bytes <= LOOK_FOR_ROOM_BYTES {
+            return Ok(());
+        }
+        let status = rustix::fs::fstatvfs(to).map_err(|errno| to.error("examine", "", errno))?;
+        if bytes > status.f_bavail.saturating_mul(status.f_frsize) {
+            return Err(to.error("write", name, Errno::NOSPC));
+        }
+        Ok(())
     }
 
     /// Shares the blocks where the file system can, else lets the kernel copy.

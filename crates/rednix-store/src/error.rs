@@ -64,7 +64,7 @@ pub enum Error {
     NewerSchema { root: PathBuf, what: &'static str, found: String, known: u32 },
 
     #[error(
-        "the store at `{}` has {what} version {found}, older than the {known} this rednix needs\n\nhint: open it once with a current C++ Nix to bring it up to date, or use another store (`REDNIX_STORE`)",
+        "the store at `{}` has {what} version {found}, older than the {known} this rednix needs\n\nhint: opening it once for writing brings it up to date, a database with a current C++ Nix, an archive with `rednix store archive --list`; or use another store (`REDNIX_STORE`)",
         root.display()
     )]
     OlderSchema { root: PathBuf, what: &'static str, found: String, known: u32 },

@@ -30,18 +30,31 @@ pub const WAL_PAGES: u32 = 4000;
 pub const WAL_BYTES_KEPT: i64 = 32 << 20;
 /// Trees whose archive is no larger are held in memory while they are added, and read only once.
 pub const ADD_IN_MEMORY_BYTES: u64 = 32 << 20;
+/// Files larger than this are copied only where there is room for them.
+pub const LOOK_FOR_ROOM_BYTES: u64 = 64 << 20;
 /// Between two attempts to lock what another process holds, milliseconds.
 pub const LOCK_POLL_MS: u64 = 20;
 /// Dead paths removed from the database in one transaction, where collection may end early.
 pub const COLLECT_BATCH: usize = 256;
-/// The same where everything dead goes: each transaction waits for the disk.
-pub const COLLECT_BATCH_ALL: usize = 8192;
+/// The same where everything dead goes. Rows lie in no order that batches could follow: each batch writes most pages of
+/// the database again, and waits for the disk.
+pub const COLLECT_BATCH_ALL: usize = 1 << 18;
+/// Pages of the database held while many rows are removed; a transaction that does not fit is written piece by piece.
+pub const COLLECT_CACHE_BYTES: i64 = 128 << 20;
 /// Paths archived in one transaction.
 pub const ARCHIVE_BATCH: usize = 64;
 /// Sizes of the chunks that archived paths are cut into, in bytes: least, on average, most.
 pub const CHUNK_BYTES: [usize; 3] = [4 << 10, 16 << 10, 64 << 10];
 /// New chunks compressed together; a chunk is read by decompressing all of its block.
 pub const BLOCK_BYTES: usize = 4 << 20;
+/// All new chunks that wait to be compressed.
+pub const GATHERED_BYTES_MAX: usize = 32 << 20;
+/// How far beyond what it is like a block looks for more in the block it is compressed against.
+pub const BASE_MARGIN_BYTES: usize = 256 << 10;
+/// Blocks compressed against each other, one behind the other: reading the last decompresses all.
+pub const BLOCK_DEPTH_MAX: u32 = 24;
+/// Logarithm of the window of blocks that have a base: it must reach over both.
+pub const BLOCK_WINDOW_LOG: u32 = 24;
 /// Decompressed blocks held while a path is restored.
 pub const BLOCKS_HELD_MAX: usize = 8;
 /// Level of zstd for the archive.

@@ -1,10 +1,10 @@
-//! What a store outlives: a power cut, damage, a clock that jumps, folders that cannot be written to; and what it does
-//! to grow slowly: linking equal files, archiving. The order of steps behind it is tested in `simulation`.
+//! What a store outlives: a power cut, damage, a clock that jumps, folders that cannot be written to. The order of steps
+//! behind it is tested in `simulation`, how it saves room in `space`.
 
 mod common;
 
 use std::collections::BTreeSet;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 
 use common::*;
 use rednix_store::error::Error;
@@ -60,136 +60,6 @@ fn what_was_flushed_is_not_hashed_again() {
     // `verify` is what finds such damage.
     assert_eq!(store.verify(VerifyOptions::default()).unwrap().problems.len(), 1);
     assert_eq!(store.repair().unwrap().taken_back.len(), 1);
-    assert_clean(&store);
-}
-
-#[test]
-fn equal_files_are_stored_once() {
-    let (folder, store) = new_store();
-    let mut tree = Tree::directory();
-    for (path, node) in [
-        ("a/one", Tree::file("same".repeat(3000))),
-        ("a/b/two", Tree::file("same".repeat(3000))),
-        ("run", Tree::executable("same".repeat(3000))),
-        ("other", Tree::file("other".repeat(3000))),
-        ("empty", Tree::file("")),
-    ] {
-        tree.insert(path, node).unwrap();
-    }
-    let first = store.add_source_tree("first", &tree).unwrap().path;
-    tree.insert("more", Tree::file("more".repeat(3000))).unwrap();
-    let second = store.add_source_tree("second", &tree).unwrap().path;
-    let inode = |path: &StorePath, inside: &str| {
-        std::fs::symlink_metadata(store.real_path(path).join(inside)).unwrap().ino()
-    };
-    let report = store.optimise().unwrap();
-    assert_eq!((report.files, report.linked), (9, 5));
-    assert!(report.freed_bytes >= 5 * 12_000, "{report:?}");
-    assert_eq!(inode(&first, "a/one"), inode(&second, "a/b/two"));
-    assert_eq!(inode(&first, "run"), inode(&second, "run"));
-    assert_ne!(inode(&first, "a/one"), inode(&first, "run"));
-    for folder in ["", "a", "a/b"] {
-        let metadata = std::fs::symlink_metadata(store.real_path(&first).join(folder)).unwrap();
-        assert_eq!((metadata.mode() & 0o7777, metadata.mtime()), (0o555, 1), "{folder}");
-    }
-    assert_clean(&store);
-    assert_eq!(store.optimise().unwrap(), OptimiseReport::default());
-    // A damaged older file is not handed on.
-    overwrite(&store, &first, "other", &b"wrong".repeat(3000));
-    let third = store.add_source_tree("third", &tree).unwrap().path;
-    store.optimise().unwrap();
-    assert_eq!(
-        std::fs::read(store.real_path(&third).join("other")).unwrap(),
-        "other".repeat(3000).as_bytes()
-    );
-    let store = reopen(&folder, store);
-    store.gc(&GcOptions::default()).unwrap();
-    assert_eq!(store.contents().open_dir(".links").unwrap().entries().unwrap().len(), 0);
-}
-
-fn noise(seed: u64, len: usize) -> Vec<u8> {
-    let mut state = seed;
-    let mut next = || {
-        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-        (state >> 56) as u8
-    };
-    (0..len).map(|_| next()).collect()
-}
-
-#[test]
-fn archived_paths_come_back_as_they_were() {
-    let (folder, store) = new_store();
-    let text = store.add_text("text", b"text", &BTreeSet::new()).unwrap();
-    let mut versions = Vec::new();
-    for version in 0..6u64 {
-        let mut large = noise(1, 3 << 20);
-        let at = 200_000 + version as usize * 100_000;
-        large.splice(at..at, noise(version + 2, 500));
-        let mut tree = sample_tree();
-        tree.insert("large", Tree::file(large)).unwrap();
-        let nar = tree.to_nar().unwrap();
-        let path = StorePath::from_parts(&[version as u8 + 1; 20], "version").unwrap();
-        let mut info = PathInfo::new(path.clone(), Hash::sha256(&nar), nar.len() as u64);
-        info.references = [text.clone()].into();
-        info.signatures = vec!["key:abc".into()];
-        store.add_nar(&mut nar.as_slice(), &info).unwrap();
-        let id = RealisationId { derivation_hash: Hash::sha256(&[version as u8]), output: "out".into() };
-        store.register_realisations(&[Realisation { id, path: path.clone(), signatures: vec![] }]).unwrap();
-        versions.push(store.path_info(&path).unwrap().unwrap());
-    }
-    let store = reopen(&folder, store);
-    assert_eq!(
-        store.archive_unneeded(&GcOptions { dry_run: true, ..GcOptions::default() }).unwrap().paths.len(),
-        7
-    );
-    let report = store.archive_unneeded(&GcOptions::default()).unwrap();
-    assert_eq!(report.paths.len(), 7);
-    assert!(report.nar_bytes > 18 << 20 && report.stored_bytes < 5 << 20, "{report:?}");
-    assert!(store.all_valid_paths().unwrap().is_empty() && store.contents().entries().unwrap().is_empty());
-    let last = &versions[5];
-    assert!(store.check_archived(&last.path).unwrap());
-    let id = RealisationId { derivation_hash: Hash::sha256(&[5]), output: "out".into() };
-    assert_eq!(store.archived_realisation(&id).unwrap().as_ref(), Some(&last.path));
-    // What it refers to comes first.
-    assert_eq!(store.restore_archived([&last.path]).unwrap(), [text.clone(), last.path.clone()]);
-    let mut back = store.path_info(&last.path).unwrap().unwrap();
-    back.registration_time_s = last.registration_time_s;
-    assert_eq!(&back, last);
-    assert_eq!(store.query_realisation(&id).unwrap().unwrap().path, last.path);
-    assert_eq!(store.restore_archived([&last.path]).unwrap(), []);
-    assert_clean(&store);
-    // Archived once more it takes no room; forgotten, all of it is given back.
-    let store = reopen(&folder, store);
-    assert!(store.archive_unneeded(&GcOptions::default()).unwrap().stored_bytes < 64 << 10);
-    assert_eq!(store.forget_archived(versions.iter().map(|info| &info.path)).unwrap(), 6);
-    assert!(store.restore_archived([&last.path]).unwrap().is_empty());
-    assert_eq!(store.restore_archived([&text]).unwrap(), std::slice::from_ref(&text));
-    // Its chunk shares a block with others; with the last of them the block goes.
-    assert_eq!(store.forget_archived([&text]).unwrap(), 1);
-    assert!(store.archive_sizes().unwrap().stored_bytes < 256 << 10, "{:?}", store.archive_sizes());
-}
-
-#[test]
-fn a_damaged_archive_restores_nothing_wrong() {
-    let (folder, store) = new_store();
-    let mut tree = Tree::directory();
-    tree.insert("noise", Tree::file(noise(1, 100_000))).unwrap();
-    let path = store.add_source_tree("x", &tree).unwrap().path;
-    let store = reopen(&folder, store);
-    store.archive_unneeded(&GcOptions::default()).unwrap();
-    let store = reopen(&folder, store);
-    let file = folder.path().join("nix/var/rednix/archive.sqlite");
-    for name in [file.clone(), file.with_extension("sqlite-wal")] {
-        let Ok(mut bytes) = std::fs::read(&name) else { continue };
-        // In the middle of the data, not in the tables' own pages.
-        let len = bytes.len();
-        if len > 60_000 {
-            bytes[len / 2..len / 2 + 2000].fill(7);
-            std::fs::write(&name, bytes).unwrap();
-        }
-    }
-    assert!(!store.restore_archived([&path]).is_ok_and(|restored| restored.contains(&path)));
-    assert!(!store.is_valid(&path).unwrap());
     assert_clean(&store);
 }
 

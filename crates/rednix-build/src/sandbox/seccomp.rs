@@ -16,11 +16,24 @@ const FORBIDDEN_MODE_BITS: [u64; 2] = [0o4000, 0o2000];
 /// Kernel key rings belong to users, not to namespaces.
 const KEY_CALLS: [i64; 3] = [libc::SYS_add_key, libc::SYS_request_key, libc::SYS_keyctl];
 
-/// A second way into the kernel that this filter could not see through; its users can do without.
-const RING_CALLS: [i64; 1] = [libc::SYS_io_uring_setup];
+/// Second ways into the kernel that this filter cannot see through: modes and flags lie in memory there. Whoever uses
+/// them falls back to what came before them.
+const HIDING_CALLS: [i64; 2] = [libc::SYS_io_uring_setup, libc::SYS_openat2];
+
+/// Not in libc yet; the number is the same on all architectures.
+const SYS_SETXATTRAT: i64 = 463;
 
 /// Extended attributes are not part of a store path; tools treat "not supported" as "leave them out".
-const ATTRIBUTE_CALLS: [i64; 3] = [libc::SYS_setxattr, libc::SYS_lsetxattr, libc::SYS_fsetxattr];
+const ATTRIBUTE_CALLS: [i64; 4] =
+    [libc::SYS_setxattr, libc::SYS_lsetxattr, libc::SYS_fsetxattr, SYS_SETXATTRAT];
+
+/// The families of sockets that network namespaces separate and programs need. Others reach beyond: vsock sockets to
+/// the machine that runs this one, and to other builds on it.
+const SOCKET_FAMILIES: [i32; 4] = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK];
+
+/// Set in the numbers of a second way to call the same functions (x32), where the kernel has it.
+#[cfg(target_arch = "x86_64")]
+const SECOND_NUMBERS: i64 = 0x4000_0000;
 
 /// Installs the filters for this thread and all it starts. Needs `no_new_privs` or a capability.
 pub fn install() -> io::Result<()> {
@@ -28,9 +41,15 @@ pub fn install() -> io::Result<()> {
     for (rules, errno) in [
         (mode_rules()?, libc::EPERM),
         (plain_rules(&KEY_CALLS), libc::ENOSYS),
-        (plain_rules(&RING_CALLS), libc::ENOSYS),
+        (plain_rules(&HIDING_CALLS), libc::ENOSYS),
         (plain_rules(&ATTRIBUTE_CALLS), libc::ENOTSUP),
+        (socket_rules()?, libc::EAFNOSUPPORT),
     ] {
+        #[cfg(target_arch = "x86_64")]
+        let rules = rules
+            .into_iter()
+            .flat_map(|(call, rule)| [(call, rule.clone()), (call | SECOND_NUMBERS, rule)])
+            .collect();
         let filter =
             SeccompFilter::new(rules, SeccompAction::Allow, SeccompAction::Errno(errno as u32), architecture)
                 .map_err(io::Error::other)?;
@@ -42,6 +61,16 @@ pub fn install() -> io::Result<()> {
 
 fn plain_rules(calls: &[i64]) -> BTreeMap<i64, Vec<SeccompRule>> {
     calls.iter().map(|&call| (call, Vec::new())).collect()
+}
+
+fn socket_rules() -> io::Result<BTreeMap<i64, Vec<SeccompRule>>> {
+    let others = SOCKET_FAMILIES.map(|family| {
+        SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, family as u64)
+            .map_err(io::Error::other)
+    });
+    let others = others.into_iter().collect::<io::Result<Vec<_>>>()?;
+    let rule = SeccompRule::new(others).map_err(io::Error::other)?;
+    Ok([libc::SYS_socket, libc::SYS_socketpair].map(|call| (call, vec![rule.clone()])).into())
 }
 
 /// (system call, number of its mode argument).

@@ -2,6 +2,7 @@
 //! folders. Only tests use the host's programs; rednix itself never does.
 #![allow(dead_code)]
 
+pub mod calls;
 pub mod world;
 
 use std::collections::BTreeSet;
@@ -16,9 +17,9 @@ use rednix_build::sandbox::{
 };
 
 /// Programs of the test layer, found on PATH.
-const PROGRAMS: [&str; 17] = [
+const PROGRAMS: [&str; 18] = [
     "bash", "sh", "ls", "cat", "mkdir", "rm", "cp", "ln", "chmod", "sleep", "id", "stat", "head", "env",
-    "touch", "seq", "mkfifo",
+    "touch", "seq", "mkfifo", "truncate",
 ];
 
 static LAYER: OnceLock<(tempfile::TempDir, PathBuf)> = OnceLock::new();

@@ -16,7 +16,7 @@ use super::query::stored_path;
 use super::{GcGuard, Store, locks};
 use crate::error::{Error, Result};
 use crate::handle::{Dir, Kind};
-use crate::limits::{COLLECT_BATCH, COLLECT_BATCH_ALL, REMOVE_THREADS};
+use crate::limits::{COLLECT_BATCH, COLLECT_BATCH_ALL, COLLECT_CACHE_BYTES, REMOVE_THREADS};
 use crate::path::StorePath;
 
 #[derive(Clone, Debug)]
@@ -134,6 +134,9 @@ impl Leaving for Collection<'_> {
     }
 
     async fn unregister(&mut self, batch: &[i64]) -> Result<()> {
+        self.store.database.with("remove paths", |connection| {
+            connection.pragma_update(None, "cache_size", -(COLLECT_CACHE_BYTES >> 10))
+        })?;
         self.store.database.write_through("remove paths", |transaction| {
             delete_rows(transaction, batch)
                 .map_err(|source| self.store.database.error("remove paths", source))

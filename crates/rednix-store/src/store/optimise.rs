@@ -13,7 +13,8 @@ use rednix_events::Event;
 use rustix::fs::Stat;
 use rustix::io::Errno;
 
-use super::Store;
+use super::protocol::{self, Linking, at_once};
+use super::{GcGuard, Store};
 use crate::canonical;
 use crate::error::{Error, Result};
 use crate::handle::{Dir, Kind, Walk};
@@ -46,15 +47,7 @@ impl Store {
         self.events.emit(Event::Step { what: format!("linking equal files of {} store paths", paths.len()) });
         let scratch = self.scratch_dir("optimise")?;
         let mut linker = Linker::new(self, scratch.dir(), false)?;
-        linker.known = linker.links.inodes()?;
-        rustix::fs::syncfs(&self.contents).map_err(|errno| self.contents.error("flush", "", errno))?;
-        for path in paths {
-            // While this is held nothing is collected; a path gone before is passed over.
-            let _guard = self.lock_against_collection()?;
-            if self.is_valid(path)? {
-                linker.tree(&self.contents, OsStr::new(path.basename()))?;
-            }
-        }
+        at_once(protocol::link(&mut linker, paths.iter().cloned()))?;
         let report = linker.report;
         scratch.close()?;
         Ok(report)
@@ -71,6 +64,7 @@ impl Store {
 }
 
 struct Linker<'a> {
+    store: &'a Store,
     links: Dir,
     /// New names are made here first.
     temporary: &'a Dir,
@@ -82,8 +76,34 @@ struct Linker<'a> {
     report: OptimiseReport,
 }
 
+impl Linking for Linker<'_> {
+    type Error = Error;
+    type Guard = GcGuard;
+    type Path = StorePath;
+
+    async fn flush_contents(&mut self) -> Result<()> {
+        // Listed first: what is there before the flush is on the disk after it.
+        self.known = self.links.inodes()?;
+        let contents = &self.store.contents;
+        rustix::fs::syncfs(contents).map_err(|errno| contents.error("flush", "", errno))
+    }
+
+    async fn keep_from_collection(&mut self) -> Result<GcGuard> {
+        self.store.lock_against_collection()
+    }
+
+    async fn is_valid(&mut self, path: &StorePath) -> Result<bool> {
+        self.store.is_valid(path)
+    }
+
+    async fn link(&mut self, path: &StorePath) -> Result<()> {
+        let store = self.store;
+        self.tree(&store.contents, OsStr::new(path.basename()))
+    }
+}
+
 impl<'a> Linker<'a> {
-    fn new(store: &Store, temporary: &'a Dir, is_new: bool) -> Result<Linker<'a>> {
+    fn new(store: &'a Store, temporary: &'a Dir, is_new: bool) -> Result<Linker<'a>> {
         let links = match store.contents.open_dir(LINKS) {
             Err(error) if error.is_not_found() => {
                 match store.contents.create_dir(LINKS, 0o755) {
@@ -95,7 +115,7 @@ impl<'a> Linker<'a> {
             other => other?,
         };
         let (known, report) = Default::default();
-        Ok(Linker { links, temporary, known, is_new, number: 0, report })
+        Ok(Linker { store, links, temporary, known, is_new, number: 0, report })
     }
 
     fn tree(&mut self, top: &Dir, name: &OsStr) -> Result<()> {

@@ -7,6 +7,7 @@
 //! - Contents stand in their place, whole, before the row that makes them valid.
 //! - A row is gone for good, through a power cut, before its contents are touched.
 //! - What is archived is kept for good before its row goes.
+//! - What is on the disk never comes to depend on what is not.
 //! - After a power cut nothing younger than the last flush is believed before it was hashed.
 //!
 //! Steps are futures so that a simulator can suspend them; the real store's are ready at once ([`at_once`]).
@@ -143,6 +144,38 @@ pub async fn recover<W: Recovering>(world: &mut W) -> Result<(), W::Error> {
     world.unregister(&damaged).await?;
     flush(world).await?;
     drop(lock);
+    Ok(())
+}
+
+/// Making equal files of valid paths one file.
+pub trait Linking {
+    type Error;
+    type Guard;
+    type Path;
+
+    /// Returns when all contents in place are on the disk. What others offer to link with since then is not, and is
+    /// flushed when it is used.
+    fn flush_contents(&mut self) -> impl Future<Output = Result<(), Self::Error>>;
+    /// Waits until nobody collects, and keeps everybody from doing so.
+    fn keep_from_collection(&mut self) -> impl Future<Output = Result<Self::Guard, Self::Error>>;
+    fn is_valid(&mut self, path: &Self::Path) -> impl Future<Output = Result<bool, Self::Error>>;
+    /// Puts older files in the place of equal ones of this path, each in one step.
+    fn link(&mut self, path: &Self::Path) -> impl Future<Output = Result<(), Self::Error>>;
+}
+
+pub async fn link<W: Linking>(
+    world: &mut W,
+    paths: impl IntoIterator<Item = W::Path>,
+) -> Result<(), W::Error> {
+    world.flush_contents().await?;
+    for path in paths {
+        let guard = world.keep_from_collection().await?;
+        // One that is gone is passed over.
+        if world.is_valid(&path).await? {
+            world.link(&path).await?;
+        }
+        drop(guard);
+    }
     Ok(())
 }
 

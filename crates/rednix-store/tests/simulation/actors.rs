@@ -1,4 +1,4 @@
-//! Those who use the simulated store: adders, collectors, archivers, by the store's own order of steps; and the
+//! Those who use the simulated store: adders, linkers, copiers, collectors, archivers, by the store's own order of steps; and the
 //! executor that interleaves them, kills them and cuts the power.
 
 use std::cell::RefCell;
@@ -8,15 +8,17 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Waker};
 
-use rednix_store::store::protocol::{self, Entering, Flushing, Leaving, Recovering};
+use rednix_store::store::protocol::{self, Entering, Flushing, Leaving, Linking, Recovering};
 
 use crate::world::{
-    CollectionLock, Contents, Fault, PATHS, Path, PathLock, World, lock_collection, lock_path, pause,
-    promise, references,
+    ALIKE, CollectionLock, Contents, Fault, Guard, PATHS, Path, PathLock, World, guard, lock_collection,
+    lock_path, pause, promise, references,
 };
 
 /// What cannot happen in a store that keeps its promises.
 type Wrong = String;
+/// What can: where something was to come from, it is not.
+const ABSENT: &str = "absent";
 
 struct Adder {
     world: Rc<World>,
@@ -24,6 +26,16 @@ struct Adder {
     paths: Vec<Path>,
     /// Texts are placed without a lock: whoever else adds the same one places the same bytes.
     is_text: bool,
+    from: From,
+}
+
+/// Where contents come from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum From {
+    Builder,
+    /// Another store, which may lose them meanwhile.
+    Elsewhere,
+    Archive,
 }
 
 /// Counts who makes a path, until it is made or its maker is dead.
@@ -86,7 +98,13 @@ impl Entering for Adder {
         });
         let making = Making(self.world.clone(), RefCell::new(missing));
         pause().await;
-        Ok(Some(making))
+        let is_there = self.world.with(|state| match self.from {
+            From::Builder => true,
+            From::Elsewhere => !state.chance(3),
+            From::Archive => self.paths.iter().all(|path| state.archive.contains(path)),
+        });
+        pause().await;
+        if is_there { Ok(Some(making)) } else { Err(ABSENT.to_owned()) }
     }
 
     async fn put_in_place(&mut self, made: &Option<Making>) -> Result<(), Wrong> {
@@ -104,6 +122,10 @@ impl Entering for Adder {
                 let is_right = state.contents(*path) == Some(Contents::Whole);
                 if !is_right || state.fault == Some(Fault::ReplacesWhatIsRight) {
                     state.place(*path, Some(Contents::Whole));
+                    // Linked while it was made, where the store does that.
+                    if ALIKE.contains(path) && state.chance(2) {
+                        state.share(*path, false);
+                    }
                 }
             });
         }
@@ -283,6 +305,47 @@ async fn leave(collector: &mut Collector) -> Result<(), Wrong> {
     }
 }
 
+struct Linker {
+    world: Rc<World>,
+    process: u32,
+}
+
+impl Linking for Linker {
+    type Error = Wrong;
+    type Guard = Guard;
+    type Path = Path;
+
+    async fn flush_contents(&mut self) -> Result<(), Wrong> {
+        pause().await;
+        self.world.with(|state| {
+            if state.fault != Some(Fault::LinksWithWhatIsNotFlushed) {
+                state.flush_contents();
+            }
+        });
+        Ok(())
+    }
+
+    async fn keep_from_collection(&mut self) -> Result<Guard, Wrong> {
+        Ok(guard(&self.world, self.process).await)
+    }
+
+    async fn is_valid(&mut self, path: &Path) -> Result<bool, Wrong> {
+        pause().await;
+        Ok(self.world.with(|state| state.rows.contains_key(path)))
+    }
+
+    async fn link(&mut self, path: &Path) -> Result<(), Wrong> {
+        pause().await;
+        self.world.with(|state| {
+            if state.contents(*path) != Some(Contents::Whole) {
+                return Err(format!("{path} is gone or going while it is linked"));
+            }
+            state.share(*path, state.fault != Some(Fault::LinksWithWhatIsNotFlushed));
+            Ok(())
+        })
+    }
+}
+
 struct Power {
     world: Rc<World>,
     process: u32,
@@ -370,10 +433,13 @@ async fn live(world: Rc<World>, process: u32) -> Result<(), Wrong> {
     world.with(|state| state.opened = Some(state.start));
     let rounds = 1 + world.with(|state| state.below(3));
     for _ in 0..rounds {
-        match world.with(|state| state.below(8)) {
+        match world.with(|state| state.below(11)) {
             0 | 1 => collect(&world, process, false).await?,
             2 => collect(&world, process, true).await?,
             3 => flush(&mut power).await?,
+            4 => link(&world, process).await?,
+            5 => copy_out(&world, process).await?,
+            6 => forget(&world, process).await,
             _ => build(&world, process).await?,
         }
     }
@@ -391,6 +457,46 @@ async fn collect(world: &Rc<World>, process: u32, archives: bool) -> Result<(), 
     });
     let promised = BTreeSet::new();
     leave(&mut Collector { world: world.clone(), process, archives, promised, early: None }).await
+}
+
+async fn link(world: &Rc<World>, process: u32) -> Result<(), Wrong> {
+    world.say(format!("process {process} links equal files"));
+    protocol::link(&mut Linker { world: world.clone(), process }, ALIKE).await
+}
+
+/// Reads paths for another store: what was valid once they were promised stays, whole, as long as reading takes.
+async fn copy_out(world: &Rc<World>, process: u32) -> Result<(), Wrong> {
+    let path = world.with(|state| state.below(PATHS as u64)) as Path;
+    world.say(format!("process {process} copies {path} elsewhere"));
+    promise(world, process, &[path]).await;
+    pause().await;
+    if !world.with(|state| state.rows.contains_key(&path)) {
+        return Ok(());
+    }
+    for _ in 0..4 {
+        pause().await;
+        let contents = world.with(|state| state.contents(path));
+        if contents != Some(Contents::Whole) {
+            return Err(format!("{path} is {contents:?} while it is copied"));
+        }
+    }
+    Ok(())
+}
+
+/// Deletes something from the archive that nobody needs there.
+async fn forget(world: &Rc<World>, process: u32) {
+    let path = world.with(|state| state.below(PATHS as u64)) as Path;
+    world.say(format!("process {process} deletes {path} from the archive"));
+    let _guard = match world.fault() {
+        Some(Fault::ForgetsBesideArchiving) => None,
+        _ => Some(guard(world, process).await),
+    };
+    pause().await;
+    world.with(|state| {
+        state.archive.remove(&path);
+        state.archived_for_good.remove(&path);
+        state.flush_archive();
+    });
 }
 
 /// Adds a path after everything it refers to, and perhaps links it.
@@ -425,8 +531,22 @@ async fn build(world: &Rc<World>, process: u32) -> Result<(), Wrong> {
 
 async fn add(world: &Rc<World>, process: u32, paths: Vec<Path>) -> Result<(), Wrong> {
     let is_text = paths.len() == 1 && paths[0] < 2 && !world.with(|state| state.chance(2));
-    let mut adder = Adder { world: world.clone(), process, paths: paths.clone(), is_text };
-    enter(&mut adder).await?;
+    // Where it is nowhere else, it is built.
+    let from = match world.with(|state| state.below(4)) {
+        0 => From::Elsewhere,
+        1 => From::Archive,
+        _ => From::Builder,
+    };
+    for from in [from, From::Builder] {
+        let mut adder = Adder { world: world.clone(), process, paths: paths.clone(), is_text, from };
+        match enter(&mut adder).await {
+            Err(message) if message == ABSENT => {}
+            other => {
+                other?;
+                break;
+            }
+        }
+    }
     world.with(|state| state.relied_on.entry(process).or_default().extend(paths));
     Ok(())
 }

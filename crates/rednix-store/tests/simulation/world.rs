@@ -18,6 +18,9 @@ pub fn references(path: Path) -> &'static [Path] {
     REFERENCES[path]
 }
 
+/// Those that have a file in common, which can be made one.
+pub const ALIKE: [Path; 3] = [0, 2, 4];
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Contents {
     Half,
@@ -42,10 +45,13 @@ pub enum Fault {
     RootsReadBeforeLocking,
     ClearsBeforeReplacing,
     ReplacesWhatIsRight,
+    LinksWithWhatIsNotFlushed,
+    LinksBesideCollections,
+    ForgetsBesideArchiving,
 }
 
 impl Fault {
-    pub const ALL: [Fault; 15] = [
+    pub const ALL: [Fault; 18] = [
         Fault::RowBeforeContents,
         Fault::LooksBeforePromising,
         Fault::ContentsBeforeRows,
@@ -61,6 +67,9 @@ impl Fault {
         Fault::RootsReadBeforeLocking,
         Fault::ClearsBeforeReplacing,
         Fault::ReplacesWhatIsRight,
+        Fault::LinksWithWhatIsNotFlushed,
+        Fault::LinksBesideCollections,
+        Fault::ForgetsBesideArchiving,
     ];
 }
 
@@ -116,6 +125,10 @@ pub struct State {
     pub promises: BTreeMap<u32, BTreeSet<Path>>,
     path_locks: BTreeMap<Path, u32>,
     collecting: Option<u32>,
+    /// Those who keep collections away.
+    guards: BTreeSet<u32>,
+    /// The file that equal ones become, and whether it is on the disk.
+    shared: Option<bool>,
     /// Being made under a lock, by how many.
     pub making: BTreeMap<Path, u32>,
     /// What each process was told is valid, and relies on while it lives.
@@ -153,6 +166,8 @@ impl World {
             promises: BTreeMap::new(),
             path_locks: BTreeMap::new(),
             collecting: None,
+            guards: BTreeSet::new(),
+            shared: None,
             making: BTreeMap::new(),
             relied_on: BTreeMap::new(),
             kept: BTreeSet::new(),
@@ -247,6 +262,11 @@ impl World {
         state.making.clear();
         state.relied_on.clear();
         state.collecting = None;
+        state.guards.clear();
+        // One that may be torn is found to be so by its bytes, and is not used.
+        if state.shared == Some(false) {
+            state.shared = None;
+        }
         state.kept = &state.kept_on_disk & &state.roots;
         state.told.push(format!("-- power cut, {kept} changes of the database kept"));
     }
@@ -317,8 +337,26 @@ impl State {
     /// The whole file system, so the database's log too.
     pub fn flush_contents(&mut self) {
         self.places.iter_mut().for_each(Stored::flush);
+        self.shared = self.shared.map(|_| true);
         self.flush_rows();
         self.kept_on_disk = self.kept.clone();
+    }
+
+    /// Offers a path's file, or takes the one that is offered in its place.
+    pub fn share(&mut self, path: Path, is_flushed_first: bool) {
+        let is_flushed = self.places[path].earlier.len() == 1;
+        match self.shared {
+            None => self.shared = Some(is_flushed),
+            Some(on_disk) => {
+                if is_flushed_first {
+                    self.shared = Some(true);
+                }
+                // What was on the disk is now as safe as the file it shares.
+                if !(on_disk || is_flushed_first) {
+                    self.place(path, Some(Contents::Whole));
+                }
+            }
+        }
     }
 
     pub fn flush_archive(&mut self) {
@@ -345,6 +383,7 @@ impl State {
     /// Its locks go with what holds them.
     pub fn end_process(&mut self, process: u32) {
         self.promises.remove(&process);
+        self.guards.remove(&process);
         self.relied_on.remove(&process);
     }
 
@@ -430,7 +469,7 @@ pub async fn lock_collection(world: &Rc<World>, process: u32) -> CollectionLock 
     loop {
         pause().await;
         let taken = world.with(|state| {
-            let is_free = state.collecting.is_none();
+            let is_free = state.collecting.is_none() && state.guards.is_empty();
             if is_free {
                 state.collecting = Some(process);
             }
@@ -438,6 +477,35 @@ pub async fn lock_collection(world: &Rc<World>, process: u32) -> CollectionLock 
         });
         if taken {
             return CollectionLock { world: world.clone(), process };
+        }
+    }
+}
+
+/// Keeps collections away, until it is dropped with whoever holds it.
+pub struct Guard {
+    world: Rc<World>,
+    process: u32,
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.world.with(|state| state.guards.remove(&self.process));
+    }
+}
+
+pub async fn guard(world: &Rc<World>, process: u32) -> Guard {
+    loop {
+        pause().await;
+        let taken = world.with(|state| {
+            let is_nothing = state.fault == Some(Fault::LinksBesideCollections);
+            let is_free = state.collecting.is_none();
+            if is_free && !is_nothing {
+                state.guards.insert(process);
+            }
+            is_free || is_nothing || state.fault == Some(Fault::CollectionLockIsNothing)
+        });
+        if taken {
+            return Guard { world: world.clone(), process };
         }
     }
 }

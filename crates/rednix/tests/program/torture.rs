@@ -1,6 +1,7 @@
 //! The program killed (SIGKILL, its whole process group) at random moments of builds, adds, collections, optimising,
-//! archiving and restoring. After each kill the store must be right as it is: no registered path with wrong
-//! contents, nothing lost that was finished. `REDNIX_TORTURE_KILLS` says how often, `REDNIX_TORTURE_SEED` how.
+//! archiving, restoring, and copies to and from a cache, with equal files linked as they come or not. After each kill
+//! the store must be right as it is: no registered path with wrong contents, nothing lost that was finished; and so
+//! must the cache, where what is announced is there whole. `REDNIX_TORTURE_KILLS` says how often, `REDNIX_TORTURE_SEED` how.
 
 use std::collections::BTreeMap;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -8,11 +9,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
+use rednix_store::hash::Hash;
 use rednix_store::path::StorePath;
 use rednix_store::store::{GcOptions, OpenOptions, Store, VerifyOptions};
 
 use crate::Outcome;
-use crate::support::{call, scratch};
+use crate::support::{call, run, scratch, write};
 
 pub const TESTS: [(&str, fn() -> Outcome); 1] = [("killed_at_random_moments", killed_at_random_moments)];
 
@@ -29,7 +31,21 @@ enum Work {
     Optimise,
     Archive,
     Restore,
+    Push,
+    /// A build that a cache may have done already.
+    Fetch,
 }
+
+const ALL: [Work; 8] = [
+    Work::Build,
+    Work::Add,
+    Work::Collect,
+    Work::Optimise,
+    Work::Archive,
+    Work::Restore,
+    Work::Push,
+    Work::Fetch,
+];
 
 struct Torture {
     folder: tempfile::TempDir,
@@ -68,6 +84,7 @@ fn killed_at_random_moments() -> Outcome {
         next: 0,
     };
     torture.make_layer()?;
+    torture.make_configurations()?;
     if let Some(reason) = torture.warm_up()? {
         return Ok(Some(reason));
     }
@@ -124,6 +141,23 @@ impl Torture {
         Ok(())
     }
 
+    /// Both sign what they push and believe that signature; the second links equal files.
+    fn make_configurations(&self) -> Result<(), String> {
+        let made = run(&mut call(&["cache", "keygen", "torture-1"]));
+        made.expect(0, &[])?;
+        let public = made.stderr.rsplit(": ").next().unwrap_or_default().trim().to_owned();
+        write(&self.folder.path().join("key"), &made.stdout);
+        for (number, more) in ["", "link-equal-files = true\n"].into_iter().enumerate() {
+            let file = self.folder.path().join(format!("config-{number}/rednix/config.toml"));
+            write(&file, &format!("trusted-public-keys = [\"{public}\"]\n{more}"));
+        }
+        Ok(())
+    }
+
+    fn cache(&self) -> String {
+        format!("file://{}", self.folder.path().join("cache").display())
+    }
+
     /// Two floating derivations, one from the other; few different ones, so that later rounds meet what earlier
     /// ones left.
     fn expression(&mut self) -> String {
@@ -147,6 +181,15 @@ impl Torture {
         let (link_text, source) = (link.display().to_string(), self.folder.path().join("source"));
         let mut arguments: Vec<String> = match work {
             Work::Build => vec!["build".into(), "--expr".into(), self.expression(), "-o".into(), link_text],
+            Work::Fetch => {
+                let (expression, cache) = (self.expression(), self.cache());
+                let from = ["build", "--substituter", &cache, "--expr", &expression, "-o", &link_text];
+                from.map(str::to_owned).into()
+            }
+            Work::Push => {
+                let (cache, key) = (self.cache(), self.folder.path().join("key").display().to_string());
+                ["cache", "push", &cache, "--all", "--key", &key].map(str::to_owned).into()
+            }
             Work::Add => {
                 // Changed each time in one file, so that most of it is there already.
                 let mark = self.below(5).to_string();
@@ -170,20 +213,21 @@ impl Torture {
         };
         arguments.extend(["--store".to_owned(), self.root().display().to_string()]);
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let configuration = self.folder.path().join(format!("config-{}", self.below(2)));
         let child = call(&arguments)
+            .env("XDG_CONFIG_HOME", configuration)
             .process_group(0)
             .stdout(Stdio::null())
             .stderr(std::fs::File::create(&said).map_err(|e| e.to_string())?)
             .spawn()
             .map_err(|e| e.to_string())?;
-        let link = matches!(work, Work::Build | Work::Add).then_some(link);
+        let link = matches!(work, Work::Build | Work::Add | Work::Fetch).then_some(link);
         Ok(Running { work, child, link, said, started: Instant::now() })
     }
 
     /// Does everything once, undisturbed, to learn how long it takes.
     fn warm_up(&mut self) -> Result<Option<String>, String> {
-        let all = [Work::Build, Work::Add, Work::Collect, Work::Optimise, Work::Archive, Work::Restore];
-        for work in all {
+        for work in ALL {
             let mut running = self.start(work)?;
             let status = running.child.wait().map_err(|e| e.to_string())?;
             let took_ms = running.started.elapsed().as_millis() as u64;
@@ -220,13 +264,15 @@ impl Torture {
         }
         let mut all = Vec::new();
         for _ in 0..1 + self.below(2) {
-            let work = match self.below(10) {
+            let work = match self.below(14) {
                 0..=3 => Work::Build,
-                4 => Work::Add,
-                5 | 6 => Work::Collect,
-                7 => Work::Optimise,
-                8 => Work::Archive,
-                _ => Work::Restore,
+                4 | 5 => Work::Add,
+                6 | 7 => Work::Collect,
+                8 => Work::Optimise,
+                9 => Work::Archive,
+                10 => Work::Restore,
+                11 | 12 => Work::Fetch,
+                _ => Work::Push,
             };
             all.push(self.start(work)?);
         }
@@ -253,7 +299,31 @@ impl Torture {
             }
         }
         self.look()?;
+        self.look_into_cache()?;
         Ok(killed)
+    }
+
+    /// Whoever reads an entry of the cache finds what it announces, whole.
+    fn look_into_cache(&self) -> Result<(), String> {
+        let cache = self.folder.path().join("cache");
+        let Ok(entries) = std::fs::read_dir(&cache) else { return Ok(()) };
+        for entry in entries {
+            let file = entry.map_err(|e| e.to_string())?.path();
+            if file.extension().is_none_or(|extension| extension != "narinfo") {
+                continue;
+            }
+            let text = std::fs::read_to_string(&file).map_err(|e| e.to_string())?;
+            let field = |name: &str| {
+                let found = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
+                found.ok_or_else(|| format!("`{}` says no {name}: {text}", file.display()))
+            };
+            let archive = std::fs::read(cache.join(field("URL")?)).map_err(|e| format!("{text}: {e}"))?;
+            let wanted = Hash::parse_any(field("FileHash")?, None).map_err(|e| e.to_string())?;
+            if Hash::sha256(&archive) != wanted {
+                return Err(format!("`{}` is announced and is not whole", field("URL")?));
+            }
+        }
+        Ok(())
     }
 
     /// The store as the next start finds it.

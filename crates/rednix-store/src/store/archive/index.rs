@@ -10,12 +10,12 @@ use super::super::database::Database;
 use super::{Archive, ArchiveSizes, ArchivedPath};
 use crate::error::{Error, Result};
 use crate::hash::Hash;
-use crate::limits::{BLOCK_BYTES, CHUNK_BYTES, CHUNKS_MAX};
+use crate::limits::CHUNKS_MAX;
 use crate::path::StorePath;
 use crate::store::{PathInfo, Realisation, RealisationId};
 
 /// Version of the tables, kept in the file's own header.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 const TABLES: &str = "
 CREATE TABLE blocks (id INTEGER PRIMARY KEY, bytes INTEGER NOT NULL, data BLOB NOT NULL);
@@ -26,6 +26,20 @@ CREATE TABLE paths (path TEXT PRIMARY KEY NOT NULL, narSize INTEGER NOT NULL, in
 CREATE TABLE realisations (id TEXT PRIMARY KEY NOT NULL, path TEXT NOT NULL, signatures TEXT NOT NULL) WITHOUT ROWID;
 CREATE INDEX realisationsOfPath ON realisations(path);
 ";
+
+/// What version 2 added: blocks compressed against a part of another block, and what tells versions of one thing.
+const SINCE_2: &str = "
+ALTER TABLE blocks ADD COLUMN base INTEGER;
+ALTER TABLE blocks ADD COLUMN baseFrom INTEGER;
+ALTER TABLE blocks ADD COLUMN baseBytes INTEGER;
+ALTER TABLE blocks ADD COLUMN depth INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE paths ADD COLUMN kind TEXT;
+ALTER TABLE paths ADD COLUMN number INTEGER;
+CREATE INDEX pathsOfKind ON paths(kind, number);
+";
+
+/// Older paths of one kind that are looked at for the one most like a new path.
+const OLDER_MAX: u32 = 16;
 
 /// What a path was registered with, as text.
 #[derive(Serialize, Deserialize)]
@@ -49,14 +63,19 @@ impl Archive {
             let version: u32 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
             if version == 0 {
                 connection.execute_batch("PRAGMA auto_vacuum = incremental; VACUUM")?;
+            }
+            if version < VERSION {
                 // Another process may be doing the same.
                 let transaction =
                     connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
                 let version: u32 = transaction.query_row("PRAGMA user_version", [], |row| row.get(0))?;
                 if version == 0 {
                     transaction.execute_batch(TABLES)?;
-                    transaction.pragma_update(None, "user_version", VERSION)?;
                 }
+                if version < 2 {
+                    transaction.execute_batch(SINCE_2)?;
+                }
+                transaction.pragma_update(None, "user_version", VERSION.max(version))?;
                 transaction.commit()?;
             }
             Ok(())
@@ -68,6 +87,14 @@ impl Archive {
         let version: u32 = self.database.with("read the archive's version", |connection| {
             connection.query_row("PRAGMA user_version", [], |row| row.get(0))
         })?;
+        if version < VERSION {
+            return Err(Error::OlderSchema {
+                root: file.to_path_buf(),
+                what: "archive",
+                found: version.to_string(),
+                known: VERSION,
+            });
+        }
         if version > VERSION {
             return Err(Error::NewerSchema {
                 root: file.to_path_buf(),
@@ -87,7 +114,7 @@ impl Archive {
             .set_up(|connection| connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())));
     }
 
-    fn fail(&self, source: rusqlite::Error) -> Error {
+    pub(super) fn fail(&self, source: rusqlite::Error) -> Error {
         self.database.error("use the archive", source)
     }
 
@@ -104,11 +131,13 @@ impl Archive {
         let text = serde_json::to_string(&text).expect("information is plain data");
         transaction
             .prepare_cached(
-                "INSERT OR REPLACE INTO paths (path, narSize, info, recipe) VALUES (?1, ?2, ?3, ?4)",
+                "INSERT OR REPLACE INTO paths (path, narSize, info, recipe, kind, number) \
+                 VALUES (?1, ?2, ?3, ?4, ?5, (SELECT coalesce(max(number), 0) + 1 FROM paths WHERE kind = ?5))",
             )
             .and_then(|mut statement| {
                 let size = i64::try_from(info.nar_size).unwrap_or(i64::MAX);
-                statement.execute(params![info.path.to_string(), size, text, encode(recipe)])
+                let kind = kind_of(info.path.name());
+                statement.execute(params![info.path.to_string(), size, text, encode(recipe), kind])
             })
             .map_err(|source| self.fail(source))?;
         Ok(())
@@ -183,33 +212,26 @@ impl Archive {
         })
     }
 
-    /// Block, offset and length of a chunk.
-    pub fn chunk(&self, number: u64) -> Result<Option<(i64, usize, usize)>> {
-        let row = self.database.with("look up a chunk", |connection| {
-            connection
-                .prepare_cached("SELECT block, offset, bytes FROM chunks WHERE id = ?1")?
-                .query_row([number as i64], |row| {
-                    Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?))
-                })
-                .optional()
-        })?;
-        let size = |value: i64| usize::try_from(value).unwrap_or(usize::MAX);
-        Ok(row.map(|(block, offset, bytes)| (block, size(offset), size(bytes))))
-    }
-
-    /// A block's bytes; nothing where they cannot be decompressed.
-    pub fn block(&self, number: i64) -> Result<Option<Vec<u8>>> {
-        let row = self.database.with("read a block", |connection| {
-            connection
-                .prepare_cached("SELECT bytes, data FROM blocks WHERE id = ?1")?
-                .query_row([number], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, Vec<u8>>(1)?)))
-                .optional()
-        })?;
-        let Some((bytes, data)) = row else { return Ok(None) };
-        // The last chunk of a block may go beyond where it was full.
-        let most = BLOCK_BYTES + CHUNK_BYTES[2];
-        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
-        Ok(if bytes > most { None } else { zstd::bulk::decompress(&data, bytes).ok() })
+    /// The chunks of the archived path that is most like a new one: of those of its kind archived last, the youngest of
+    /// about its size, else the one whose size is nearest.
+    pub fn older_in(&self, connection: &Connection, info: &PathInfo) -> Result<Option<Vec<u64>>> {
+        let rows = connection
+            .prepare_cached("SELECT narSize, path FROM paths WHERE kind = ?1 ORDER BY number DESC LIMIT ?2")
+            .and_then(|mut statement| {
+                statement
+                    .query_map(params![kind_of(info.path.name()), OLDER_MAX], |row| {
+                        Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?))
+                    })?
+                    .collect::<Result<Vec<_>, _>>()
+            })
+            .map_err(|source| self.fail(source))?;
+        let size = i64::try_from(info.nar_size).unwrap_or(i64::MAX);
+        let about = size.unsigned_abs() / 8;
+        let distance = |other: i64| other.abs_diff(size).max(about);
+        // The first of those that are equally near: the youngest.
+        let nearest = rows.into_iter().min_by_key(|(other, _)| distance(*other));
+        let Some((_, path)) = nearest else { return Ok(None) };
+        self.recipe_in(connection, &StorePath::parse(&path)?).map(Some)
     }
 
     pub fn paths(&self) -> Result<BTreeMap<StorePath, u64>> {
@@ -278,9 +300,11 @@ impl Archive {
                     .and_then(|mut statement| statement.execute([id]))
                     .map_err(fail)?;
             }
-            transaction
-                .execute("DELETE FROM blocks WHERE id NOT IN (SELECT block FROM chunks)", [])
-                .map_err(fail)?;
+            // What others are compressed against stays, and what that is compressed against.
+            let unused = "WITH RECURSIVE used(id) AS (SELECT block FROM chunks UNION \
+                SELECT base FROM blocks JOIN used USING (id) WHERE base IS NOT NULL) \
+                DELETE FROM blocks WHERE id NOT IN (SELECT id FROM used)";
+            transaction.execute(unused, []).map_err(fail)?;
             Ok(())
         })?;
         // Gives the room back; where somebody reads, the next time does.
@@ -288,6 +312,12 @@ impl Archive {
         self.shorten_log();
         Ok(forgotten)
     }
+}
+
+/// What versions of one thing have in common: the name without the parts that begin with a digit.
+fn kind_of(name: &str) -> String {
+    let parts = name.split('-').filter(|part| !part.starts_with(|first: char| first.is_ascii_digit()));
+    parts.collect::<Vec<_>>().join("-")
 }
 
 /// Chunk numbers mostly follow each other: differences from "the next one", small either way, seven bits a byte.
@@ -334,6 +364,19 @@ pub fn decode(bytes: &[u8]) -> Option<Vec<u64>> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn kinds() {
+        for (name, kind) in [
+            ("ion", "ion"),
+            ("ruff-0.11.2", "ruff"),
+            ("lib-2-dev", "lib-dev"),
+            ("7zip-1", ""),
+            ("x-1.2.drv", "x"),
+        ] {
+            assert_eq!(kind_of(name), kind, "{name}");
+        }
+    }
 
     proptest! {
         #[test]
