@@ -33,6 +33,8 @@ pub struct Assembled {
     pub collisions: Vec<Collision>,
     /// What a person should know and what to do about it.
     pub warnings: Vec<String>,
+    /// Lines for the log only.
+    pub notes: Vec<String>,
 }
 
 /// What a tree is made of.
@@ -69,17 +71,16 @@ pub fn assemble(sources: Sources<'_>) -> Result<Assembled> {
     if let Some(initfs) = initfs {
         place_initfs(&mut tree, initfs)?;
     }
-    let changes = additions::apply(&mut tree, initfs_additions)?;
+    let notes = additions::apply(&mut tree, initfs_additions)?;
     for file in config.files.iter().filter(|file| file.postinstall) {
         files::apply(&mut tree, file)?;
     }
     let mut warnings = describe(&collisions);
-    warnings.extend(changes);
     if let Some(folder) = boot_folder {
         loaders::place_boot_files(&mut tree, folder, &mut warnings)?;
     }
     users::apply(&mut tree, config, system)?;
-    Ok(Assembled { tree, collisions, warnings })
+    Ok(Assembled { tree, collisions, warnings, notes })
 }
 
 /// What upstream's installer adds to the configured files. Its build id is the commit of the recipe tree; here it

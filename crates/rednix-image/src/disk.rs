@@ -189,7 +189,7 @@ pub fn write(request: &Request, output: &Path) -> Result<Written> {
         initfs_additions: &request.initfs_additions,
         boot_folder: loaders.folder,
     };
-    let Assembled { mut tree, collisions, mut warnings } = assemble(sources)?;
+    let Assembled { mut tree, collisions, mut warnings, mut notes } = assemble(sources)?;
     let records = add_manifest(&mut tree)?;
 
     let needed = filesystem::size_needed(&tree);
@@ -219,11 +219,12 @@ pub fn write(request: &Request, output: &Path) -> Result<Written> {
     let json = serde_json::to_vec_pretty(&manifest).expect("a manifest has only strings and numbers");
     let path = output.join("manifest.json");
     fs::write(&path, json).map_err(Error::io("write", &path))?;
-    let notes = closure
-        .missing
-        .iter()
-        .map(|(file, library)| format!("{file} names {library}, which nothing it was built with holds"))
-        .collect();
+    notes.extend(
+        closure
+            .missing
+            .iter()
+            .map(|(file, library)| format!("{file} names {library}, which nothing it was built with holds")),
+    );
     Ok(Written { manifest, notes })
 }
 

@@ -98,6 +98,9 @@ pub fn find(memory: &Memory) -> Result<Found, Failure> {
         (None, Some(line)) => Interrupt::line(line.into())?,
         (None, None) => return Err(fail(&"it has no interrupt")),
     };
+    // As long as the channel is open the device is this driver's. The next run of the daemon's spawner would open a
+    // closed one, which turns messages off.
+    std::mem::forget(channel);
     let number =
         u32::from(function.bus) << 8 | u32::from(function.device) << 3 | u32::from(function.function);
     Ok(Found { kind, transport: Box::new(transport), interrupt, name: function.to_string(), number })
