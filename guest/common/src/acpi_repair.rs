@@ -1,11 +1,9 @@
-//! ACPI tables in place of a monitor's that lack what Redox cannot do without: a copy of the root, of the FADT and of the
-//! MADT with it put in; everything else stays where it is. Changes nothing in place and invents no device.
+//! ACPI tables in place of a monitor's that lack what Redox cannot do without: a copy of the root and of the FADT with it
+//! put in; everything else stays where it is. Changes nothing in place and invents no device.
 //!
 //! What may be put in, and why:
 //! - a FACS, which hardware-reduced machines need not have, and without which Redox's ACPI daemon ends;
-//! - the DSDT's address in the FADT's short field, the only one that the daemon's first look goes to;
-//! - the input of the interrupt controller that the old timer is wired to, where QEMU has it on 2 and says so for its PCs
-//!   but not for `microvm`.
+//! - the DSDT's address in the FADT's short field, the only one that the daemon's first look goes to.
 
 use alloc::vec::Vec;
 use core::fmt;
@@ -24,16 +22,6 @@ const LONG_DSDT: usize = 140;
 const FACS_BYTES: usize = 64;
 const RSDP_BYTES: usize = 36;
 
-/// The MADT: where its records begin, and the two that matter here.
-const RECORDS_AT: usize = 44;
-const IO_CONTROLLER: u8 = 1;
-const SOURCE_OVERRIDE: u8 = 2;
-const OVERRIDE_BYTES: usize = 10;
-
-/// By this maker's name tables of QEMU are known; its old timer comes in at this input.
-const QEMU: &[u8] = b"BOCHS ";
-const QEMU_TIMER_INPUT: u32 = 2;
-
 /// What was put in.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Repair {
@@ -41,16 +29,11 @@ pub struct Repair {
     pub rsdp: Option<Vec<u8>>,
     pub facs: bool,
     pub dsdt_address: bool,
-    pub timer_input: bool,
 }
 
 impl fmt::Display for Repair {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let parts = [
-            (self.facs, "a FACS"),
-            (self.dsdt_address, "the DSDT's short address"),
-            (self.timer_input, "the timer's interrupt input"),
-        ];
+        let parts = [(self.facs, "a FACS"), (self.dsdt_address, "the DSDT's short address")];
         let mut separator = "";
         for (_, name) in parts.iter().filter(|(is_there, _)| *is_there) {
             write!(formatter, "{separator}{name}")?;
@@ -69,12 +52,9 @@ pub fn repair<M: PhysicalMemory>(
     let mut tables = acpi::tables(reader, rsdp)?;
     let mut repair = Repair::default();
     for (signature, address) in &mut tables {
-        let copy = match &*signature {
-            b"FACP" => repaired_fadt(acpi::table(reader, *address)?, memory, &mut repair)?,
-            b"APIC" => repaired_madt(acpi::table(reader, *address)?, &mut repair),
-            _ => None,
-        };
-        if let Some(copy) = copy {
+        if signature == b"FACP"
+            && let Some(copy) = repaired_fadt(acpi::table(reader, *address)?, memory, &mut repair)?
+        {
             *address = place(memory, &copy)?;
         }
     }
@@ -117,36 +97,6 @@ fn repaired_fadt<M: PhysicalMemory>(
         repair.dsdt_address = true;
     }
     Ok((copy != table).then(|| sealed(copy)))
-}
-
-fn repaired_madt(table: &[u8], repair: &mut Repair) -> Option<Vec<u8>> {
-    let is_qemu = table.get(10..16) == Some(QEMU);
-    let has_controller = records(table).any(|record| record[0] == IO_CONTROLLER);
-    // Bus 0, source 0: the timer.
-    let has_override = records(table).any(|record| record[0] == SOURCE_OVERRIDE && record.get(3) == Some(&0));
-    if !is_qemu || !has_controller || has_override {
-        return None;
-    }
-    let mut copy = table.to_vec();
-    copy.extend([SOURCE_OVERRIDE, OVERRIDE_BYTES as u8, 0, 0]);
-    copy.extend(QEMU_TIMER_INPUT.to_le_bytes());
-    // Polarity and trigger as the bus has them.
-    copy.extend([0, 0]);
-    let length = copy.len() as u32;
-    put(&mut copy, 4, &length.to_le_bytes());
-    repair.timer_input = true;
-    Some(sealed(copy))
-}
-
-/// The records of a MADT: kind, length, and what follows. Ends at the first that is too short to be one.
-fn records(table: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let mut rest = table.get(RECORDS_AT..).unwrap_or(&[]);
-    core::iter::from_fn(move || {
-        let length = usize::from(*rest.get(1)?).max(2);
-        let record = rest.get(..length)?;
-        rest = &rest[length..];
-        Some(record)
-    })
 }
 
 /// An XSDT of these tables.
@@ -209,29 +159,20 @@ mod tests {
     use proptest::prelude::*;
 
     const FADT_AT: usize = 0x2000;
-    const MADT_AT: usize = 0x3000;
 
-    /// A machine whose FADT has these addresses (FACS, DSDT, long DSDT) and whose MADT these records.
-    fn machine(fadt: (u32, u32, u64), maker: &[u8], records: &[u8]) -> (Memory, Vec<u8>) {
+    /// A machine whose FADT has these addresses: FACS, DSDT, long DSDT.
+    fn machine(fadt: (u32, u32, u64)) -> (Memory, Vec<u8>) {
         let mut memory = Memory(std::vec![0; 0x4000]);
         let mut body = std::vec![0; 276 - HEADER_BYTES];
         body[FIRMWARE_CONTROL - HEADER_BYTES..][..4].copy_from_slice(&fadt.0.to_le_bytes());
         body[DSDT - HEADER_BYTES..][..4].copy_from_slice(&fadt.1.to_le_bytes());
         body[LONG_DSDT - HEADER_BYTES..][..8].copy_from_slice(&fadt.2.to_le_bytes());
         put_table(&mut memory, FADT_AT, b"FACP", &body);
-        let madt = [&[0; 8], records].concat();
-        put_table(&mut memory, MADT_AT, b"APIC", &madt);
-        let table = &mut memory.0[MADT_AT..MADT_AT + HEADER_BYTES + madt.len()];
-        table[10..10 + maker.len()].copy_from_slice(maker);
-        table[9] = 0;
-        table[9] = missing_to_zero(table);
-        let list = [(FADT_AT as u64).to_le_bytes(), (MADT_AT as u64).to_le_bytes()].concat();
+        put_table(&mut memory, 0x3000, b"APIC", &[0; 8]);
+        let list = [(FADT_AT as u64).to_le_bytes(), 0x3000u64.to_le_bytes()].concat();
         put_table(&mut memory, 0x1000, b"XSDT", &list);
         (memory, root_pointer(b"", 0x1000))
     }
-
-    const IO: &[u8] = &[1, 12, 0, 0, 0, 0, 0xC0, 0xFE, 0, 0, 0, 0];
-    const TIMER: &[u8] = &[2, 10, 0, 0, 2, 0, 0, 0, 0, 0];
 
     /// The copy's tables, as a kernel that knows only the new root pointer would read them.
     fn copied(memory: &FakeMemory, repair: &Repair) -> Vec<([u8; 4], Vec<u8>)> {
@@ -247,52 +188,46 @@ mod tests {
 
     #[test]
     fn whole_tables_stay() {
-        for maker in [QEMU, b"FIRECK"] {
-            let (tables, rsdp) = machine((0x10, 0x20, 0x20), maker, &[IO, TIMER].concat());
-            let mut memory = FakeMemory::new(1 << 16);
-            assert_eq!(repair(&tables, &rsdp, &mut memory), Ok(Repair::default()));
-        }
+        let (tables, rsdp) = machine((0x10, 0x20, 0x20));
+        assert_eq!(repair(&tables, &rsdp, &mut FakeMemory::new(1 << 16)), Ok(Repair::default()));
     }
 
     #[test]
     fn what_is_missing_is_put_in() {
-        let (tables, rsdp) = machine((0, 0, 0x20), QEMU, IO);
+        let (tables, rsdp) = machine((0, 0, 0x20));
         let mut memory = FakeMemory::new(1 << 16);
         let repair = repair(&tables, &rsdp, &mut memory).expect("it can be");
-        assert!(repair.facs && repair.dsdt_address && repair.timer_input, "{repair:?}");
+        assert!(repair.facs && repair.dsdt_address, "{repair:?}");
+        assert_eq!(std::format!("{repair}"), "a FACS, the DSDT's short address");
         let copy = copied(&memory, &repair);
-        let [(fadt_name, fadt), (madt_name, madt)] = &copy[..] else { panic!("{copy:x?}") };
-        assert_eq!((fadt_name, madt_name), (b"FACP", b"APIC"));
-        assert_eq!(read_u32(fadt, DSDT), Some(0x20));
+        let [(name, fadt)] = &copy[..] else { panic!("{copy:x?}") };
+        assert_eq!((name, read_u32(fadt, DSDT)), (b"FACP", Some(0x20)));
         let facs = u64::from(read_u32(fadt, FIRMWARE_CONTROL).expect("it is long"));
         assert_eq!(memory.read(facs, 8), Some(&b"FACS\x40\0\0\0"[..]));
         assert!(facs.is_multiple_of(64));
-        assert_eq!(records(madt).collect::<Vec<_>>(), [IO, TIMER]);
+        let root = acpi::table(&memory, read_u64(repair.rsdp.as_deref().expect("a copy"), 24).expect("long"));
+        assert_eq!(root.map(|root| read_u64(root, HEADER_BYTES + 8)), Ok(Some(0x3000)), "the MADT stays");
     }
 
     #[test]
-    fn only_the_timer_of_qemu_is_known() {
-        for (maker, records, expected) in
-            [(QEMU, IO, true), (QEMU, TIMER, false), (QEMU, &[][..], false), (&b"CLOUDH"[..], IO, false)]
-        {
-            let (tables, rsdp) = machine((0x10, 0x20, 0), maker, records);
-            let found = repair(&tables, &rsdp, &mut FakeMemory::new(1 << 16)).expect("it can be");
-            assert_eq!(found.timer_input, expected, "{maker:?} {records:?}");
-        }
+    fn an_address_that_does_not_fit_stays_long() {
+        let (tables, rsdp) = machine((0x10, 0, 1 << 32));
+        assert_eq!(repair(&tables, &rsdp, &mut FakeMemory::new(1 << 16)), Ok(Repair::default()));
+        let (tables, rsdp) = machine((0, 0x20, 0));
+        assert_eq!(repair(&tables, &rsdp, &mut FakeMemory::new(0)), Err(AcpiError::NoMemory));
     }
 
     proptest! {
         #[test]
         fn any_tables_are_copied_without_panic(
             changes in prop::collection::vec((0usize..0x4000, any::<u8>()), 0..40),
-            records in prop::collection::vec(any::<u8>(), 0..64),
         ) {
-            let (mut tables, rsdp) = machine((0, 0, 0x20), QEMU, &records);
+            let (mut tables, rsdp) = machine((0, 0, 0x20));
             for (offset, byte) in changes {
                 tables.0[offset / 0x1000 * 0x1000 + offset % 0x60] = byte;
             }
             if let Ok(repair) = repair(&tables, &rsdp, &mut FakeMemory::new(1 << 16)) {
-                prop_assert_eq!(repair.rsdp.is_some(), repair.facs || repair.dsdt_address || repair.timer_input);
+                prop_assert_eq!(repair.rsdp.is_some(), repair.facs || repair.dsdt_address);
             }
         }
     }

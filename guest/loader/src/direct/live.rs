@@ -69,12 +69,11 @@ fn load(start: &StartInfo) {
     let taken = [&start.own[..], &start.modules[..]].concat();
     let mut memory = HandedMemory::new(&start.memory, &taken);
     let rsdp = memory::root_pointer(start.rsdp).map(|rsdp| repaired(rsdp, &mut memory));
-    match &rsdp {
-        None => say(format_args!("the monitor describes the machine by no ACPI tables")),
-        Some(rsdp) if timer::start_if_missing(rsdp) => {
-            say(format_args!("no timer that the kernel knows: started the processor's own in its place"));
-        }
-        Some(_) => {}
+    if rsdp.is_none() {
+        say(format_args!("the monitor describes the machine by no ACPI tables"));
+    }
+    if timer::prepare(rsdp.as_deref()) {
+        say(format_args!("no timer that the kernel knows: started the processor's own in its place"));
     }
     let slots = Slot::list_of_command_line(&start.command_line);
     let information = FirmwareInfo {

@@ -1,8 +1,11 @@
-//! The system timer: whether the machine has one that Redox's kernel knows (8254 or HPET), and else the processor's own
-//! (local APIC), started so that its interrupts are those the kernel expects of the old one.
+//! What firmware would have prepared of interrupts: the old controller's line to the processor (8259, "virtual wire"), and
+//! a timer where the machine has none.
 //!
-//! The kernel sets the local timer up for nothing and leaves it alone; it ends an interrupt at the local controller
-//! whatever sent it, as long as ACPI describes the interrupt controllers.
+//! Redox's kernel takes device interrupts from the 8259 only, sets up neither the processor's line for it nor any input of
+//! the newer controller, and knows two timers, HPET and 8254. Without either, the processor's own timer (local APIC) is
+//! started with the interrupt by which processors pass the old timer's ticks on to each other, the only one of the kernel's
+//! that counts as a tick and is ended at the local controller. Tasks then are switched and sleepers woken; the clock
+//! itself has to come from the monitor (KVM's).
 
 use core::arch::asm;
 
@@ -12,8 +15,8 @@ use redox_boot::pit;
 use crate::bare::console::PcPorts;
 use crate::bare::memory::Physical;
 
-/// The interrupt of the old timer, and what the kernel takes for the time between two of them.
-const VECTOR: u32 = 32;
+/// The interrupt of ticks passed on, and the time between two.
+const VECTOR: u32 = 0x43;
 const PERIOD_NANOSECONDS: u32 = 4_062_247;
 /// Monitors count the local timer in nanoseconds: KVM and QEMU do, whatever the processor.
 const COUNTS_PER_NANOSECOND: u32 = 1;
@@ -27,20 +30,22 @@ const EXTENDED: u32 = 0x800;
 
 const SPURIOUS: u32 = 0xF0;
 const SPURIOUS_ENABLED: u32 = 0x1FF;
+const LINE_0: u32 = 0x350;
+const LINE_EXTERNAL: u32 = 0x700;
 const TIMER: u32 = 0x320;
 const TIMER_PERIODIC: u32 = 1 << 17;
 const INITIAL_COUNT: u32 = 0x380;
 const DIVISION: u32 = 0x3E0;
 const DIVISION_BY_ONE: u32 = 0b1011;
 
-/// Starts the local timer where there is no other; answers whether it did.
-pub fn start_if_missing(rsdp: &[u8]) -> bool {
-    let tables = acpi::tables(&Physical, rsdp).unwrap_or_default();
-    let names = |wanted: &[u8; 4]| tables.iter().any(|(signature, _)| signature == wanted);
-    if !names(b"APIC") || names(b"HPET") || pit::counts(&mut PcPorts) {
+/// Connects the old controller, and starts the local timer where there is no other; answers whether it did.
+pub fn prepare(rsdp: Option<&[u8]>) -> bool {
+    write(SPURIOUS, SPURIOUS_ENABLED);
+    write(LINE_0, LINE_EXTERNAL);
+    let tables = rsdp.and_then(|rsdp| acpi::tables(&Physical, rsdp).ok()).unwrap_or_default();
+    if tables.iter().any(|(signature, _)| signature == b"HPET") || pit::counts(&mut PcPorts) {
         return false;
     }
-    write(SPURIOUS, SPURIOUS_ENABLED);
     write(DIVISION, DIVISION_BY_ONE);
     write(TIMER, TIMER_PERIODIC | VECTOR);
     write(INITIAL_COUNT, PERIOD_NANOSECONDS * COUNTS_PER_NANOSECOND);
