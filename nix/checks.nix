@@ -12,15 +12,14 @@ let
   # The image boots, and every file in it is what the build put there, as the guest itself reads it.
   probe = machine: {
     system = "probe";
-    machine = { memoryMib = 256; cpus = 1; } // machine;
+    machine = { memoryMib = 256; cpus = 1; shell = "probe"; } // machine;
     timeout = 240;
     failOn = [ "panicked" "exception" ];
     steps = [
       { waitFor = "probe> "; timeout = 180; }
-      { command = { send = "ls /"; expect = "usr"; }; }
-      { waitFor = "probe> "; }
-      { command = { send = "check"; expect = { regex = "check: [1-9][0-9]* files, [0-9]+ bytes, all good"; }; }; timeout = 60; }
-      { waitFor = "probe> "; }
+      { run = "ls /"; output = "usr"; }
+      { run = "ls /no/such/folder"; status = 1; }
+      { run = "check"; output = { regex = "check: [1-9][0-9]* files, [0-9]+ bytes, all good"; }; timeout = 60; }
       { send = "exit 25\n"; }
       { expectExit = 51; }
     ];

@@ -60,6 +60,8 @@ pub const SWITCH_ADDRESSES_MAX: usize = 1024;
 pub const SWITCH_POLL: Duration = Duration::from_millis(20);
 /// Bytes of a network's record; later frames are not kept.
 pub const CAPTURE_MAX: u64 = 64 << 20;
+/// Characters of such a line.
+pub const CONSOLE_TAIL_WIDTH: usize = 160;
 /// A command typed at a guest's console, in bytes.
 pub const COMMAND_MAX: usize = 2000;
 /// The longest time-out of one step, in seconds.

@@ -23,15 +23,23 @@ in
     ];
   };
 
-  # A user is made, and can log in after the machine has started again.
+  # A user is made, gets a password, and logs in.
   users = {
     inherit system machine failOn timeout;
     steps = [
       login
-      { run = "useradd -m -s /usr/bin/ion ada"; }
-      { run = "id ada"; status = null; }
+      { run = "useradd -m ada"; }
       { run = "cat /etc/passwd"; output = "ada"; }
-      { run = "ls /home"; output = "ada"; }
+      { run = "test -d /home/ada"; }
+      { command = { send = "passwd ada"; expect = "new password: "; }; }
+      { command = { send = "analytical"; expect = "confirm password: "; }; }
+      { send = "analytical\r"; }
+      { run = "true"; timeout = 120; }
+      { send = "exit\r"; }
+      { login = { user = "ada"; password = "analytical"; }; timeout = 120; }
+      { run = "id -un"; output = { regex = "^ada$"; }; }
+      { run = "echo mine > /home/ada/file"; }
+      { run = "cat /home/ada/file"; output = "mine"; }
     ];
   };
 
@@ -64,23 +72,26 @@ in
     ];
   };
 
-  # The power goes while the disk is being written to: the file system is whole, what was written before is there.
+  # The power goes while the disk is written to. The file system is whole after that: what was written before is
+  # there, everything can be read, and it takes new files.
   power-cut = {
     inherit system machine failOn timeout;
     steps = [
       login
-      { run = "cp /usr/bin/ion /root/copy"; timeout = 60; }
-      { run = "sha256sum /usr/bin/ion"; }
+      { run = "cp /usr/bin/ion /root/copy"; timeout = 120; }
+      { run = "sha256sum /root/copy > /root/copy.sum"; timeout = 120; }
+      { run = "sync"; status = null; }
+      { sleep = 10; }
       { send = "for i in 1..200; cp /usr/bin/ion /root/copy-$i; end\r"; }
-      { sleep = 2; }
+      { sleep = 5; }
       { powerCut = true; }
       { start = true; }
       login
-      { run = "cmp /usr/bin/ion /root/copy || sha256sum /usr/bin/ion /root/copy"; timeout = 120; }
-      { run = "ls /root"; output = "copy"; }
+      { run = "sha256sum -c /root/copy.sum"; output = "OK"; timeout = 120; }
+      { run = "du -s /usr /etc /root"; timeout = 300; }
       { run = "echo written > /root/after"; }
       { run = "cat /root/after"; output = "written"; }
-      { run = "rm -r /root/copy"; }
+      { shutdown = "shutdown"; timeout = 60; }
     ];
   };
 }

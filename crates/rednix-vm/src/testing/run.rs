@@ -15,7 +15,7 @@ use super::step::{Action, Run, Step};
 use super::{ports, screen, transfer};
 use crate::error::{Error, Result};
 use crate::exit::{Exit, ExitKind};
-use crate::limits::{CONSOLE_TAIL_LINES, OUTPUT_SHOWN, STEP_TIMEOUT, TEST_TIMEOUT};
+use crate::limits::{CONSOLE_TAIL_LINES, CONSOLE_TAIL_WIDTH, OUTPUT_SHOWN, STEP_TIMEOUT, TEST_TIMEOUT};
 use crate::machine::Scratch;
 use crate::runner::{Config, Runner, by_name};
 use crate::spec::{Display, MachineSpec, Network};
@@ -131,9 +131,18 @@ fn perform<'a>(
     report.console_log = guests.iter().find_map(|guest| guest.logs.first().cloned());
     if let Some(at) = report.failed_step.and_then(|step| spec.machine_of(&spec.steps[step]).ok()) {
         let console = guests[at].console();
-        report.console_tail = console.map_or(Vec::new(), |console| console.tail(CONSOLE_TAIL_LINES));
+        let tail = console.map_or(Vec::new(), |console| console.tail(CONSOLE_TAIL_LINES));
+        report.console_tail = tail.iter().map(|line| shortened(line)).collect();
     }
     result
+}
+
+/// The end of a line. One that an editor redrew again and again is all of that in one.
+fn shortened(line: &str) -> String {
+    match line.char_indices().rev().nth(CONSOLE_TAIL_WIDTH) {
+        Some((at, _)) => format!("…{}", &line[at..]),
+        None => line.to_owned(),
+    }
 }
 
 /// The machines' specifications, completed: layers where a disk has to outlive its machine, ports that are free.

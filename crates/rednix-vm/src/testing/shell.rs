@@ -71,9 +71,11 @@ impl Question {
         }
         let mark = token.typed();
         let line = match shell {
-            Shell::Ion => format!("echo {mark}:begin; {command}; echo \"{mark}:end:$?;\""),
-            // With `eval` most errors of syntax are the command's own and do not take the marks along.
-            Shell::Sh => format!("echo {mark}:begin; eval {}; echo \"{mark}:end:$?;\"", quote(command)),
+            // With `eval` what the shell itself finds wrong (most errors of syntax; in ion, unknown commands too) is the
+            // command's own failure and does not take the end mark along.
+            Shell::Ion | Shell::Sh => {
+                format!("echo {mark}:begin; eval {}; echo \"{mark}:end:$?;\"", quoted(command))
+            }
             // Its prompt marks the beginning.
             Shell::Probe => command.trim().to_owned(),
         };
@@ -148,13 +150,14 @@ fn ends(text: &str, mark: &str) -> Option<(usize, usize, i32)> {
     None
 }
 
-/// A word that a POSIX shell takes as `text`.
+/// A word that a POSIX shell, and ion, take as `text`.
 pub fn quote(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@%+,".contains(c);
-    if !text.is_empty() && text.chars().all(plain) {
-        return text.to_owned();
-    }
-    format!("'{}'", text.replace('\'', r"'\''"))
+    if !text.is_empty() && text.chars().all(plain) { text.to_owned() } else { quoted(text) }
+}
+
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "'\"'\"'"))
 }
 
 #[cfg(test)]

@@ -101,6 +101,6 @@ mod tests {
         assert!(split("", 3).is_empty());
         assert!(word(Shell::Probe, "/x").is_err() && word(Shell::Ion, "/it's").is_err());
         assert_eq!(word(Shell::Ion, "/a b").unwrap(), "'/a b'");
-        assert_eq!(word(Shell::Sh, "/it's").unwrap(), r"'/it'\''s'");
+        assert_eq!(word(Shell::Sh, "/it's").unwrap(), "'/it'\"'\"'s'");
     }
 }

@@ -17,6 +17,7 @@ mod language;
 mod locking;
 mod locking_rust;
 mod machine;
+mod machine_tests;
 mod modules;
 mod peer;
 mod recipes;
@@ -56,6 +57,7 @@ fn main() {
     tests.extend(language::TESTS);
     tests.extend(front::TESTS);
     tests.extend(errors::TESTS);
+    tests.extend(machine_tests::TESTS);
     tests.extend(reports::TESTS);
     tests.extend(repl::TESTS);
     tests.extend(formatting::TESTS);

@@ -219,7 +219,9 @@ fn with_images(
         let mut images = Vec::new();
         for (number, source) in sources.iter().enumerate() {
             if !is_derivation(source) {
-                images.push(PathBuf::from(source));
+                let is_stored = source.starts_with("/nix/store/");
+                let root = if is_stored { session.config.store.as_path() } else { Path::new("/") };
+                images.push(root.join(source.trim_start_matches('/')));
                 continue;
             }
             let derivation = StorePath::parse(source)?;

@@ -3,11 +3,13 @@
 mod collect;
 mod interactive;
 
+use std::path::Path;
+
 use rednix_events::Outcome;
 use rednix_vm::testing::schedule::{self, Budget};
 use rednix_vm::testing::{self, OnFailure, run_test_by_name};
 use rednix_vm::{Config, MachineSpec, TestReport, TestSpec};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::cli::{TestArgs, TestOptions};
 use crate::failure::Failure;
@@ -66,6 +68,9 @@ fn specification(
 ) -> Result<TestSpec, Failure> {
     let wrong = |reason: String| Failure::usage(format!("the test `{}` is wrong: {reason}", found.name));
     let mut data = found.data;
+    if let Some(steps) = data["steps"].as_array_mut() {
+        steps.iter_mut().for_each(|step| in_store(&session.config.store, step));
+    }
     let machines = data["machines"].as_object_mut().ok_or_else(|| wrong("`machines` is no set".into()))?;
     for ((_, machine), image) in machines.iter_mut().zip(&found.images) {
         let fields = machine.as_object_mut().ok_or_else(|| wrong("a machine is no set".into()))?;
@@ -83,6 +88,17 @@ fn specification(
         }
     }
     Ok(spec)
+}
+
+/// Files of flakes are in the store, which lies somewhere else on this machine than its paths say.
+fn in_store(root: &Path, step: &mut Value) {
+    for (action, field) in
+        [("copyIn", "from"), ("copyOut", "same"), ("screenshot", "reference"), ("screenshot", "font")]
+    {
+        if let Some(path) = step[action][field].as_str().filter(|path| path.starts_with("/nix/store/")) {
+            step[action][field] = json!(root.join(path.trim_start_matches('/')));
+        }
+    }
 }
 
 fn run_all(
