@@ -49,3 +49,24 @@ pub const RESOLUTION_MIN: u32 = 320;
 pub const RESOLUTION_MAX: u32 = 8192;
 /// Bytes in the tag of a shared folder, as virtio-fs has room for.
 pub const SHARE_TAG_MAX: usize = 36;
+
+/// Bytes of an image that a layer can be put over: one cluster of a first-level table.
+pub const LAYER_IMAGE_MAX: u64 = 4 << 40;
+
+/// Head of an answer of a monitor's HTTP interface, and its body, in bytes.
+pub const HTTP_HEAD_MAX: usize = 16 << 10;
+pub const HTTP_BODY_MAX: usize = 1 << 20;
+/// Until a monitor or a helper has made its socket.
+pub const SOCKET_TIMEOUT: Duration = Duration::from_secs(10);
+/// Saving a machine's state.
+pub const SAVE_TIMEOUT: Duration = Duration::from_secs(300);
+/// The smoke test of monitors that have nothing but KVM. Even a slow one serves.
+pub const SMOKE_TIMEOUT_KVM_ONLY: Duration = Duration::from_secs(10);
+
+/// Bytes typed ahead of a guest that does not read.
+pub const TYPED_AHEAD_MAX: usize = 64 << 10;
+/// For the guest's last output to reach the terminal after its monitor has ended.
+pub const OUTPUT_GRACE: Duration = Duration::from_secs(1);
+
+/// A loader in memory, in bytes.
+pub const LOADER_BYTES_MAX: usize = 64 << 20;
