@@ -19,12 +19,6 @@ pub enum Error {
     #[error("{program} did not start machine `{machine}` (status {status}){}", diagnostics_text(diagnostics))]
     Start { program: String, machine: String, status: i32, diagnostics: String },
 
-    /// The program that takes firmware's place is none.
-    #[error(
-        "the loader of a direct start cannot be used: {reason}\n\nhint: name rednix's own, or leave `loader` out"
-    )]
-    Loader { reason: String },
-
     /// Two machines must never write to one file.
     #[error(
         "`{}` is in use by another machine\n\nhint: end that one first, or give this one a file of its own",

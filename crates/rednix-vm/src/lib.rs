@@ -15,6 +15,7 @@ mod launch;
 pub mod layer;
 pub mod limits;
 mod machine;
+mod menu;
 #[allow(unsafe_code)]
 mod process;
 pub mod qemu;

@@ -18,7 +18,7 @@ use crate::launch::{Held, Prepared, PrivateCard};
 use crate::limits::{DIAGNOSTICS_MAX, SEND_TIMEOUT};
 use crate::process::{Process, Waited, writable};
 use crate::runner::{Config, Runner};
-use crate::spec::MachineSpec;
+use crate::spec::{Display, MachineSpec};
 
 /// A machine whose console is read by us. It ends when this is dropped.
 pub struct Machine<'a> {
@@ -65,7 +65,8 @@ impl<'a> Machine<'a> {
         let id = Activity::next();
         let mut process = prepared.spawn(spec, config, events, id, cards)?;
         let (input, output, errors) = streams(spec, &mut process)?;
-        let (console, reader) = Transcript::start(output, log_file, events.clone(), id);
+        let keyboard = (spec.display != Display::None).then(|| input.try_clone().ok()).flatten();
+        let (console, reader) = Transcript::start(output, log_file, keyboard, events.clone(), id);
         Ok(Machine {
             runner,
             spec,

@@ -207,6 +207,11 @@ pub trait Runner {
         spec.firmware == Firmware::Direct
     }
 
+    /// File name of the loader of ours that this monitor can start in firmware's place.
+    fn loader(&self) -> &'static str {
+        "loader.pvh"
+    }
+
     /// Whether nothing goes without KVM.
     fn needs_kvm(&self) -> bool {
         false

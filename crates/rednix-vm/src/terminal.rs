@@ -6,8 +6,9 @@ use std::fs::File;
 use std::io::{self, IsTerminal, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use rednix_events::{Activity, Event, Events};
@@ -20,9 +21,10 @@ use crate::exit::Exit;
 use crate::launch::Prepared;
 use crate::limits::{OUTPUT_GRACE, STOP_POLL, TYPED_AHEAD_MAX};
 use crate::machine::{Diagnostics, failed, judge, milliseconds, streams};
+use crate::menu::Menu;
 use crate::process::{Process, Waited};
 use crate::runner::{Config, Runner};
-use crate::spec::MachineSpec;
+use crate::spec::{Display, MachineSpec};
 
 /// What keys at the terminal can lead to outside of the guest.
 #[derive(Clone, Debug, Default)]
@@ -97,7 +99,8 @@ pub fn run(
     let mut process = prepared.spawn(spec, config, events, id, &[])?;
     let (input, output, errors) = streams(spec, &mut process)?;
     let terminal = Modes::raw();
-    let written = pump(output);
+    let menus = Arc::<AtomicUsize>::default();
+    let written = pump(output, menus.clone());
     let mut attached = Attached {
         spec,
         config,
@@ -111,6 +114,7 @@ pub fn run(
         paused: false,
         screenshots: 0,
         quit: false,
+        menus,
     };
     let mut diagnostics = Diagnostics::read(errors, duplicate(io::stderr().as_fd()));
     let result = match attached.until_end(&mut process) {
@@ -153,6 +157,8 @@ struct Attached<'a> {
     paused: bool,
     screenshots: u32,
     quit: bool,
+    /// Menus of the loader that nobody has answered.
+    menus: Arc<AtomicUsize>,
 }
 
 impl Attached<'_> {
@@ -170,6 +176,9 @@ impl Attached<'_> {
                     process.wait(Some(Instant::now()), &self.config.stop).map_err(wrong)?
             {
                 return Ok(status);
+            }
+            if self.menus.swap(0, Ordering::Relaxed) > 0 && self.spec.display != Display::None {
+                self.answer_menu();
             }
             if ready.typed {
                 self.read(stdin.as_fd())?;
@@ -248,6 +257,14 @@ impl Attached<'_> {
         }
     }
 
+    /// On the keyboard, which loaders under BIOS read alone; at the console where there is no keyboard.
+    fn answer_menu(&mut self) {
+        if self.control.ask(&Request::Press(&["ret".to_owned()])).is_err() {
+            self.pending.push(b'\r');
+            self.pass_on();
+        }
+    }
+
     fn fulfil(&mut self, wish: Wish) {
         let message = match self.attempt(wish) {
             Ok(message) => message,
@@ -320,17 +337,19 @@ struct Ready {
 }
 
 /// Copies the guest's output to ours in a thread of its own: a terminal that takes nothing must not keep us from ending.
-fn pump(mut output: File) -> Receiver<()> {
+fn pump(mut output: File, menus: Arc<AtomicUsize>) -> Receiver<()> {
     let (done, receiver) = channel();
     let target = duplicate(io::stdout().as_fd());
     std::thread::spawn(move || {
         let mut target = target;
+        let mut menu = Menu::default();
         let mut buffer = [0; 16 << 10];
         loop {
             match output.read(&mut buffer) {
                 Ok(0) => break,
                 // Read on even if nobody takes it: the guest must not stand still for that.
                 Ok(count) => {
+                    menus.fetch_add(menu.feed(&buffer[..count]), Ordering::Relaxed);
                     if target.as_mut().is_some_and(|target| target.write_all(&buffer[..count]).is_err()) {
                         target = None;
                     }

@@ -1,8 +1,6 @@
 //! kvmtool (`lkvm`) as a runner: a direct start of what looks like a Linux kernel, virtio over PCI, a serial port. It
 //! needs KVM.
 
-pub mod wrap;
-
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -20,7 +18,6 @@ use crate::spec::{Architecture, Card, Disk, Display, Firmware, MachineSpec, Netw
 
 /// The program has both names.
 const PROGRAMS: [&str; 2] = ["lkvm", "kvmtool"];
-const KERNEL: &str = "kernel";
 /// The machine's name for the program's own socket, which lies in the private folder.
 const NAME: &str = "machine";
 const ROUNDS: u32 = 1000;
@@ -56,6 +53,10 @@ impl Runner for Kvmtool {
 
     fn is_direct(&self, _: &MachineSpec) -> bool {
         true
+    }
+
+    fn loader(&self) -> &'static str {
+        "loader.linux"
     }
 
     fn needs_kvm(&self) -> bool {
@@ -99,8 +100,8 @@ impl Runner for Kvmtool {
     }
 
     fn smoke_test(&self, program: &Program, config: &Config) -> Result<Result<(), String>> {
-        let kernel = wrap::wrap(&smoke::pvh(ROUNDS, smoke::END_ANY))?;
-        let (folder, guest) = smoke::folder(config, &kernel)?;
+        // What is no Linux kernel is put at this address and started in real mode.
+        let (folder, guest) = smoke::folder(config, &smoke::real_mode(0x1_0000, ROUNDS, smoke::END_ANY))?;
         let mut command = Process::new(&program.path);
         command.env("HOME", folder.path()).args(["run", "--name", NAME, "--cpus", "1", "--mem", "64M"]);
         command.args(["--console", "serial", "--network", "mode=none", "--kernel"]).arg(guest);
@@ -114,8 +115,6 @@ impl Runner for Kvmtool {
         _: &Config,
         wiring: &Wiring<'_>,
     ) -> Result<Command> {
-        let loader = spec.check_direct()?;
-        let kernel = wrap::wrap(&std::fs::read(loader).map_err(Error::io("read", loader))?)?;
         let mut command = Command {
             program: program.path.clone(),
             // Where its socket is.
@@ -131,8 +130,8 @@ impl Runner for Kvmtool {
         let legacy = spec.disk == Some(Disk::Virtio) || spec.network.card() == Some(Card::Virtio);
         let transport = if legacy { "pci-legacy" } else { "pci" };
         arguments.extend(["--virtio-transport".into(), transport.into()]);
-        arguments.extend(["--kernel".into(), KERNEL.into(), "--initrd".into(), OsString::from(&spec.image)]);
-        command.files.push((wiring.scratch.join(KERNEL), kernel));
+        arguments.extend(["--kernel".into(), spec.check_direct()?.into()]);
+        arguments.extend(["--initrd".into(), OsString::from(&spec.image)]);
         disk(&mut command, spec);
         let network = match &spec.network {
             Network::User { .. } => "mode=user".into(),
