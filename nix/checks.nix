@@ -10,7 +10,9 @@
 
 let
   # The image boots, and every file in it is what the build put there, as the guest itself reads it.
-  probe = machine: {
+  probe = probeUntil "exit 25" 51;
+  # The guest's last words, and what the machine's end is then.
+  probeUntil = words: status: machine: {
     system = "probe";
     machine = { memoryMib = 256; cpus = 1; shell = "probe"; } // machine;
     timeout = 240;
@@ -20,8 +22,8 @@ let
       { run = "ls /"; output = "usr"; }
       { run = "ls /no/such/folder"; status = 1; }
       { run = "check"; output = { regex = "check: [1-9][0-9]* files, [0-9]+ bytes, all good"; }; timeout = 60; }
-      { send = "exit 25\n"; }
-      { expectExit = 51; }
+      { send = "${words}\n"; }
+      { expectExit = status; }
     ];
   };
 in
@@ -31,6 +33,13 @@ in
   # Without firmware, the image in memory.
   probe-direct = probe { firmware = "direct"; };
   probe-microvm = probe { vmm = "microvm"; };
+  # Monitors without a device that takes a status: the guest ends the machine as it can there.
+  probe-cloud-hypervisor = probeUntil "poweroff" 0 { vmm = "cloud-hypervisor"; firmware = "direct"; };
+  probe-firecracker = probeUntil "reboot" 0 { vmm = "firecracker"; };
+  probe-kvmtool = probeUntil "reboot" 0 { vmm = "kvmtool"; };
+
+  # From a disk with nothing but modern registers.
+  probe-modern-disk = probe { disk = "virtioModern"; };
 
   # The same image from another controller's point of view, and an orderly end.
   probe-poweroff = {

@@ -57,7 +57,10 @@ let
   targetLayers = name:
     if rootNameOf recipes.${name} != "redox" || !hasLibrary || (builtins.elem name freestanding && name != "relibc") then [ ]
     else if name == "relibc" then [ cbindgen ] ++ compilerRuntime
-    else filter (layer: layer != null) (lib.optional (usesRust name) (rust.stdLayer target)) ++ [ cbindgen libraryLayer ] ++ compilerRuntime;
+    else filter (layer: layer != null) (lib.optional (usesRust name) (stdOf name target)) ++ [ cbindgen libraryLayer ] ++ compilerRuntime;
+
+  # A recipe that builds tests (`rednix.tests = true`) has the library for those too.
+  stdOf = name: if recipes.${name}.rednix.tests or false then rust.stdTestLayer else rust.stdLayer;
 
   # Packages of C alone are not built again for another Rust, nor wait for its library.
   usesRust = name:

@@ -64,13 +64,14 @@ let
     "x86_64-unknown-uefi" = bare;
   };
 
-  std = target: derive.bashBuild {
+  stdWith = more: target: derive.bashBuild {
     name = "rust-std-${target}";
     root = root "rust";
     script = "${./builder/std.sh}";
     environment = {
       inherit target;
-      inherit (libraries.${target}) crates features;
+      inherit (libraries.${target}) features;
+      crates = libraries.${target}.crates + more;
       RUSTC_BOOTSTRAP = "1";
     };
   };
@@ -94,5 +95,7 @@ in
     in if toolchain != null then "${vendor}" else "${debian.layers.rust-web-src}/usr/src/rustc-${version}/library/vendor";
 
   # The layer with `target`'s library, or null where the toolchain brings it or nobody can prebuild it.
-  stdLayer = wanted: if libraries ? ${wanted} && !(hasPrefix && wanted == target) then std wanted else null;
+  stdLayer = wanted: if libraries ? ${wanted} && !(hasPrefix && wanted == target) then stdWith "" wanted else null;
+  # The same with the library that tests are built with, which no package needs.
+  stdTestLayer = wanted: if libraries ? ${wanted} && !(hasPrefix && wanted == target) then stdWith ",test" wanted else null;
 }

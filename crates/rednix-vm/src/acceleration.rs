@@ -6,10 +6,10 @@ use std::time::SystemTime;
 
 use rednix_events::{Event, Events};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::limits::NEGATIVE_VERDICT_AGE;
 use crate::runner::{Config, Program, Runner};
-use crate::spec::{Acceleration, MachineSpec};
+use crate::spec::{Acceleration, Architecture, MachineSpec};
 
 const DEVICE: &str = "/dev/kvm";
 
@@ -21,14 +21,17 @@ pub fn choose(
     config: &Config,
     events: &Events,
 ) -> Result<bool> {
+    if runner.needs_kvm() {
+        return require(runner, program, spec, config).map(|()| true);
+    }
     match spec.acceleration {
         Acceleration::Tcg => Ok(false),
-        Acceleration::Kvm => match usable_device() {
+        Acceleration::Kvm => match usable_device(spec.architecture) {
             Ok(()) => Ok(true),
             Err(reason) => Err(spec.refuse(format!("KVM was asked for, but {reason}"))),
         },
         Acceleration::Auto => {
-            let verdict = match usable_device() {
+            let verdict = match usable_device(spec.architecture) {
                 Ok(()) => smoke_test(runner, program, config)?,
                 Err(reason) => Err(reason),
             };
@@ -42,9 +45,29 @@ pub fn choose(
     }
 }
 
-fn usable_device() -> Result<(), String> {
-    if std::env::consts::ARCH != "x86_64" {
-        return Err(format!("the host is {}, the guest is x86_64", std::env::consts::ARCH));
+/// For monitors that cannot go without it. A test on such a host has nothing to say, so this is a lack, not a failure.
+fn require(runner: &dyn Runner, program: &Program, spec: &MachineSpec, config: &Config) -> Result<()> {
+    if spec.acceleration == Acceleration::Tcg {
+        return Err(spec.refuse(format!("{} has no emulation: use `qemu`", runner.name())));
+    }
+    let verdict = match usable_device(spec.architecture) {
+        Ok(()) => smoke_test(runner, program, config)?,
+        Err(reason) => Err(reason),
+    };
+    verdict.map_err(|reason| Error::Missing {
+        what: format!("a KVM that works, which {} needs,", runner.name()),
+        how: format!("{reason}. Use QEMU, which goes without: `--vmm qemu` or `--vmm microvm`"),
+    })
+}
+
+fn usable_device(guest: Architecture) -> Result<(), String> {
+    let (host, needed) = match guest {
+        Architecture::X86_64 | Architecture::I586 => (std::env::consts::ARCH, "x86_64"),
+        Architecture::Aarch64 => (std::env::consts::ARCH, "aarch64"),
+        Architecture::Riscv64 => (std::env::consts::ARCH, "riscv64"),
+    };
+    if host != needed {
+        return Err(format!("the host is {host}, the guest needs {needed}"));
     }
     let device = std::fs::OpenOptions::new().read(true).write(true).open(DEVICE);
     device.map(|_| ()).map_err(|error| match error.kind() {
@@ -57,7 +80,7 @@ fn usable_device() -> Result<(), String> {
 }
 
 fn smoke_test(runner: &dyn Runner, program: &Program, config: &Config) -> Result<Result<(), String>> {
-    let key = format!("{} {} | {} | {}", runner.name(), program.version, kernel(), processor());
+    let key = format!("{} {} | {} | {}", program.path.display(), program.identity, kernel(), processor());
     let cache = config.cache_folder.as_deref().map(|folder| cache_file(folder, &key));
     if let Some(verdict) = cache.as_deref().and_then(|file| read_verdict(file, &key)) {
         return Ok(verdict);

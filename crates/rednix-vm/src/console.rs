@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use rednix_events::{Activity, Event, Events};
 
 use crate::limits::{CONSOLE_LINE_MAX, CONSOLE_TEXT_MAX, ESCAPE_MAX, STOP_POLL};
+use crate::menu::Menu;
 use crate::runner::Stop;
 
 /// Turns terminal output into plain text, across reads that split anything anywhere.
@@ -119,10 +120,12 @@ pub enum Found {
 }
 
 impl Transcript {
-    /// Reads `source` to its end in a new thread; writes every byte to `log`, every line as an event.
+    /// Reads `source` to its end in a new thread; writes every byte to `log`, every line as an event. The loader's menu
+    /// is answered by typing at `keyboard`.
     pub fn start(
         mut source: File,
         mut log: File,
+        mut keyboard: Option<File>,
         events: Events,
         id: Activity,
     ) -> (Self, std::thread::JoinHandle<()>) {
@@ -130,6 +133,7 @@ impl Transcript {
         let shared = transcript.shared.clone();
         let thread = std::thread::spawn(move || {
             let mut plain = Plain::default();
+            let mut menu = Menu::default();
             let mut line = String::new();
             let mut buffer = [0; 16 << 10];
             loop {
@@ -141,6 +145,11 @@ impl Transcript {
                 };
                 // A full disk must not end the machine; the text in memory is still matched.
                 let _ = log.write_all(&buffer[..count]);
+                if let Some(keyboard) = &mut keyboard
+                    && menu.feed(&buffer[..count]) > 0
+                {
+                    let _ = keyboard.write_all(b"\r");
+                }
                 let mut text = String::new();
                 plain.feed(&buffer[..count], &mut text);
                 emit_lines(&text, &mut line, &events, id);

@@ -23,6 +23,13 @@ pub enum Error {
     #[error("{program} did not start machine `{machine}` (status {status}){}", diagnostics_text(diagnostics))]
     Start { program: String, machine: String, status: i32, diagnostics: String },
 
+    /// Two machines must never write to one file.
+    #[error(
+        "`{}` is in use by another machine\n\nhint: end that one first, or give this one a file of its own",
+        path.display()
+    )]
+    InUse { path: PathBuf },
+
     /// The user, or a signal, asked to stop.
     #[error("interrupted")]
     Interrupted,

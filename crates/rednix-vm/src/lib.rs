@@ -1,26 +1,36 @@
 //! Virtual machines: runs images, interactively or under a test's control, and lets none of them outlive us.
 //!
-//! [`runner::Runner`] is what a monitor must answer, [`qemu::Qemu`] the first one. The crate builds no images, reads
+//! [`runner::Runner`] is what a monitor must answer; each has a module. The crate builds no images, reads
 //! no environment variables and prints nothing; everything to see is an event.
 
 pub mod acceleration;
+pub mod cloud_hypervisor;
 mod console;
 pub mod control;
 mod error;
 pub mod exit;
+pub mod firecracker;
+pub mod kvmtool;
+mod launch;
+pub mod layer;
 pub mod limits;
 mod machine;
+mod menu;
 #[allow(unsafe_code)]
 mod process;
 pub mod qemu;
 pub mod runner;
+mod smoke;
 pub mod spec;
+mod terminal;
 pub mod testing;
 
 pub use console::Plain;
 pub use error::{Error, Result};
 pub use exit::{Exit, ExitKind};
-pub use machine::{Machine, PrivateCard, dry_run, run};
+pub use launch::{PrivateCard, dry_run};
+pub use machine::Machine;
 pub use runner::{Config, Program, Runner, Stop, by_name};
 pub use spec::MachineSpec;
+pub use terminal::{Keyboard, restore_terminal, run};
 pub use testing::{TestReport, TestSpec, run_test};

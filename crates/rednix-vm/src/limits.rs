@@ -76,6 +76,8 @@ pub const PROMPT_PAUSE: Duration = Duration::from_millis(200);
 pub const REPEAT_PAUSE: Duration = Duration::from_millis(500);
 /// A file that is copied over a console, in bytes.
 pub const COPY_MAX: u64 = 1 << 20;
+/// How often a copy out of a guest is tried: what a kernel prints meanwhile spoils one.
+pub const COPY_TRIES: usize = 3;
 /// Characters in a line of such a copy: terminals take short ones.
 pub const COPY_LINE: usize = 76;
 /// Characters of a command's output shown when it was not as wanted.
@@ -96,3 +98,21 @@ pub const GLYPH_HEIGHT_MAX: u32 = 64;
 pub const READING_TIMEOUT: Duration = Duration::from_secs(60);
 /// Memory of a monitor beside its guest's, for planning, in MiB.
 pub const MACHINE_OVERHEAD_MIB: u64 = 160;
+
+/// Bytes of an image that a layer can be put over: one cluster of a first-level table.
+pub const LAYER_IMAGE_MAX: u64 = 4 << 40;
+
+/// Head of an answer of a monitor's HTTP interface, and its body, in bytes.
+pub const HTTP_HEAD_MAX: usize = 16 << 10;
+pub const HTTP_BODY_MAX: usize = 1 << 20;
+/// Until a monitor or a helper has made its socket.
+pub const SOCKET_TIMEOUT: Duration = Duration::from_secs(10);
+/// Saving a machine's state.
+pub const SAVE_TIMEOUT: Duration = Duration::from_secs(300);
+/// The smoke test of monitors that have nothing but KVM. Even a slow one serves.
+pub const SMOKE_TIMEOUT_KVM_ONLY: Duration = Duration::from_secs(10);
+
+/// Bytes typed ahead of a guest that does not read.
+pub const TYPED_AHEAD_MAX: usize = 64 << 10;
+/// For the guest's last output to reach the terminal after its monitor has ended.
+pub const OUTPUT_GRACE: Duration = Duration::from_secs(1);

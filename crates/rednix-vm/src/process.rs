@@ -133,6 +133,13 @@ impl Process {
     }
 }
 
+impl AsFd for Process {
+    /// Ready for reading once the child has ended.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.handle.as_fd()
+    }
+}
+
 impl Drop for Process {
     fn drop(&mut self) {
         let _ = self.kill();

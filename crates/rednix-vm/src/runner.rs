@@ -2,11 +2,14 @@
 //! monitor means one more implementation of [`Runner`]; consoles, tests and signals stay as they are.
 
 use std::ffi::{OsStr, OsString};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::control::Control;
 use crate::error::{Error, Result};
+use crate::layer::Layer;
 use crate::spec::{Firmware, MachineSpec};
 
 /// Set from outside (a signal handler) to end whatever runs.
@@ -73,29 +76,31 @@ impl Config {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Program {
     pub path: PathBuf,
-    pub version: String,
+    /// Changes when another version is installed: size and time of the file. Asking the program would cost more than
+    /// everything else before a start.
+    pub identity: String,
 }
 
-/// How the machine's console is connected.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Console {
-    /// The user's terminal, with Ctrl-A X to end.
-    Terminal,
-    /// Standard input and output of the monitor are pipes of ours.
-    Pipes,
+impl Program {
+    pub fn at(path: PathBuf) -> Self {
+        use std::os::unix::fs::MetadataExt;
+        let identity = std::fs::metadata(&path)
+            .map(|found| format!("{} bytes of {}.{:09}", found.len(), found.mtime(), found.mtime_nsec()))
+            .unwrap_or_default();
+        Program { path, identity }
+    }
 }
 
 /// Choices made before the command line is written.
 #[derive(Clone, Debug)]
 pub struct Wiring<'a> {
-    pub console: Console,
     /// Whether to use KVM; decided by [`crate::acceleration`].
     pub kvm: bool,
     /// The file descriptor of a connected control socket that the monitor inherits.
     pub control: Option<i32>,
     /// Cards on networks between machines.
     pub cards: &'a [CardSocket],
-    /// A private folder for files the monitor writes.
+    /// A private folder for files the monitor writes; the monitor's working folder.
     pub scratch: &'a Path,
     /// The machine ends when the guest resets.
     pub end_on_reset: bool,
@@ -114,8 +119,9 @@ impl CardSocket {
     }
 }
 
-/// A command line, exactly as it will be run.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A command line, exactly as it will be run, and what has to be there before. Standard input and output are the
+/// guest's console; whether the program gets a terminal or pipes for them is not its business.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Command {
     pub program: PathBuf,
     pub arguments: Vec<OsString>,
@@ -123,6 +129,14 @@ pub struct Command {
     pub environment: Vec<(OsString, OsString)>,
     /// Files to copy before the start: from, to. The copies are writable.
     pub copies: Vec<(PathBuf, PathBuf)>,
+    /// Files to write before the start, such as a configuration.
+    pub files: Vec<(PathBuf, Vec<u8>)>,
+    /// What the machine writes to in place of its image.
+    pub layers: Vec<Layer>,
+    /// Programs that run beside the monitor and end with it, started first: each with the socket it makes.
+    pub helpers: Vec<(Command, PathBuf)>,
+    /// Wishes sent over the control connection once it is there: method, path, body.
+    pub requests: Vec<(&'static str, String, serde_json::Value)>,
 }
 
 impl Command {
@@ -134,11 +148,25 @@ impl Command {
             .collect()
     }
 
-    /// The command as one can paste it into a shell, copies first.
+    /// The command as one can paste it into a shell, after what it needs.
     pub fn shell_text(&self) -> String {
         let mut text = String::new();
         for (from, to) in &self.copies {
             text.push_str(&format!("cp {} {}\n", quote(from.as_os_str()), quote(to.as_os_str())));
+        }
+        for layer in &self.layers {
+            text.push_str(&format!("{}\n", layer.shell_text()));
+        }
+        for (file, contents) in &self.files {
+            let contents = String::from_utf8_lossy(contents);
+            text.push_str(&format!(
+                "cat > {} <<'END'\n{}\nEND\n",
+                quote(file.as_os_str()),
+                contents.trim_end()
+            ));
+        }
+        for (helper, _) in &self.helpers {
+            text.push_str(&format!("{} &\n", helper.shell_text()));
         }
         for (name, value) in &self.environment {
             text.push_str(&format!("{}={} ", name.to_string_lossy(), quote(value)));
@@ -146,11 +174,14 @@ impl Command {
         let words =
             std::iter::once(self.program.as_os_str()).chain(self.arguments.iter().map(OsString::as_os_str));
         text.push_str(&words.map(quote).collect::<Vec<_>>().join(" "));
+        for (method, path, body) in &self.requests {
+            text.push_str(&format!("\n# over its socket: {method} {path} {body}"));
+        }
         text
     }
 }
 
-fn quote(word: &OsStr) -> String {
+pub(crate) fn quote(word: &OsStr) -> String {
     let word = word.to_string_lossy();
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=,:+@%".contains(c);
     if !word.is_empty() && word.chars().all(plain) {
@@ -165,8 +196,8 @@ pub trait Runner {
     /// As users write it.
     fn name(&self) -> &'static str;
 
-    /// Finds the program, or says how to get it.
-    fn find(&self, config: &Config) -> Result<Program>;
+    /// Finds the program that runs such a machine, or says how to get it. Starts nothing.
+    fn find(&self, spec: &MachineSpec, config: &Config) -> Result<Program>;
 
     /// What this monitor cannot do, for tables and errors.
     fn limitations(&self) -> &'static [&'static str];
@@ -174,6 +205,16 @@ pub trait Runner {
     /// Whether this machine starts without firmware, by a loader that the specification names.
     fn is_direct(&self, spec: &MachineSpec) -> bool {
         spec.firmware == Firmware::Direct
+    }
+
+    /// File name of the loader of ours that this monitor can start in firmware's place.
+    fn loader(&self) -> &'static str {
+        "loader.pvh"
+    }
+
+    /// Whether nothing goes without KVM.
+    fn needs_kvm(&self) -> bool {
+        false
     }
 
     /// Refuses a specification beyond it.
@@ -191,17 +232,26 @@ pub trait Runner {
         wiring: &Wiring<'_>,
     ) -> Result<Command>;
 
+    /// The connection to a monitor that was just started, and the descriptor it inherits for that, if any.
+    fn control(&self, program: &Program, scratch: &Path) -> Result<(Box<dyn Control>, Option<OwnedFd>)>;
+
     /// What a process status of the monitor means; negative: the signal that killed it.
     fn exit(&self, status: i32) -> crate::exit::Exit;
 }
+
+/// Names of the runners there are.
+pub const NAMES: [&str; 5] = ["qemu", "microvm", "cloud-hypervisor", "firecracker", "kvmtool"];
 
 /// The runner of that name.
 pub fn by_name(name: &str) -> Result<Box<dyn Runner>> {
     match name {
         "qemu" => Ok(Box::new(crate::qemu::Qemu::Pc)),
         "microvm" => Ok(Box::new(crate::qemu::Qemu::Microvm)),
+        "cloud-hypervisor" => Ok(Box::new(crate::cloud_hypervisor::CloudHypervisor)),
+        "firecracker" => Ok(Box::new(crate::firecracker::Firecracker)),
+        "kvmtool" => Ok(Box::new(crate::kvmtool::Kvmtool)),
         other => {
-            let how = "use `qemu` or `microvm`".into();
+            let how = format!("use one of {}", NAMES.map(|name| format!("`{name}`")).join(", "));
             Err(Error::Missing { what: format!("a runner named `{other}`"), how })
         }
     }

@@ -24,8 +24,8 @@ pub struct MachineSpec {
     pub cpus: u32,
     #[serde(default)]
     pub firmware: Firmware,
-    /// The program that takes firmware's place in a direct start: an ELF file with a PVH entry, which gets the image as
-    /// its module.
+    /// The program that takes firmware's place in a direct start, and gets the image as its module or initial ramdisk: an
+    /// ELF file with a PVH entry, or for kvmtool the same as a Linux kernel.
     #[serde(default)]
     pub loader: Option<PathBuf>,
     #[serde(default)]
@@ -350,6 +350,9 @@ impl MachineSpec {
     /// What a direct start needs: the loader, and memory for the image beside the system.
     pub(crate) fn check_direct(&self) -> Result<&std::path::Path, Error> {
         let loader = self.loader.as_deref().ok_or_else(|| self.refuse("a direct start needs a `loader`"))?;
+        if !loader.is_file() {
+            return Err(self.refuse(format!("there is no loader `{}`", loader.display())));
+        }
         let image_mib = std::fs::metadata(&self.image).map_or(0, |found| found.len().div_ceil(1 << 20));
         let needed_mib = image_mib + DIRECT_SPARE_MIB;
         if self.memory_mib < needed_mib {

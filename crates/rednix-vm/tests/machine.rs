@@ -2,6 +2,7 @@
 //! sector of our own where it is installed.
 
 use std::io::{BufRead, BufReader, Read, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command as Process, Stdio};
@@ -9,7 +10,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rednix_events::{Event, Events, Outcome, Recorder, Silent};
-use rednix_vm::runner::{Command, Console, Wiring};
+use rednix_vm::control::{Control, Qmp};
+use rednix_vm::runner::{Command, Wiring};
 use rednix_vm::spec::{Acceleration, Firmware};
 use rednix_vm::{
     Config, Error, Exit, ExitKind, Machine, MachineSpec, Program, Result, Runner, TestReport, TestSpec,
@@ -45,9 +47,9 @@ impl Runner for Scripted {
         "scripted"
     }
 
-    fn find(&self, config: &Config) -> Result<Program> {
+    fn find(&self, _: &MachineSpec, config: &Config) -> Result<Program> {
         match config.find_program("monitor") {
-            Some(path) => Ok(Program { path, version: "1".into() }),
+            Some(path) => Ok(Program::at(path)),
             None => Err(Error::Missing { what: "`monitor`".into(), how: "nothing".into() }),
         }
     }
@@ -71,9 +73,13 @@ impl Runner for Scripted {
         _: &Config,
         wiring: &Wiring<'_>,
     ) -> Result<Command> {
-        assert_eq!(wiring.console, Console::Pipes);
         let environment = vec![("TMPDIR".into(), wiring.scratch.into())];
-        Ok(Command { program: program.path.clone(), arguments: vec![], environment, copies: vec![] })
+        Ok(Command { program: program.path.clone(), environment, ..Command::default() })
+    }
+
+    fn control(&self, _: &Program, _: &Path) -> Result<(Box<dyn Control>, Option<OwnedFd>)> {
+        let (ours, theirs) = Qmp::pair()?;
+        Ok((Box::new(ours), Some(theirs.into())))
     }
 
     fn exit(&self, status: i32) -> Exit {
@@ -397,7 +403,7 @@ fn real(folder: &Path) -> Option<(Box<dyn Runner>, MachineSpec, Config)> {
     let config =
         Config::new(std::env::split_paths(&path).collect(), folder.join("scratch"), folder.join("logs"));
     let runner = rednix_vm::by_name("qemu").unwrap();
-    if let Err(error) = runner.find(&config) {
+    if let Err(error) = runner.find(&MachineSpec::new("x", "x".into()), &config) {
         println!("skipped: {error}");
         return None;
     }
@@ -459,7 +465,7 @@ fn helper_runs_interactively() {
         }
         stop.request();
     });
-    let result = rednix_vm::run(&*runner, &spec, &config, &silent());
+    let result = rednix_vm::run(&*runner, &spec, &config, &silent(), &rednix_vm::Keyboard::default());
     match result {
         Ok(exit) => println!("\nended: {exit}, code {}", exit.code()),
         Err(error) => println!("\nended: {error}"),

@@ -2,11 +2,13 @@
 //! with consoles, shells, files, several machines and endings is tried here; what they do with real monitors in the
 //! machine tests of the library.
 
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rednix_events::{Events, Outcome, Silent};
+use rednix_vm::control::{Control, Qmp};
 use rednix_vm::runner::{Command, Wiring};
 use rednix_vm::spec::Acceleration;
 use rednix_vm::{Config, Error, Exit, MachineSpec, Program, Result, Runner, TestReport, TestSpec, run_test};
@@ -38,9 +40,9 @@ impl Runner for Terminal {
         "terminal"
     }
 
-    fn find(&self, config: &Config) -> Result<Program> {
+    fn find(&self, _: &MachineSpec, config: &Config) -> Result<Program> {
         match config.find_program("monitor") {
-            Some(path) => Ok(Program { path, version: "1".into() }),
+            Some(path) => Ok(Program::at(path)),
             None => Err(Error::Missing { what: "`monitor`".into(), how: "nothing".into() }),
         }
     }
@@ -50,7 +52,7 @@ impl Runner for Terminal {
     }
 
     fn check(&self, spec: &MachineSpec) -> Result<()> {
-        spec.check().map(drop)
+        spec.check()
     }
 
     fn smoke_test(&self, _: &Program, _: &Config) -> Result<std::result::Result<(), String>> {
@@ -65,7 +67,12 @@ impl Runner for Terminal {
         wiring: &Wiring<'_>,
     ) -> Result<Command> {
         let environment = vec![("TMPDIR".into(), wiring.scratch.into())];
-        Ok(Command { program: program.path.clone(), arguments: vec![], environment, copies: vec![] })
+        Ok(Command { program: program.path.clone(), environment, ..Command::default() })
+    }
+
+    fn control(&self, _: &Program, _: &Path) -> Result<(Box<dyn Control>, Option<OwnedFd>)> {
+        let (ours, theirs) = Qmp::pair()?;
+        Ok((Box::new(ours), Some(theirs.into())))
     }
 
     fn exit(&self, status: i32) -> Exit {

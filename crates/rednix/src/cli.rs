@@ -356,7 +356,7 @@ pub struct RunArgs {
     pub tree: TreeArgs,
     #[command(flatten)]
     pub machine: MachineArgs,
-    /// Print the command that would run the machine, and end
+    /// Print the command that would run the machine, what it needs before and what is sent to it, and end
     #[arg(long)]
     pub dry_run: bool,
     /// Let `rednix push` put packages into the machine, through its console and network
@@ -366,6 +366,7 @@ pub struct RunArgs {
 
 /// The virtual machine, where it should differ from what the system asks for.
 #[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "The machine")]
 pub struct MachineArgs {
     /// Memory in MiB
     #[arg(long, value_name = "MIB")]
@@ -376,15 +377,48 @@ pub struct MachineArgs {
     /// auto tries KVM with a small guest first and takes emulation where that fails
     #[arg(long, value_name = "auto|kvm|tcg")]
     pub accel: Option<String>,
-    /// Disk controller
-    #[arg(long, value_name = "virtio|nvme|ahci")]
-    pub disk: Option<String>,
+    /// What runs the machine; `microvm` is QEMU's machine without firmware
+    #[arg(long, value_name = "qemu|microvm|cloud-hypervisor|firecracker|kvmtool")]
+    pub vmm: Option<String>,
     /// Firmware; `direct` is none: the image is put into memory and its kernel started from there
     #[arg(long, value_name = "uefi|bios|direct")]
     pub firmware: Option<String>,
-    /// What runs the machine; `microvm` is QEMU's machine without firmware
-    #[arg(long, value_name = "qemu|microvm")]
-    pub vmm: Option<String>,
+    /// Disk controller
+    #[arg(long, value_name = "none|virtio|virtioModern|nvme|ahci|ide|usb")]
+    pub disk: Option<String>,
+    /// Network: none, behind the host, an interface or a bridge that is there already
+    #[arg(long, value_name = "none|user|tap=IF|bridge=BR")]
+    pub net: Option<String>,
+    /// Network card
+    #[arg(long, value_name = "e1000|rtl8139|virtio|virtioModern")]
+    pub card: Option<String>,
+    /// A port of this machine's loopback that leads into the guest (several times for more)
+    #[arg(long, value_name = "HOST:GUEST")]
+    pub forward: Vec<String>,
+    /// A folder the guest can mount by its tag; `,ro` for reading only
+    #[arg(long, value_name = "FOLDER=TAG")]
+    pub share: Vec<String>,
+    /// Show the machine's screen: in a window, or over VNC on a port of the loopback; `headless` for screenshots only
+    #[arg(long, value_name = "gtk|sdl|vnc[=PORT]|headless|none", num_args = 0..=1, default_missing_value = "gtk", require_equals = true)]
+    pub graphics: Option<String>,
+    /// Size of the screen
+    #[arg(long, value_name = "WIDTHxHEIGHT")]
+    pub resolution: Option<String>,
+    /// A sound card, and the monitor's way out for its sound
+    #[arg(long, value_name = "hda|ac97[=OUTPUT]")]
+    pub audio: Option<String>,
+    /// A USB controller with keyboard and tablet
+    #[arg(long)]
+    pub usb: bool,
+    /// Keep what the machine writes to its disk in this file, and go on with it the next time
+    #[arg(long, value_name = "FILE")]
+    pub persist: Option<PathBuf>,
+    /// Ctrl-A W saves the machine's state to this folder; a state that is there already goes on instead of a start
+    #[arg(long, value_name = "FOLDER")]
+    pub snapshot: Option<PathBuf>,
+    /// Wait for a debugger on this port of the loopback [default: 1234]
+    #[arg(long, value_name = "PORT", num_args = 0..=1, default_missing_value = "1234", require_equals = true)]
+    pub gdb: Option<u16>,
 }
 
 #[derive(Debug, Args)]

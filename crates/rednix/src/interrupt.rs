@@ -38,10 +38,12 @@ pub fn handle() -> Result<(), Failure> {
         signal_hook::consts::SIGINT,
         signal_hook::consts::SIGTERM,
         signal_hook::consts::SIGHUP,
+        signal_hook::consts::SIGQUIT,
     ])?;
     std::thread::spawn(move || {
         for _ in signals.forever() {
             if SEEN.swap(true, Ordering::SeqCst) {
+                rednix_vm::restore_terminal();
                 std::process::exit(i32::from(EXIT_INTERRUPTED));
             }
             flag().store(true, Ordering::SeqCst);

@@ -12,7 +12,8 @@ let
     modules = [
       {
         packages = [ "netutils" "netdb" "http" ];
-        networking.mode = "dhcp";
+        # DHCP says it too, but the network daemon of early 2026 does not start without a gateway written down.
+        networking = { mode = "dhcp"; gateway = "10.77.0.1"; dns = [ "10.77.0.1" ]; };
         files."/srv/greeting".text = "hello from another machine\n";
       }
     ];

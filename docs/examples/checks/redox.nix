@@ -33,8 +33,8 @@ in
       { run = "test -d /home/ada"; }
       { command = { send = "passwd ada"; expect = "new password: "; }; }
       { command = { send = "analytical"; expect = "confirm password: "; }; }
-      { send = "analytical\r"; }
-      { run = "true"; timeout = 120; }
+      # The shell's prompt again: what is typed before would be lost.
+      { command = { send = "analytical"; expect = "# "; }; timeout = 180; }
       { send = "exit\r"; }
       { login = { user = "ada"; password = "analytical"; }; timeout = 120; }
       { run = "id -un"; output = { regex = "^ada$"; }; }

@@ -51,12 +51,19 @@ pub struct PowerOff {
     /// Port and value that switch ACPI on; port 0 where it is on already.
     pub enable_port: u16,
     pub enable_value: u8,
+    /// Port of the register that machines without these blocks have instead (hardware-reduced ACPI); 0 where there is none.
+    pub sleep_port: u16,
 }
 
 impl PowerOff {
     /// The word for a control port: sleep type in bits 10 to 12, enable in bit 13.
     pub fn word(sleep_type: u8) -> u16 {
         u16::from(sleep_type & 7) << 10 | 1 << 13
+    }
+
+    /// The byte for the register of hardware-reduced machines: sleep type in bits 2 to 4, enable in bit 5.
+    pub fn byte(sleep_type: u8) -> u8 {
+        (sleep_type & 7) << 2 | 1 << 5
     }
 }
 
@@ -135,7 +142,9 @@ pub fn power_off(memory: &dyn PhysicalReader, rsdp: &[u8]) -> Result<PowerOff, A
     let dsdt = if long_dsdt != 0 { long_dsdt } else { u64::from(read_u32(fadt, 40).unwrap_or(0)) };
     let (type_a, type_b) = sleep_types(table(memory, dsdt)?).ok_or(AcpiError::NoSleepState)?;
     let control_a = port(64);
-    if control_a == 0 {
+    // A register's address begins with its space, 1 for ports, and has the port at byte 4.
+    let sleep_port = if byte(244) == 1 { port(248) } else { 0 };
+    if control_a == 0 && sleep_port == 0 {
         return Err(AcpiError::NoTable("FADT with a power management port"));
     }
     Ok(PowerOff {
@@ -145,6 +154,7 @@ pub fn power_off(memory: &dyn PhysicalReader, rsdp: &[u8]) -> Result<PowerOff, A
         type_b,
         enable_port: if byte(52) == 0 { 0 } else { port(48) },
         enable_value: byte(52),
+        sleep_port,
     })
 }
 
@@ -236,10 +246,11 @@ pub(crate) mod tests {
                 type_b: 0,
                 enable_port: 0xb2,
                 enable_value: 2,
+                sleep_port: 0,
             };
             assert_eq!(power_off(&memory, &rsdp), Ok(expected));
         }
-        assert_eq!(PowerOff::word(5), 0x3400);
+        assert_eq!((PowerOff::word(5), PowerOff::byte(5)), (0x3400, 0x34));
         let (mut memory, rsdp) = machine(true);
         memory.0[0x2030] ^= 1;
         assert_eq!(power_off(&memory, &rsdp), Err(AcpiError::BadTable { address: 0x2000 }));
@@ -270,6 +281,21 @@ pub(crate) mod tests {
         memory.0[0x9_FC40] ^= 1;
         assert_eq!(root_pointer(&memory, 0x9_FC20), None, "its second half is damaged");
         assert_eq!(find_root_pointer(&memory), Some(&pointer(0)[..]), "the next one is");
+    }
+
+    #[test]
+    fn hardware_reduced_machines_have_a_register() {
+        let (mut memory, rsdp) = machine(true);
+        let mut fadt = std::vec![0; 276 - HEADER_BYTES];
+        fadt[140 - HEADER_BYTES..144 - HEADER_BYTES].copy_from_slice(&0x3000u32.to_le_bytes());
+        put_table(&mut memory, 0x2000, b"FACP", &fadt);
+        let none = AcpiError::NoTable("FADT with a power management port");
+        assert_eq!(power_off(&memory, &rsdp), Err(none));
+        fadt[244 - HEADER_BYTES..248 - HEADER_BYTES].copy_from_slice(&[1, 8, 0, 1]);
+        fadt[248 - HEADER_BYTES..252 - HEADER_BYTES].copy_from_slice(&0x600u32.to_le_bytes());
+        put_table(&mut memory, 0x2000, b"FACP", &fadt);
+        let plan = power_off(&memory, &rsdp).expect("it has a register");
+        assert_eq!((plan.control_a, plan.sleep_port, plan.type_a), (0, 0x600, 5));
     }
 
     #[test]

@@ -38,7 +38,7 @@ check         compare all files with the manifest in the image
 pci           PCI functions
 mem           memory areas that were handed over, and the heap
 env           environment that was handed over
-status [WORD] WORD:end:0; or WORD:end:1; where the last command failed, for programs that read along
+status [WORD] WORD.end.0. or WORD.end.1. where the last command failed, for programs that read along
 poweroff      switch off
 exit [N]      end QEMU with status 2N+1; without N 51, or 53 if a command failed
 reboot        restart";
@@ -73,7 +73,7 @@ impl Session {
             }
             "status" => {
                 // Says something about the last command, and is none.
-                say!("{}:end:{};", Printable(argument.as_bytes()), u8::from(self.last_failed));
+                say!("{}.end.{}.", Printable(argument.as_bytes()), u8::from(self.last_failed));
                 return;
             }
             "poweroff" => power::off(self.root_pointer()),

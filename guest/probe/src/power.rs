@@ -37,6 +37,12 @@ pub fn off(root: Option<&[u8]>) -> ! {
 fn enter_sleep(plan: &PowerOff) {
     // SAFETY: the ports the firmware names for this purpose.
     unsafe {
+        if plan.sleep_port != 0 {
+            cpu::write_port_u8(plan.sleep_port, PowerOff::byte(plan.type_a));
+        }
+        if plan.control_a == 0 {
+            return;
+        }
         if plan.enable_port != 0 && cpu::read_port_u16(plan.control_a) & SCI_ENABLED == 0 {
             cpu::write_port_u8(plan.enable_port, plan.enable_value);
             (0..POLLS_MAX).any(|_| cpu::read_port_u16(plan.control_a) & SCI_ENABLED != 0);

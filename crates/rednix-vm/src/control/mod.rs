@@ -1,6 +1,8 @@
 //! What can be asked of a running machine, whatever runs it. It decides nothing by itself.
 
+pub mod http;
 mod qmp;
+pub(crate) mod rest;
 
 use std::path::Path;
 
@@ -51,6 +53,11 @@ pub trait Control: Send {
     fn end_reason(&self) -> Option<String>;
 
     fn ask(&mut self, request: &Request<'_>) -> Result<()>;
+
+    /// One call in the monitor's own terms: method, path, body.
+    fn send(&mut self, method: &'static str, path: &str, _body: &serde_json::Value) -> Result<()> {
+        Err(Error::Control(format!("the monitor has no interface for `{method} {path}`")))
+    }
 }
 
 /// The error of a monitor that has no such thing.

@@ -1,31 +1,48 @@
-//! QEMU as a runner: finding it, its command line, its KVM smoke test, its exit statuses. Machines are 64-bit PCs, or
-//! QEMU's `microvm`, which has a PC's processor, timers and serial port and no firmware, disk or card. It starts no machine; [`crate::machine`] does.
+//! QEMU as a runner: finding it, what it can run, its KVM smoke test, its exit statuses. Machines are PCs (`q35`, and `pc`
+//! for 32-bit ones), `virt` boards of other architectures, and `microvm`, which has a PC's processor, timers and serial
+//! port and neither firmware nor PCI. It starts no machine; [`crate::launch`] does.
 
+mod arguments;
 pub mod firmware;
 mod smoke;
 
 use std::ffi::OsString;
+use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::process::Command as Process;
 
+use crate::control::{Control, Qmp};
 use crate::error::{Error, Result};
 use crate::exit::{Exit, ExitKind};
-use crate::limits::VERSION_TIMEOUT;
-use crate::process::{self, Waited};
-use crate::runner::{CardSocket, Command, Config, Console, Program, Runner, Wiring};
-use crate::spec::{Card, Disk, Display, Firmware, MachineSpec, Network};
+use crate::runner::{Command, Config, Program, Runner, Wiring};
+use crate::spec::{Architecture, Card, Disk, Display, Firmware, MachineSpec, Network};
 
 pub use firmware::{FirmwareFiles, find as find_firmware};
-
-const PROGRAM: &str = "qemu-system-x86_64";
-/// The port of the exit device, as redoxer uses it.
-const EXIT_PORT: &str = "0x501";
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Qemu {
     #[default]
     Pc,
     Microvm,
+}
+
+/// The program for an architecture, and the packages that bring it on Debian, Fedora, Arch and openSUSE.
+fn program(architecture: Architecture) -> (&'static str, [&'static str; 4]) {
+    match architecture {
+        Architecture::X86_64 => {
+            ("qemu-system-x86_64", ["qemu-system-x86", "qemu-system-x86", "qemu-system-x86", "qemu-x86"])
+        }
+        Architecture::I586 => {
+            ("qemu-system-i386", ["qemu-system-x86", "qemu-system-x86", "qemu-system-x86", "qemu-x86"])
+        }
+        Architecture::Aarch64 => (
+            "qemu-system-aarch64",
+            ["qemu-system-arm", "qemu-system-aarch64", "qemu-system-aarch64", "qemu-arm"],
+        ),
+        Architecture::Riscv64 => (
+            "qemu-system-riscv64",
+            ["qemu-system-misc", "qemu-system-riscv", "qemu-system-riscv", "qemu-extra"],
+        ),
+    }
 }
 
 impl Runner for Qemu {
@@ -36,31 +53,27 @@ impl Runner for Qemu {
         }
     }
 
-    fn find(&self, config: &Config) -> Result<Program> {
-        let path = config.find_program(PROGRAM).ok_or_else(|| Error::Missing {
-            what: format!("`{PROGRAM}`"),
-            how: "install it: Debian, Ubuntu `apt-get install qemu-system-x86`; Fedora `dnf install qemu-system-x86`; \
-                  Arch `pacman -S qemu-system-x86`; openSUSE `zypper install qemu-x86`; Nix `nix shell nixpkgs#qemu`"
-                .into(),
-        })?;
-        let (waited, text) =
-            process::output(Process::new(&path).arg("--version"), VERSION_TIMEOUT, &config.stop)
-                .map_err(Error::io("run", &path))?;
-        match waited {
-            Waited::Ended(0) => {}
-            Waited::Stopped => return Err(Error::Interrupted),
-            _ => {
-                let source = std::io::Error::other("`--version` fails: is it a working QEMU?");
-                return Err(Error::Io { operation: "run", path, source });
-            }
-        }
-        Ok(Program { version: version_of(&text), path })
+    fn find(&self, spec: &MachineSpec, config: &Config) -> Result<Program> {
+        let (name, [debian, fedora, arch, suse]) = program(spec.architecture);
+        config.find_program(name).map(Program::at).ok_or_else(|| Error::Missing {
+            what: format!("`{name}`"),
+            how: format!(
+                "install it: Debian, Ubuntu `apt-get install {debian}`; Fedora `dnf install {fedora}`; \
+                 Arch `pacman -S {arch}`; openSUSE `zypper install {suse}`; Nix `nix shell nixpkgs#qemu`"
+            ),
+        })
     }
 
     fn limitations(&self) -> &'static [&'static str] {
         match self {
-            Qemu::Pc => &["x86_64 guests only", "no shared folders", "no bridged network"],
-            Qemu::Microvm => &["x86_64 guests only", "the image in memory", "no disk, network or display"],
+            Qemu::Pc => &["direct start on x86_64 only", "saves no state"],
+            Qemu::Microvm => &[
+                "x86_64 only",
+                "no firmware",
+                "no PCI: disk and card are memory-mapped virtio",
+                "no display, USB or audio",
+                "saves no state",
+            ],
         }
     }
 
@@ -72,17 +85,42 @@ impl Runner for Qemu {
         spec.check()?;
         if self.is_direct(spec) {
             spec.check_direct()?;
+            if spec.architecture != Architecture::X86_64 {
+                return Err(spec.refuse("a direct start is there for x86_64 only: use firmware"));
+            }
         }
-        if *self == Qemu::Pc {
-            return Ok(());
-        }
+        let architecture = spec.architecture;
+        let is_pc = matches!(architecture, Architecture::X86_64 | Architecture::I586);
+        let microvm = *self == Qemu::Microvm;
+        let card = spec.network.card();
         let refused = [
-            (spec.firmware == Firmware::Bios, "it has no firmware"),
-            (spec.network != Network::None, "it has no network card"),
-            (spec.display != Display::None, "it has no display"),
+            (
+                spec.restore.is_some(),
+                "QEMU's state is not saved or restored; use `cloud-hypervisor` or `firecracker`",
+            ),
+            (!is_pc && spec.firmware == Firmware::Bios, "BIOS is for PCs: use `uefi`"),
+            (
+                architecture == Architecture::I586 && spec.firmware == Firmware::Uefi,
+                "32-bit machines start by BIOS: use `bios`",
+            ),
+            (microvm && spec.firmware == Firmware::Bios, "microvm has no firmware; use `qemu`"),
+            (microvm && spec.display != Display::None, "microvm has no display; use `qemu`"),
+            (
+                microvm && (spec.usb == Some(true) || spec.audio.is_some()),
+                "microvm has neither USB nor audio; use `qemu`",
+            ),
+            (
+                microvm && !matches!(spec.disk, None | Some(Disk::None | Disk::VirtioModern)),
+                "microvm's disk is `virtioModern`, or there is none; for others use `qemu`",
+            ),
+            (
+                microvm && !matches!(card, None | Some(Card::VirtioModern)),
+                "microvm's card is `virtioModern`; for others use `qemu`",
+            ),
+            (matches!(spec.display, Display::Vnc { port } if port < 5900), "VNC's ports begin at 5900"),
         ];
         match refused.iter().find(|(is_asked, _)| *is_asked) {
-            Some((_, reason)) => Err(spec.refuse(format!("microvm cannot do that: {reason}; use `qemu`"))),
+            Some((_, reason)) => Err(spec.refuse(*reason)),
             None => Ok(()),
         }
     }
@@ -100,29 +138,35 @@ impl Runner for Qemu {
     ) -> Result<Command> {
         let mut command = Command {
             program: program.path.clone(),
-            arguments: Vec::new(),
             // Where `snapshot=on` puts its layer; the default may be a small file system.
             environment: vec![("TMPDIR".into(), wiring.scratch.into())],
-            copies: Vec::new(),
+            ..Command::default()
         };
-        machine_arguments(&mut command.arguments, *self, spec, wiring);
+        let microvm = *self == Qemu::Microvm;
+        arguments::machine(&mut command.arguments, microvm, spec, wiring);
         if self.is_direct(spec) {
             command.arguments.extend(["-kernel".into(), spec.check_direct()?.into()]);
             command.arguments.extend(["-initrd".into(), OsString::from(&spec.image)]);
-        } else {
+        } else if spec.firmware == Firmware::Uefi {
             // That for BIOS is built in.
-            if spec.firmware == Firmware::Uefi {
-                firmware::find(program, config)?.add_to(&mut command, wiring.scratch);
-            }
-            disk_arguments(&mut command.arguments, spec);
+            firmware::find(spec.architecture, program, config)?.add_to(&mut command);
         }
-        console_arguments(&mut command.arguments, wiring);
-        device_arguments(&mut command.arguments, spec);
+        if spec.disk != Some(Disk::None) && (spec.disk.is_some() || !self.is_direct(spec)) {
+            arguments::disk(&mut command, microvm, spec);
+        }
+        arguments::console(&mut command.arguments, wiring);
+        arguments::network(&mut command.arguments, microvm, spec);
         for (number, card) in wiring.cards.iter().enumerate() {
-            private_card(&mut command.arguments, number, card);
+            arguments::private_card(&mut command.arguments, number, card);
         }
+        arguments::devices(&mut command.arguments, spec);
         command.arguments.extend(spec.extra_arguments.iter().map(OsString::from));
         Ok(command)
+    }
+
+    fn control(&self, _: &Program, _: &Path) -> Result<(Box<dyn Control>, Option<OwnedFd>)> {
+        let (ours, theirs) = Qmp::pair()?;
+        Ok((Box::new(ours), Some(theirs.into())))
     }
 
     fn exit(&self, status: i32) -> Exit {
@@ -138,168 +182,9 @@ impl Runner for Qemu {
     }
 }
 
-/// The words after "version" in the first line.
-fn version_of(text: &str) -> String {
-    let line = text.lines().next().unwrap_or("");
-    line.split_once("version ").map_or(line, |(_, rest)| rest).trim().to_owned()
-}
-
-fn push(arguments: &mut Vec<OsString>, words: &[&str]) {
-    arguments.extend(words.iter().map(OsString::from));
-}
-
-fn machine_arguments(arguments: &mut Vec<OsString>, qemu: Qemu, spec: &MachineSpec, wiring: &Wiring<'_>) {
-    let machine = match qemu {
-        Qemu::Pc => "q35",
-        // The old timer and interrupt controller, which kernels without newer ones fall back to.
-        Qemu::Microvm => "microvm,acpi=on,pit=on,pic=on,rtc=on",
-    };
-    push(arguments, &["-name", &spec.name, "-no-user-config", "-nodefaults", "-machine", machine]);
-    if wiring.kvm {
-        push(arguments, &["-accel", "kvm", "-cpu", "host"]);
-    } else {
-        push(arguments, &["-accel", "tcg,thread=multi", "-cpu", "max"]);
-    }
-    push(arguments, &["-m", &format!("{}M", spec.memory_mib), "-smp", &spec.cpus.to_string()]);
-    if wiring.end_on_reset {
-        push(arguments, &["-no-reboot"]);
-    }
-}
-
-fn disk_arguments(arguments: &mut Vec<OsString>, spec: &MachineSpec) {
-    // `snapshot=on`: writes go to an unlinked temporary file, so machines share nothing they can write.
-    let mut drive = OsString::from("if=none,id=disk0,format=raw,snapshot=on,cache=unsafe,file=");
-    drive.push(escape_commas(&spec.image));
-    arguments.push("-drive".into());
-    arguments.push(drive);
-    match spec.disk.unwrap_or(Disk::Virtio) {
-        Disk::None => {}
-        // Legacy registers too: Redox's driver knows only the transitional device.
-        Disk::Virtio => push(
-            arguments,
-            &["-device", "virtio-blk-pci,drive=disk0,bootindex=0,disable-legacy=off,disable-modern=off"],
-        ),
-        Disk::VirtioModern => {
-            push(arguments, &["-device", "virtio-blk-pci,drive=disk0,bootindex=0,disable-legacy=on"]);
-        }
-        Disk::Usb => push(
-            arguments,
-            &[
-                "-device",
-                "qemu-xhci,id=usb-disk",
-                "-device",
-                "usb-storage,drive=disk0,bus=usb-disk.0,bootindex=0",
-            ],
-        ),
-        Disk::Ide => push(arguments, &["-device", "ide-hd,drive=disk0,bus=ide.0,bootindex=0"]),
-        Disk::Nvme => push(arguments, &["-device", "nvme,drive=disk0,serial=rednix,bootindex=0"]),
-        Disk::Ahci => push(arguments, &["-device", "ide-hd,drive=disk0,bus=ide.0,bootindex=0"]),
-    }
-}
-
-fn console_arguments(arguments: &mut Vec<OsString>, wiring: &Wiring<'_>) {
-    match wiring.console {
-        // `signal=off`: Ctrl-C is for the guest. The multiplexer gives Ctrl-A X.
-        Console::Terminal => push(
-            arguments,
-            &[
-                "-chardev",
-                "stdio,id=console,mux=on,signal=off",
-                "-serial",
-                "chardev:console",
-                "-mon",
-                "chardev=console,mode=readline",
-            ],
-        ),
-        Console::Pipes => {
-            push(
-                arguments,
-                &["-chardev", "stdio,id=console,mux=off,signal=off", "-serial", "chardev:console"],
-            );
-        }
-    }
-    if let Some(descriptor) = wiring.control {
-        push(
-            arguments,
-            &[
-                "-chardev",
-                &format!("socket,id=control,fd={descriptor}"),
-                "-mon",
-                "chardev=control,mode=control",
-            ],
-        );
-    }
-}
-
-fn device_arguments(arguments: &mut Vec<OsString>, spec: &MachineSpec) {
-    network_arguments(arguments, &spec.network);
-    match spec.display {
-        Display::None => push(arguments, &["-display", "none", "-vga", "none"]),
-        Display::Sdl => push(arguments, &["-display", "sdl", "-vga", "std"]),
-        Display::Vnc { port } => {
-            let display = format!("127.0.0.1:{}", port.saturating_sub(5900));
-            push(arguments, &["-display", "none", "-vnc", &display, "-vga", "std"]);
-        }
-        Display::Headless => push(arguments, &["-display", "none", "-vga", "std"]),
-        Display::Gtk => push(
-            arguments,
-            &[
-                "-display",
-                "gtk",
-                "-vga",
-                "std",
-                "-device",
-                "qemu-xhci",
-                "-device",
-                "usb-kbd",
-                "-device",
-                "usb-tablet",
-            ],
-        ),
-    }
-    if spec.exit_device {
-        push(arguments, &["-device", &format!("isa-debug-exit,iobase={EXIT_PORT},iosize=0x04")]);
-    }
-}
-
-fn network_arguments(arguments: &mut Vec<OsString>, network: &Network) {
-    let backend = match network {
-        Network::None => return,
-        Network::User { forwards, .. } => {
-            let forwards = forwards
-                .iter()
-                .map(|forward| format!(",hostfwd=tcp:127.0.0.1:{}-:{}", forward.host, forward.guest));
-            format!("user,id=net0{}", forwards.collect::<String>())
-        }
-        Network::Tap { interface, .. } => format!("tap,id=net0,ifname={interface},script=no,downscript=no"),
-        Network::Bridge { name, .. } => format!("bridge,id=net0,br={name}"),
-    };
-    let card = match network.card().unwrap_or_default() {
-        Card::E1000 => "e1000",
-        Card::Rtl8139 => "rtl8139",
-        Card::Virtio => "virtio-net-pci,disable-legacy=off,disable-modern=off",
-        Card::VirtioModern => "virtio-net-pci,disable-legacy=on",
-    };
-    push(arguments, &["-netdev", &backend, "-device", &format!("{card},netdev=net0,romfile=")]);
-}
-
-fn private_card(arguments: &mut Vec<OsString>, number: usize, card: &CardSocket) {
-    let backend = format!("dgram,id=lan{number},local.type=fd,local.str={}", card.descriptor);
-    let device = format!("e1000,netdev=lan{number},mac={},romfile=", card.address_text());
-    push(arguments, &["-netdev", &backend, "-device", &device]);
-}
-
-/// In QEMU's option lists a comma in a value is written twice.
-fn escape_commas(path: &Path) -> OsString {
-    use std::os::unix::ffi::{OsStrExt, OsStringExt};
-    let mut bytes = Vec::new();
-    for &byte in path.as_os_str().as_bytes() {
-        bytes.push(byte);
-        if byte == b',' {
-            bytes.push(byte);
-        }
-    }
-    OsString::from_vec(bytes)
+/// Whether the machine has a network that QEMU has to be told of.
+fn has_network(spec: &MachineSpec) -> bool {
+    spec.network != Network::None
 }
 
 #[cfg(test)]
@@ -307,15 +192,14 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
-    use crate::spec::{Acceleration, Forward};
+    use crate::spec::{Acceleration, Audio, AudioCard, Forward, Gdb};
 
-    fn words(spec: &MachineSpec, console: Console, kvm: bool) -> String {
-        let program = Program { path: "/bin/qemu".into(), version: "1".into() };
+    fn words(qemu: Qemu, spec: &MachineSpec, kvm: bool) -> String {
+        let program = Program { path: "/bin/qemu".into(), identity: "1".into() };
         let config = Config::new(vec![], "/scratch".into(), "/logs".into());
         let scratch = PathBuf::from("/scratch/x");
-        let wiring =
-            Wiring { console, kvm, control: Some(9), cards: &[], scratch: &scratch, end_on_reset: true };
-        Qemu::Pc.command(&program, spec, &config, &wiring).unwrap().shell_text()
+        let wiring = Wiring { kvm, control: Some(9), cards: &[], scratch: &scratch, end_on_reset: true };
+        qemu.command(&program, spec, &config, &wiring).unwrap().shell_text()
     }
 
     fn spec() -> MachineSpec {
@@ -335,65 +219,122 @@ mod tests {
             -chardev stdio,id=console,mux=off,signal=off -serial chardev:console \
             -chardev socket,id=control,fd=9 -mon chardev=control,mode=control \
             -display none -vga none -device isa-debug-exit,iobase=0x501,iosize=0x04";
-        assert_eq!(words(&spec(), Console::Pipes, false), expected);
+        assert_eq!(words(Qemu::Pc, &spec(), false), expected);
     }
 
     #[test]
     fn parts_follow_the_specification() {
-        let forwards = vec![Forward { host: 8022, guest: 22 }];
-        let cases: [(MachineSpec, &str); 6] = [
-            (MachineSpec { disk: Some(Disk::Nvme), ..spec() }, "-device nvme,drive=disk0,serial=rednix"),
-            (MachineSpec { disk: Some(Disk::Ahci), ..spec() }, "-device ide-hd,drive=disk0,bus=ide.0"),
-            (MachineSpec { display: Display::Gtk, ..spec() }, "-display gtk -vga std"),
+        let user = |card| Network::User { forwards: vec![Forward { host: 8022, guest: 22 }], card };
+        let tap = Network::Tap { interface: "tap0".into(), card: Some(Card::VirtioModern) };
+        let bridge = Network::Bridge { name: "br0".into(), card: Some(Card::Rtl8139) };
+        let disk = |disk| MachineSpec { disk: Some(disk), ..spec() };
+        let show = |display| MachineSpec { display, ..spec() };
+        let arm = |display| MachineSpec { architecture: Architecture::Aarch64, ..show(display) };
+        let sound = |card| MachineSpec { audio: Some(Audio { card, output: "pa".into() }), ..spec() };
+        let gdb = |wait| MachineSpec { gdb: Some(Gdb { port: 1234, wait }), ..spec() };
+        let net = |network| MachineSpec { network, ..spec() };
+        let size = "640x480".parse().ok();
+        let i586 = MachineSpec { architecture: Architecture::I586, ..spec() };
+        let riscv = MachineSpec { architecture: Architecture::Riscv64, ..spec() };
+        let cases: [(MachineSpec, &str); 26] = [
+            (disk(Disk::Nvme), "-device nvme,drive=disk0,serial=rednix"),
+            (disk(Disk::Ahci), "-device ide-hd,drive=disk0,bus=ide.0"),
+            (disk(Disk::Ide), "-device piix3-ide,id=pata -device ide-hd,drive=disk0,bus=pata.0"),
+            (disk(Disk::Usb), "-device usb-storage,drive=disk0,bus=usbdisk.0"),
+            (disk(Disk::VirtioModern), "virtio-blk-pci,drive=disk0,bootindex=0,disable-legacy=on"),
+            (show(Display::Gtk), "-display gtk -vga std -device qemu-xhci -device usb-kbd"),
+            (show(Display::Sdl), "-display sdl -vga std -device qemu-xhci"),
+            (show(Display::Vnc { port: 5901 }), "-display none -vnc 127.0.0.1:1 -vga std -device qemu-xhci"),
+            (show(Display::Headless), "-display none -vga std -device isa"),
+            (arm(Display::Headless), "-vga none -device ramfb -device qemu-xhci"),
+            (MachineSpec { resolution: size, ..show(Display::Headless) }, "VGA,edid=on,xres=640,yres=480"),
+            (net(user(None)), "hostfwd=tcp:127.0.0.1:8022-:22 -device e1000,netdev=net0,romfile="),
             (
-                MachineSpec { network: Network::User { forwards, card: None }, ..spec() },
-                "hostfwd=tcp:127.0.0.1:8022-:22",
+                net(user(Some(Card::Virtio))),
+                "virtio-net-pci,disable-legacy=off,disable-modern=off,netdev=net0",
             ),
+            (
+                net(tap),
+                "tap,id=net0,ifname=tap0,script=no,downscript=no -device virtio-net-pci,disable-legacy=on",
+            ),
+            (net(bridge), "bridge,id=net0,br=br0 -device rtl8139,netdev=net0"),
+            (sound(AudioCard::Hda), "-audiodev pa,id=audio0 -device ich9-intel-hda -device hda-output"),
+            (sound(AudioCard::Ac97), "-device AC97,audiodev=audio0"),
+            (gdb(false), "-gdb tcp:127.0.0.1:1234 -drive"),
+            (gdb(true), "-gdb tcp:127.0.0.1:1234 -S"),
+            (MachineSpec { usb: Some(true), ..spec() }, "-device usb-tablet"),
             (MachineSpec { cpus: 4, memory_mib: 64, ..spec() }, "-m 64M -smp 4"),
+            (MachineSpec { persist: Some("/l,a".into()), ..spec() }, "format=qcow2,file=/l,,a"),
             (MachineSpec { extra_arguments: vec!["-foo bar".into()], ..spec() }, "iosize=0x04 '-foo bar'"),
+            (i586.clone(), "-machine pc "),
+            (i586, "-device ide-hd,drive=disk0,bus=ide.0"),
+            (riscv, "-machine virt,acpi=off "),
         ];
         for (spec, expected) in cases {
-            let text = words(&spec, Console::Terminal, false);
+            let text = words(Qemu::Pc, &spec, false);
             assert!(text.contains(expected), "no {expected:?} in {text:?}");
-            assert!(text.contains("mux=on,signal=off"), "{text}");
         }
-        assert!(words(&spec(), Console::Pipes, true).contains("-accel kvm -cpu host"));
+        assert!(words(Qemu::Pc, &spec(), true).contains("-accel kvm -cpu host"));
         assert!(
-            !words(&MachineSpec { exit_device: false, ..spec() }, Console::Pipes, false)
-                .contains("isa-debug-exit")
+            !words(Qemu::Pc, &MachineSpec { exit_device: false, ..spec() }, false).contains("isa-debug-exit")
         );
+    }
+
+    fn direct(folder: &Path) -> MachineSpec {
+        let image = folder.join("disk.img");
+        let loader = folder.join("loader");
+        std::fs::write(&image, "image").unwrap();
+        std::fs::write(&loader, "loader").unwrap();
+        MachineSpec { firmware: Firmware::Direct, loader: Some(loader), image, ..spec() }
     }
 
     #[test]
     fn a_start_without_firmware() {
         let folder = tempfile::tempdir().unwrap();
-        let image = folder.path().join("disk.img");
-        std::fs::write(&image, "image").unwrap();
-        let direct = MachineSpec {
-            firmware: Firmware::Direct,
-            loader: Some("/store/loader".into()),
-            image: image.clone(),
-            ..spec()
-        };
-        let text = words(&direct, Console::Pipes, false);
-        assert!(text.contains(&format!("-kernel /store/loader -initrd {}", image.display())), "{text}");
+        let direct = direct(folder.path());
+        let text = words(Qemu::Pc, &direct, false);
+        assert!(text.contains(&format!("/loader -initrd {}", direct.image.display())), "{text}");
         assert!(!text.contains("drive="), "{text}");
+        let text =
+            words(Qemu::Microvm, &MachineSpec { disk: Some(Disk::VirtioModern), ..direct.clone() }, false);
+        assert!(text.contains("force-legacy=false -device virtio-blk-device,drive=disk0"), "{text}");
         assert!(Qemu::Microvm.check(&direct).is_ok());
-        let default = MachineSpec { firmware: Firmware::Uefi, ..direct.clone() };
+        let default = MachineSpec { firmware: Firmware::Uefi, ..direct };
         assert!(Qemu::Microvm.is_direct(&default) && !Qemu::Pc.is_direct(&default));
-        for (wrong, reason) in [
-            (MachineSpec { loader: None, ..direct.clone() }, "needs a `loader`"),
-            (MachineSpec { memory_mib: 64, ..direct.clone() }, "at least 97"),
-            (MachineSpec { firmware: Firmware::Bios, ..direct.clone() }, "no firmware"),
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused_with_a_way_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let direct = direct(folder.path());
+        let with = |change: &dyn Fn(&mut MachineSpec)| {
+            let mut spec = direct.clone();
+            change(&mut spec);
+            spec
+        };
+        let cases: [(Qemu, MachineSpec, &str); 11] = [
+            (Qemu::Pc, with(&|spec| spec.loader = None), "needs a `loader`"),
+            (Qemu::Pc, with(&|spec| spec.memory_mib = 64), "at least 97"),
+            (Qemu::Pc, with(&|spec| spec.architecture = Architecture::Aarch64), "x86_64 only: use firmware"),
+            (Qemu::Pc, with(&|spec| spec.restore = Some("/x".into())), "use `cloud-hypervisor`"),
+            (Qemu::Pc, with(&|spec| spec.display = Display::Vnc { port: 80 }), "begin at 5900"),
+            (Qemu::Microvm, with(&|spec| spec.firmware = Firmware::Bios), "no firmware; use `qemu`"),
+            (Qemu::Microvm, with(&|spec| spec.network = Network::User { forwards: vec![], card: None }), ""),
             (
-                MachineSpec { network: Network::User { forwards: vec![], card: None }, ..direct.clone() },
-                "network card",
+                Qemu::Microvm,
+                with(&|spec| spec.network = Network::User { forwards: vec![], card: Some(Card::E1000) }),
+                "card is `virtioModern`",
             ),
-            (MachineSpec { display: Display::Gtk, ..direct.clone() }, "display"),
-        ] {
-            let error = Qemu::Microvm.check(&wrong).unwrap_err().to_string();
-            assert!(error.contains(reason), "{error}");
+            (Qemu::Microvm, with(&|spec| spec.disk = Some(Disk::Nvme)), "disk is `virtioModern`"),
+            (Qemu::Microvm, with(&|spec| spec.display = Display::Gtk), "display"),
+            (Qemu::Microvm, with(&|spec| spec.usb = Some(true)), "neither USB"),
+        ];
+        for (qemu, wrong, reason) in cases {
+            let text = qemu.check(&wrong).map_or_else(|error| error.to_string(), |()| String::new());
+            assert!(text.contains(reason) && text.is_empty() == reason.is_empty(), "{text:?}, {reason:?}");
         }
+        let i586 = MachineSpec { architecture: Architecture::I586, firmware: Firmware::Uefi, ..direct };
+        assert!(Qemu::Pc.check(&i586).unwrap_err().to_string().contains("use `bios`"));
     }
 
     #[test]
@@ -411,14 +352,5 @@ mod tests {
             let exit = Qemu::Pc.exit(status);
             assert_eq!((exit.kind.clone(), exit.code()), (kind, code), "status {status}");
         }
-    }
-
-    #[test]
-    fn versions_are_read() {
-        assert_eq!(
-            version_of("QEMU emulator version 7.2.22 (Debian 1:7.2)\nCopyright"),
-            "7.2.22 (Debian 1:7.2)"
-        );
-        assert_eq!(version_of(""), "");
     }
 }

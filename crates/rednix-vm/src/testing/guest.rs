@@ -13,8 +13,9 @@ use super::shell::{Answer, Question, Shell, Token};
 use crate::console::{Found, Transcript};
 use crate::error::Error;
 use crate::exit::Exit;
+use crate::launch::PrivateCard;
 use crate::limits::{LOGIN_PAUSE, PROMPT_PAUSE, REPEAT_PAUSE};
-use crate::machine::{Machine, PrivateCard};
+use crate::machine::Machine;
 use crate::runner::{Config, Runner};
 use crate::spec::MachineSpec;
 

@@ -15,8 +15,8 @@ use super::step::{Action, Run, Step};
 use super::{ports, screen, transfer};
 use crate::error::{Error, Result};
 use crate::exit::{Exit, ExitKind};
+use crate::launch::Scratch;
 use crate::limits::{CONSOLE_TAIL_LINES, CONSOLE_TAIL_WIDTH, OUTPUT_SHOWN, STEP_TIMEOUT, TEST_TIMEOUT};
-use crate::machine::Scratch;
 use crate::runner::{Config, Runner, by_name};
 use crate::spec::{Display, MachineSpec, Network};
 

@@ -1,9 +1,10 @@
 //! Commands at a guest's console: what is typed so that the output and the status of one command can be told from
 //! everything else that comes over the same line, and the reading of what came back. It types nothing itself.
 //!
-//! Before the command the guest prints `TOKEN:begin` and after it `TOKEN:end:STATUS;`. The token is new for each
+//! Before the command the guest prints `TOKEN.begin` and after it `TOKEN.end.STATUS.`. The token is new for each
 //! command. What is typed holds it in two pieces, so the echo of the typed line, however an editor redraws it, is
-//! never taken for the guest's answer. What other programs print to the same console meanwhile is in the output too.
+//! never taken for the guest's answer. It has no colon: Redox's ion looks for schemes of such names while a line is
+//! typed, and complains. What other programs print to the same console meanwhile is in the output too.
 
 use serde::{Deserialize, Serialize};
 
@@ -74,7 +75,7 @@ impl Question {
             // With `eval` what the shell itself finds wrong (most errors of syntax; in ion, unknown commands too) is the
             // command's own failure and does not take the end mark along.
             Shell::Ion | Shell::Sh => {
-                format!("echo {mark}:begin; eval {}; echo \"{mark}:end:$?;\"", quoted(command))
+                format!("echo {mark}.begin; eval {}; echo \"{mark}.end.$?.\"", quoted(command))
             }
             // Its prompt marks the beginning.
             Shell::Probe => command.trim().to_owned(),
@@ -89,7 +90,7 @@ impl Question {
 
     /// What is printed before the command's own output, where the shell prints something.
     pub fn begin_mark(&self) -> Option<String> {
-        (self.shell != Shell::Probe).then(|| format!("{}:begin\n", self.token.0))
+        (self.shell != Shell::Probe).then(|| format!("{}.begin\n", self.token.0))
     }
 
     /// What is typed when the command has ended; none where that was part of its line.
@@ -111,7 +112,7 @@ impl Question {
 
     /// Looks for the answer in the text since the line was typed: the position after it, and the answer.
     pub fn answer(&self, text: &str) -> Option<(usize, Answer)> {
-        let end_mark = format!("{}:end:", self.token.0);
+        let end_mark = format!("{}.end.", self.token.0);
         let (end, after, status) = ends(text, &end_mark)?;
         let before = &text[..end];
         let output = match self.begin_mark() {
@@ -140,7 +141,7 @@ fn ends(text: &str, mark: &str) -> Option<(usize, usize, i32)> {
     while let Some(at) = text[from..].find(mark) {
         let begin = from + at;
         let rest = &text[begin + mark.len()..];
-        let (number, _) = rest.split_once(';')?;
+        let (number, _) = rest.split_once('.')?;
         let is_number = !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit() || b == b'-');
         if let Some(status) = number.parse().ok().filter(|_| is_number) {
             return Some((begin, begin + mark.len() + number.len() + 1, status));
@@ -177,12 +178,12 @@ mod tests {
             ("usr\nbin\n", 0),
             ("", 1),
             ("no line end", 127),
-            ("rdx0000beefn3:end:x;\nrdx0000beefn3:end", -1),
-            ("rdx0000beefn2:end:0;\n", 4),
+            ("rdx0000beefn3.end.x.\nrdx0000beefn3:end", -1),
+            ("rdx0000beefn2.end.0.\n", 4),
         ];
         for (output, status) in cases {
             let text = format!(
-                "root:~# {}\nrdx0000beefn3:begin\n{output}rdx0000beefn3:end:{status};\nroot:~# next",
+                "root:~# {}\nrdx0000beefn3.begin\n{output}rdx0000beefn3.end.{status}.\nroot:~# next",
                 question.line()
             );
             let (at, answer) = question.answer(&text).unwrap();
@@ -193,7 +194,7 @@ mod tests {
 
     #[test]
     fn half_an_answer_is_none() {
-        for text in ["", "rdx0000beefn3:begin\nx\nrdx0000beefn3:end:", "rdx0000beefn3:end:12"] {
+        for text in ["", "rdx0000beefn3.begin\nx\nrdx0000beefn3.end.", "rdx0000beefn3.end.12"] {
             assert_eq!(ask(Shell::Sh, "x").unwrap().answer(text), None, "{text:?}");
         }
     }
@@ -206,7 +207,7 @@ mod tests {
             let text = format!("{before}ls /etc\nmotd 26\nprobe> ");
             assert!(question.is_waiting(&text), "{text}");
             assert!(!question.is_waiting(before), "the prompt before the command's echo");
-            let text = format!("{text}status rdx0000beefn3\nrdx0000beefn3:end:0;\nprobe> ");
+            let text = format!("{text}status rdx0000beefn3\nrdx0000beefn3.end.0.\nprobe> ");
             let (_, answer) = question.answer(&text).unwrap();
             assert_eq!(answer, Answer { status: 0, output: "motd 26\n".into() });
         }
@@ -264,13 +265,13 @@ mod tests {
             noise in ".{0,50}",
             status in -200..200i32,
         ) {
-            let text = format!("{noise}\nrdx0000beefn3:begin\n{output}rdx0000beefn3:end:{status};\n");
+            let text = format!("{noise}\nrdx0000beefn3.begin\n{output}rdx0000beefn3.end.{status}.\n");
             let (_, answer) = ask(Shell::Sh, "x").unwrap().answer(&text).unwrap();
             prop_assert_eq!(answer, Answer { status, output });
         }
 
         #[test]
-        fn no_text_stops_it(text in "(rdx0000beefn3|:end:|:begin|;|\n|[0-9-]|probe> |x|.){0,40}") {
+        fn no_text_stops_it(text in "(rdx0000beefn3|[.]end[.]|[.]begin|[.]|\n|[0-9-]|probe> |x|.){0,40}") {
             for shell in [Shell::Ion, Shell::Sh, Shell::Probe] {
                 let question = ask(shell, "x").unwrap();
                 if let Some((at, answer)) = question.answer(&text) {

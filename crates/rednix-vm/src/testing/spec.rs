@@ -18,6 +18,9 @@ use super::step::Step;
 use crate::limits::{STEPS_MAX, TEST_MACHINES_MAX};
 use crate::spec::MachineSpec;
 
+/// The monitor whose machines can be on a test's network.
+const PRIVATE_NETWORK_VMM: &str = "qemu";
+
 #[derive(Clone, Debug, Deserialize)]
 #[serde(try_from = "Value")]
 pub struct TestSpec {
@@ -57,16 +60,22 @@ impl TestMachine {
         let wrong = |reason: String| format!("machine `{name}`: {reason}");
         let Value::Object(mut fields) = value else { return Err(wrong("it is no attribute set".into())) };
         let start = flag(&mut fields, "start", true).map_err(wrong)?;
-        let has_own = fields.contains_key("network");
-        let private_network = flag(&mut fields, "privateNetwork", several && !has_own).map_err(wrong)?;
-        if private_network && has_own {
-            return Err(wrong("it has either `network` or `privateNetwork`: Redox uses one card".into()));
-        }
         let vmm = match fields.remove("vmm") {
             None => "qemu".to_owned(),
             Some(Value::String(vmm)) => vmm,
             Some(_) => return Err(wrong("`vmm` is no name".into())),
         };
+        let has_own = fields.contains_key("network");
+        // Of the monitors only this one takes a socket for a card.
+        let can = vmm == PRIVATE_NETWORK_VMM;
+        let private_network =
+            flag(&mut fields, "privateNetwork", several && can && !has_own).map_err(wrong)?;
+        if private_network && !can {
+            return Err(wrong(format!("`privateNetwork` needs the monitor `{PRIVATE_NETWORK_VMM}`")));
+        }
+        if private_network && has_own {
+            return Err(wrong("it has either `network` or `privateNetwork`: Redox uses one card".into()));
+        }
         let shell = match fields.remove("shell") {
             None => Shell::default(),
             Some(value) => {
@@ -251,6 +260,10 @@ mod tests {
             (
                 json!({ "name": "t", "machine": { "image": "/i", "shell": "fish" }, "steps": [{ "send": "x" }] }),
                 "one of ion, sh, probe",
+            ),
+            (
+                json!({ "name": "t", "machine": { "image": "/i", "vmm": "microvm", "privateNetwork": true }, "steps": [{ "send": "x" }] }),
+                "needs the monitor `qemu`",
             ),
         ];
         for (value, expected) in cases {

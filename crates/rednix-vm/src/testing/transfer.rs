@@ -10,7 +10,7 @@ use super::base64;
 use super::guest::{Done, Guest, guest};
 use super::shell::{Answer, Shell, quote};
 use crate::error::Error;
-use crate::limits::{COPY_LINE, COPY_MAX};
+use crate::limits::{COPY_LINE, COPY_MAX, COPY_TRIES};
 
 /// Writes a file of the host to `to` in the guest.
 pub fn copy_in(machine: &mut Guest<'_>, from: &Path, to: &str, deadline: Instant) -> Done {
@@ -47,17 +47,32 @@ pub fn write(machine: &mut Guest<'_>, bytes: &[u8], to: &str, deadline: Instant)
 /// The bytes of a file in the guest.
 pub fn read(machine: &mut Guest<'_>, from: &str, deadline: Instant) -> Done<Vec<u8>> {
     let file = word(machine.shell, from)?;
-    let Answer { status, output } = machine.run(&format!("base64 {file}"), deadline)?;
-    if status != 0 {
-        return guest(format!("reading `{from}` ended with status {status}: {}", output.trim()));
+    for _ in 1..COPY_TRIES {
+        if let Some(bytes) = read_once(machine, from, &file, deadline)?
+            && compare(machine, &bytes, from, deadline).is_ok()
+        {
+            return Ok(bytes);
+        }
     }
-    let Some(bytes) = base64::decode(&output) else {
+    let Some(bytes) = read_once(machine, from, &file, deadline)? else {
         return guest(format!(
             "reading `{from}`: something else was printed among it, or it is too long for a console"
         ));
     };
     compare(machine, &bytes, from, deadline)?;
     Ok(bytes)
+}
+
+/// What came through; nothing where that is no whole encoding.
+fn read_once(machine: &mut Guest<'_>, from: &str, file: &str, deadline: Instant) -> Done<Option<Vec<u8>>> {
+    let Answer { status, output } = machine.run(&format!("base64 {file}"), deadline)?;
+    if status != 0 {
+        return guest(format!("reading `{from}` ended with status {status}: {}", output.trim()));
+    }
+    // A kernel prints its messages in lines of their own.
+    let digit = |c: char| c.is_ascii_alphanumeric() || "+/=".contains(c);
+    let lines: Vec<&str> = output.lines().filter(|line| line.trim().chars().all(digit)).collect();
+    Ok(base64::decode(&lines.concat()))
 }
 
 fn compare(machine: &mut Guest<'_>, bytes: &[u8], path: &str, deadline: Instant) -> Done {

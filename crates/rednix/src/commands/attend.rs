@@ -246,7 +246,7 @@ fn push(guest: &mut Guest<'_>, request: &Request, mut say: impl FnMut(String)) -
             }
             Entry::File { hash, .. } if known.get(path) == Some(hash) => same += 1,
             Entry::File { source, hash, executable } => {
-                say(format!("{path}"));
+                say(path.clone());
                 let new = transfer::word(guest.shell, &format!("{path}.pushed"))?;
                 if over_network {
                     fetch(guest, source, &new, deadline())?;

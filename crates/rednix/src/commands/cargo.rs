@@ -85,7 +85,7 @@ fn build(
 ) -> Result<Built, Failure> {
     let script = script(arguments, tests)?;
     let paths = relock::building(session, project.clone(), arguments.tree.locked, |project| {
-        let text = expression(project, &arguments.system, workspace, &script);
+        let text = expression(project, &arguments.system, workspace, &script, tests);
         let wanted = evaluation::wanted(session, &[Target::internal("the crate's system", text)])?;
         session.build(&wanted)
     })?;
@@ -108,14 +108,14 @@ fn build(
 }
 
 /// The image of the system with the crate in it, and the crate's package.
-fn expression(project: &Project, system: &str, workspace: &Path, script: &str) -> String {
+fn expression(project: &Project, system: &str, workspace: &Path, script: &str, tests: bool) -> String {
     let library = project.expression();
     let library = library.strip_suffix('}').unwrap_or(&library);
     let source = project::quote(&workspace.to_string_lossy());
     let (system, script) = (project::quote(system), project::quote(script));
     format!(
         "let l = {library}  overlays = [ (final: prev: {{ {RECIPE} = {{ source = /. + {source}; \
-         build = {{ template = \"custom\"; script = {script}; }}; }}; }}) ];\n}};\n\
+         build = {{ template = \"custom\"; script = {script}; }}; rednix.tests = {tests}; }}; }}) ];\n}};\n\
          in [ (l.system {{ config = {system}; name = \"{RECIPE}\"; modules = [ {{ packages = [ \"{RECIPE}\" ]; }} ]; }}).image \
          (l.package \"{RECIPE}\") ]"
     )

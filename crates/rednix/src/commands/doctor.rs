@@ -2,6 +2,9 @@
 
 use std::fmt::Write;
 
+use rednix_vm::spec::Architecture;
+use rednix_vm::{MachineSpec, Program};
+
 use crate::failure::Failure;
 use crate::machines;
 use crate::session::Session;
@@ -23,8 +26,15 @@ pub fn run(session: &Session) -> Result<(), Failure> {
         store(session),
         program(session, "git", true, "fetches git sources", "git"),
         program(session, "cargo", true, "fetches crates", "cargo (or rustup)"),
-        program(session, "qemu-system-x86_64", false, "QEMU runs images", "qemu-system-x86"),
-        firmware(session)?,
+        monitor(session, "qemu", Architecture::X86_64, "QEMU runs x86_64 images")?,
+        monitor(session, "qemu", Architecture::I586, "QEMU runs i586 images")?,
+        monitor(session, "qemu", Architecture::Aarch64, "QEMU runs aarch64 images")?,
+        monitor(session, "qemu", Architecture::Riscv64, "QEMU runs riscv64 images")?,
+        firmware(session, Architecture::X86_64, "UEFI firmware")?,
+        firmware(session, Architecture::Aarch64, "UEFI firmware for aarch64")?,
+        monitor(session, "cloud-hypervisor", Architecture::X86_64, "Cloud Hypervisor runs images")?,
+        monitor(session, "firecracker", Architecture::X86_64, "Firecracker runs images")?,
+        monitor(session, "kvmtool", Architecture::X86_64, "kvmtool runs images")?,
         acceleration(),
         program(session, "gpgv", false, "checks Debian's signatures when locking", "gpgv"),
         mirrors(session),
@@ -107,18 +117,31 @@ fn program(session: &Session, name: &str, needed: bool, purpose: &str, package: 
     }
 }
 
-fn firmware(session: &Session) -> Result<Finding, Failure> {
+fn machine(architecture: Architecture) -> MachineSpec {
+    MachineSpec { architecture, ..MachineSpec::new("doctor", "image".into()) }
+}
+
+fn monitor(session: &Session, name: &str, guest: Architecture, purpose: &str) -> Result<Finding, Failure> {
+    let config = machines::config(session)?;
+    Ok(match rednix_vm::by_name(name)?.find(&machine(guest), &config) {
+        Ok(program) => good(format!("{}: {purpose}", program.path.display())),
+        Err(error) => lacking(format!("{purpose}: not found"), &error),
+    })
+}
+
+fn lacking(text: String, error: &rednix_vm::Error) -> Finding {
+    let remedy = crate::failure::chain(error).replace("\n\nhint: ", "; ");
+    Finding { good: false, needed: false, text, remedy }
+}
+
+fn firmware(session: &Session, guest: Architecture, what: &str) -> Result<Finding, Failure> {
     let config = machines::config(session)?;
     let runner = rednix_vm::by_name("qemu")?;
-    let found = runner.find(&config).and_then(|program| rednix_vm::qemu::firmware::find(&program, &config));
-    Ok(match found {
-        Ok(files) => good(format!("UEFI firmware: {files}")),
-        Err(error) => Finding {
-            good: false,
-            needed: false,
-            text: "UEFI firmware for QEMU: not found".to_owned(),
-            remedy: crate::failure::chain(&error),
-        },
+    // Without QEMU its firmware is of no use, and the usual folders can still be looked into.
+    let program = runner.find(&machine(guest), &config).unwrap_or(Program::at("qemu".into()));
+    Ok(match rednix_vm::qemu::find_firmware(guest, &program, &config) {
+        Ok(files) => good(format!("{what}: {files}")),
+        Err(error) => lacking(format!("{what}: not found"), &error),
     })
 }
 

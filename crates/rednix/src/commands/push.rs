@@ -18,7 +18,7 @@ use crate::session::Session;
 
 pub fn run(session: &Session, arguments: &PushArgs) -> Result<(), Failure> {
     // Before anything is built: without a machine there is no use in it.
-    let mut stream = find(&attend::folder(session), arguments.machine.as_deref())?;
+    let socket = find(&attend::folder(session), arguments.machine.as_deref())?;
     let project = Project::find(&session.config, &arguments.tree)?;
     let paths = relock::building(session, project, arguments.tree.locked, |project| {
         let wanted = evaluation::wanted(session, &[Target::installable(project, &arguments.package)])?;
@@ -37,6 +37,8 @@ pub fn run(session: &Session, arguments: &PushArgs) -> Result<(), Failure> {
     };
     let mut line = serde_json::to_string(&request)?;
     line.push('\n');
+    let mut stream = UnixStream::connect(&socket)
+        .map_err(|e| Failure::failed(format!("cannot reach the machine by `{}`: {e}", socket.display())))?;
     stream
         .write_all(line.as_bytes())
         .map_err(|e| Failure::failed(format!("the machine does not listen: {e}")))?;
@@ -53,8 +55,8 @@ pub fn run(session: &Session, arguments: &PushArgs) -> Result<(), Failure> {
     Err(Failure::failed("the machine ended before the package was in it"))
 }
 
-/// A connection to the machine of that name, or to the only one.
-fn find(folder: &Path, name: Option<&str>) -> Result<UnixStream, Failure> {
+/// The socket of the machine of that name, or of the only one.
+fn find(folder: &Path, name: Option<&str>) -> Result<PathBuf, Failure> {
     let items = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let mut running: Vec<(String, PathBuf)> = items
         .filter_map(|item| {
@@ -79,6 +81,5 @@ fn find(folder: &Path, name: Option<&str>) -> Result<UnixStream, Failure> {
             None => return Err(Failure::usage(format!("no machine `{name}` runs; there are: {}", names()))),
         },
     };
-    UnixStream::connect(chosen)
-        .map_err(|e| Failure::failed(format!("cannot reach the machine by `{}`: {e}", chosen.display())))
+    Ok(chosen.clone())
 }

@@ -1,6 +1,10 @@
 //! `rednix run`: a system's image in a virtual machine whose serial console is this terminal.
 
-use crate::cli::{MachineArgs, RunArgs};
+use std::path::Path;
+
+use rednix_vm::{Keyboard, MachineSpec};
+
+use crate::cli::RunArgs;
 use crate::failure::Failure;
 use crate::machines;
 use crate::project::Project;
@@ -13,7 +17,11 @@ pub fn run(session: &Session, arguments: &RunArgs) -> Result<u8, Failure> {
     let wanted = machines::wanted(session, &project, &arguments.system)?;
     let folder = image::build(session, project.clone(), &arguments.system, arguments.tree.locked)?;
     let (vmm, mut spec) = machines::specification(&arguments.system, wanted, folder.join("disk.img"))?;
-    apply(&arguments.machine, &mut spec)?;
+    machines::apply(&arguments.machine, &mut spec)?;
+    let save_folder = arguments.machine.snapshot.as_deref().map(machines::whole).transpose()?;
+    if let Some(folder) = &save_folder {
+        continues(&mut spec, folder);
+    }
     let config = machines::config(session)?;
     let runner = rednix_vm::by_name(arguments.machine.vmm.as_deref().unwrap_or(&vmm))?;
     machines::add_loader(session, &project, runner.as_ref(), &mut spec)?;
@@ -27,7 +35,8 @@ pub fn run(session: &Session, arguments: &RunArgs) -> Result<u8, Failure> {
     let exit = if arguments.push {
         attend::run(session, runner.as_ref(), &spec, &config)?
     } else {
-        rednix_vm::run(runner.as_ref(), &spec, &config, session.events())?
+        let keyboard = Keyboard { save_folder, screenshot_folder: std::env::current_dir()? };
+        rednix_vm::run(runner.as_ref(), &spec, &config, session.events(), &keyboard)?
     };
     session.view.finish();
     if exit.code() != 0 {
@@ -36,23 +45,10 @@ pub fn run(session: &Session, arguments: &RunArgs) -> Result<u8, Failure> {
     Ok(u8::try_from(exit.code()).unwrap_or(1))
 }
 
-/// Overwrites what the command line names.
-pub fn apply(arguments: &MachineArgs, spec: &mut rednix_vm::MachineSpec) -> Result<(), Failure> {
-    if let Some(memory) = arguments.memory {
-        spec.memory_mib = memory;
+/// A state that is there already goes on; else the folder is where one will be saved.
+fn continues(spec: &mut MachineSpec, folder: &Path) {
+    let is_there = folder.read_dir().is_ok_and(|mut entries| entries.next().is_some());
+    if is_there {
+        spec.restore = Some(folder.to_owned());
     }
-    if let Some(cpus) = arguments.cpus {
-        spec.cpus = cpus;
-    }
-    if let Some(word) = &arguments.accel {
-        spec.acceleration = machines::word("--accel", word, "auto, kvm or tcg")?;
-    }
-    if let Some(word) = &arguments.disk {
-        spec.disk =
-            Some(machines::word("--disk", word, "none, virtio, virtioModern, nvme, ahci, ide or usb")?);
-    }
-    if let Some(word) = &arguments.firmware {
-        spec.firmware = machines::word("--firmware", word, "uefi, bios or direct")?;
-    }
-    Ok(())
 }

@@ -17,6 +17,7 @@ mod language;
 mod locking;
 mod locking_rust;
 mod machine;
+mod machine_endings;
 mod machine_tests;
 mod modules;
 mod peer;
@@ -69,6 +70,7 @@ fn main() {
     tests.extend(host_tools::TESTS);
     tests.extend(images::TESTS);
     tests.extend(machine::TESTS);
+    tests.extend(machine_endings::TESTS);
     let trials = tests.into_iter().map(trial).collect();
     libtest_mimic::run(&arguments, trials).exit();
 }

@@ -1,5 +1,6 @@
 //! `http serve ADDRESS:PORT FOLDER` answers requests one after another; `http get ADDRESS:PORT /FILE` prints what a
-//! server has. One request a connection, no ranges, no encryption.
+//! server has, as much as it says there is: a connection may stay open. One request a connection, no ranges, no
+//! encryption.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -73,15 +74,20 @@ fn get(address: &str, path: &str) -> io::Result<bool> {
     let mut lines = BufReader::new(stream);
     let mut status = String::new();
     lines.read_line(&mut status)?;
+    // Without a length all that comes is the body.
+    let mut length = u64::MAX;
     let mut header = String::new();
     while lines.read_line(&mut header)? > 2 {
+        if let Some(("content-length", value)) = header.to_ascii_lowercase().split_once(':') {
+            length = value.trim().parse().unwrap_or(u64::MAX);
+        }
         header.clear();
     }
     let is_good = status.split_whitespace().nth(1) == Some("200");
     if !is_good {
         eprintln!("http: {}", status.trim_end());
     }
-    io::copy(&mut lines, &mut io::stdout())?;
+    io::copy(&mut lines.take(length), &mut io::stdout())?;
     Ok(is_good)
 }
 

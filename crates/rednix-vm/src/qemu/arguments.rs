@@ -1,0 +1,226 @@
+//! QEMU's command line, part by part. It decides nothing about what is possible.
+
+use std::ffi::OsString;
+use std::path::Path;
+
+use super::has_network;
+use crate::layer::{Layer, LayerKind};
+use crate::runner::{CardSocket, Command, Wiring};
+use crate::spec::{Architecture, AudioCard, Card, Disk, Display, MachineSpec, Network};
+
+/// The port of the exit device, as redoxer uses it.
+const EXIT_PORT: &str = "0x501";
+
+fn push(arguments: &mut Vec<OsString>, words: &[&str]) {
+    arguments.extend(words.iter().map(OsString::from));
+}
+
+fn is_pc(spec: &MachineSpec) -> bool {
+    matches!(spec.architecture, Architecture::X86_64 | Architecture::I586)
+}
+
+pub fn machine(arguments: &mut Vec<OsString>, microvm: bool, spec: &MachineSpec, wiring: &Wiring<'_>) {
+    let machine = match spec.architecture {
+        // The old timer and interrupt controller, which kernels without newer ones fall back to.
+        Architecture::X86_64 if microvm => "microvm,acpi=on,pit=on,pic=on,rtc=on",
+        Architecture::X86_64 => "q35",
+        Architecture::I586 => "pc",
+        Architecture::Aarch64 => "virt",
+        // The kernel takes the device tree, and stops at ACPI's tables.
+        Architecture::Riscv64 => "virt,acpi=off",
+    };
+    push(arguments, &["-name", &spec.name, "-no-user-config", "-nodefaults", "-machine", machine]);
+    if wiring.kvm {
+        push(arguments, &["-accel", "kvm", "-cpu", "host"]);
+    } else {
+        push(arguments, &["-accel", "tcg,thread=multi", "-cpu", "max"]);
+    }
+    push(arguments, &["-m", &format!("{}M", spec.memory_mib), "-smp", &spec.cpus.to_string()]);
+    if wiring.end_on_reset {
+        push(arguments, &["-no-reboot"]);
+    }
+    if let Some(gdb) = spec.gdb {
+        push(arguments, &["-gdb", &format!("tcp:127.0.0.1:{}", gdb.port)]);
+        if gdb.wait {
+            push(arguments, &["-S"]);
+        }
+    }
+}
+
+pub fn disk(command: &mut Command, microvm: bool, spec: &MachineSpec) {
+    let mut drive = OsString::from("if=none,id=disk0,");
+    match &spec.persist {
+        // `snapshot=on`: writes go to an unlinked temporary file, so machines share nothing they can write.
+        None => {
+            drive.push("format=raw,snapshot=on,cache=unsafe,file=");
+            drive.push(escape_commas(&spec.image));
+        }
+        Some(file) => {
+            drive.push("format=qcow2,file=");
+            drive.push(escape_commas(file));
+            let (image, file) = (spec.image.clone(), file.clone());
+            command.layers.push(Layer { kind: LayerKind::Qcow2, image, file });
+        }
+    }
+    let arguments = &mut command.arguments;
+    arguments.push("-drive".into());
+    arguments.push(drive);
+    let default = match spec.architecture {
+        _ if microvm => Disk::VirtioModern,
+        Architecture::X86_64 => Disk::Virtio,
+        Architecture::I586 => Disk::Ide,
+        Architecture::Aarch64 | Architecture::Riscv64 => Disk::Nvme,
+    };
+    let q35 = spec.architecture == Architecture::X86_64;
+    match spec.disk.unwrap_or(default) {
+        Disk::None => {}
+        Disk::VirtioModern if microvm => push(
+            arguments,
+            &["-global", "virtio-mmio.force-legacy=false", "-device", "virtio-blk-device,drive=disk0"],
+        ),
+        // Legacy registers too: Redox's driver knows only the transitional device.
+        Disk::Virtio => push(
+            arguments,
+            &["-device", "virtio-blk-pci,drive=disk0,bootindex=0,disable-legacy=off,disable-modern=off"],
+        ),
+        Disk::VirtioModern => {
+            push(arguments, &["-device", "virtio-blk-pci,drive=disk0,bootindex=0,disable-legacy=on"]);
+        }
+        Disk::Nvme => push(arguments, &["-device", "nvme,drive=disk0,serial=rednix,bootindex=0"]),
+        // On board there, and its ports have the names of an IDE controller's.
+        Disk::Ahci if q35 => push(arguments, &["-device", "ide-hd,drive=disk0,bus=ide.0,bootindex=0"]),
+        Disk::Ahci => push(
+            arguments,
+            &["-device", "ich9-ahci,id=ahci", "-device", "ide-hd,drive=disk0,bus=ahci.0,bootindex=0"],
+        ),
+        Disk::Ide if spec.architecture == Architecture::I586 => {
+            push(arguments, &["-device", "ide-hd,drive=disk0,bus=ide.0,bootindex=0"]);
+        }
+        Disk::Ide => push(
+            arguments,
+            &["-device", "piix3-ide,id=pata", "-device", "ide-hd,drive=disk0,bus=pata.0,bootindex=0"],
+        ),
+        Disk::Usb => push(
+            arguments,
+            &[
+                "-device",
+                "qemu-xhci,id=usbdisk",
+                "-device",
+                "usb-storage,drive=disk0,bus=usbdisk.0,bootindex=0",
+            ],
+        ),
+    }
+}
+
+pub fn console(arguments: &mut Vec<OsString>, wiring: &Wiring<'_>) {
+    // `signal=off`: Ctrl-C is for the guest.
+    push(arguments, &["-chardev", "stdio,id=console,mux=off,signal=off", "-serial", "chardev:console"]);
+    if let Some(descriptor) = wiring.control {
+        let socket = format!("socket,id=control,fd={descriptor}");
+        push(arguments, &["-chardev", &socket, "-mon", "chardev=control,mode=control"]);
+    }
+}
+
+pub fn network(arguments: &mut Vec<OsString>, microvm: bool, spec: &MachineSpec) {
+    if !has_network(spec) {
+        return;
+    }
+    let backend = match &spec.network {
+        Network::None => return,
+        Network::User { forwards, .. } => {
+            let forwards = forwards
+                .iter()
+                .map(|forward| format!(",hostfwd=tcp:127.0.0.1:{}-:{}", forward.host, forward.guest));
+            format!("user,id=net0{}", forwards.collect::<String>())
+        }
+        Network::Tap { interface, .. } => format!("tap,id=net0,ifname={interface},script=no,downscript=no"),
+        Network::Bridge { name, .. } => format!("bridge,id=net0,br={name}"),
+    };
+    let card = match spec.network.card().unwrap_or_default() {
+        _ if microvm => "virtio-net-device",
+        Card::E1000 => "e1000",
+        Card::Rtl8139 => "rtl8139",
+        Card::Virtio => "virtio-net-pci,disable-legacy=off,disable-modern=off",
+        Card::VirtioModern => "virtio-net-pci,disable-legacy=on",
+    };
+    if microvm {
+        push(arguments, &["-global", "virtio-mmio.force-legacy=false"]);
+        push(arguments, &["-netdev", &backend, "-device", &format!("{card},netdev=net0")]);
+    } else {
+        // Without the option ROM nothing tries to boot over the network.
+        push(arguments, &["-netdev", &backend, "-device", &format!("{card},netdev=net0,romfile=")]);
+    }
+}
+
+pub fn private_card(arguments: &mut Vec<OsString>, number: usize, card: &CardSocket) {
+    let backend = format!("dgram,id=lan{number},local.type=fd,local.str={}", card.descriptor);
+    let device = format!("e1000,netdev=lan{number},mac={},romfile=", card.address_text());
+    push(arguments, &["-netdev", &backend, "-device", &device]);
+}
+
+pub fn devices(arguments: &mut Vec<OsString>, spec: &MachineSpec) {
+    display(arguments, spec);
+    // A board without a PC's keyboard has no other way to be typed at.
+    let is_shown = matches!(spec.display, Display::Gtk | Display::Sdl | Display::Vnc { .. });
+    if spec.usb.unwrap_or(is_shown || (spec.display == Display::Headless && !is_pc(spec))) {
+        push(arguments, &["-device", "qemu-xhci", "-device", "usb-kbd", "-device", "usb-tablet"]);
+    }
+    if let Some(audio) = &spec.audio {
+        push(arguments, &["-audiodev", &format!("{},id=audio0", audio.output)]);
+        match audio.card {
+            AudioCard::Hda => {
+                push(arguments, &["-device", "ich9-intel-hda", "-device", "hda-output,audiodev=audio0"]);
+            }
+            AudioCard::Ac97 => push(arguments, &["-device", "AC97,audiodev=audio0"]),
+        }
+    }
+    for share in &spec.shares {
+        let mut words = OsString::from("local,path=");
+        words.push(escape_commas(&share.folder));
+        words.push(format!(",mount_tag={},security_model=none", share.tag));
+        if share.read_only {
+            words.push(",readonly=on");
+        }
+        arguments.push("-virtfs".into());
+        arguments.push(words);
+    }
+    if spec.exit_device && is_pc(spec) {
+        push(arguments, &["-device", &format!("isa-debug-exit,iobase={EXIT_PORT},iosize=0x04")]);
+    }
+}
+
+fn display(arguments: &mut Vec<OsString>, spec: &MachineSpec) {
+    match spec.display {
+        Display::None | Display::Headless => push(arguments, &["-display", "none"]),
+        Display::Gtk => push(arguments, &["-display", "gtk"]),
+        Display::Sdl => push(arguments, &["-display", "sdl"]),
+        Display::Vnc { port } => {
+            let display = format!("127.0.0.1:{}", port.saturating_sub(5900));
+            push(arguments, &["-display", "none", "-vnc", &display]);
+        }
+    }
+    match (spec.display, spec.resolution) {
+        (Display::None, _) => push(arguments, &["-vga", "none"]),
+        // Firmware of these boards knows this one best.
+        _ if !is_pc(spec) => push(arguments, &["-vga", "none", "-device", "ramfb"]),
+        (_, None) => push(arguments, &["-vga", "std"]),
+        // What the screen says of itself is what loaders take for the best mode.
+        (_, Some(size)) => {
+            let device = format!("VGA,edid=on,xres={},yres={}", size.width, size.height);
+            push(arguments, &["-vga", "none", "-device", &device]);
+        }
+    }
+}
+
+/// In QEMU's option lists a comma in a value is written twice.
+pub fn escape_commas(path: &Path) -> OsString {
+    use std::os::unix::ffi::{OsStrExt, OsStringExt};
+    let mut bytes = Vec::new();
+    for &byte in path.as_os_str().as_bytes() {
+        bytes.push(byte);
+        if byte == b',' {
+            bytes.push(byte);
+        }
+    }
+    OsString::from_vec(bytes)
+}

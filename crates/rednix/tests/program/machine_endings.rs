@@ -1,0 +1,234 @@
+//! However a run of a machine ends, the monitor ends with it, and the terminal is as it was. Each monitor that is there
+//! boots the embedded system at a terminal of its own and is ended in every way.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use rustix::termios::{LocalModes, tcgetattr};
+
+use crate::Outcome;
+use crate::support::{call, checkout, rednix, run};
+
+pub const TESTS: [(&str, fn() -> Outcome); 5] = [
+    ("no_qemu_is_left", || nothing_is_left("qemu", &["--firmware", "direct"], b"poweroff\r")),
+    ("no_microvm_is_left", || nothing_is_left("microvm", &[], b"poweroff\r")),
+    ("no_cloud_hypervisor_is_left", || {
+        nothing_is_left("cloud-hypervisor", &["--firmware", "direct"], b"poweroff\r")
+    }),
+    ("no_firecracker_is_left", || nothing_is_left("firecracker", &[], b"reboot\r")),
+    ("no_kvmtool_is_left", || nothing_is_left("kvmtool", &[], b"reboot\r")),
+];
+
+const BOOT: Duration = Duration::from_secs(180);
+const END: Duration = Duration::from_secs(30);
+
+/// A way of ending a run.
+#[derive(Clone, Copy, Debug)]
+enum Ending {
+    Signal(Signal),
+    /// Two of them, the second while the first is served.
+    Twice(Signal),
+    /// Keys at the terminal.
+    Keys(&'static [u8]),
+    /// The terminal goes away, as when its window is closed.
+    Closed,
+}
+
+const ENDINGS: [Ending; 8] = [
+    Ending::Signal(Signal::INT),
+    Ending::Signal(Signal::TERM),
+    Ending::Signal(Signal::HUP),
+    Ending::Signal(Signal::QUIT),
+    Ending::Twice(Signal::TERM),
+    Ending::Keys(b"\x01x"),
+    Ending::Signal(Signal::KILL),
+    Ending::Closed,
+];
+
+/// `last` are the words by which the guest itself ends such a machine.
+fn nothing_is_left(vmm: &str, arguments: &[&str], last: &'static [u8]) -> Outcome {
+    run(&mut call(&["image", "probe"])).expect(0, &[])?;
+    let mut options = vec!["run", "probe", "--vmm", vmm, "--memory", "256", "--cpus", "1"];
+    options.extend(arguments);
+    // What is absent says so before there is a machine.
+    let dry = run(call(&options).arg("--dry-run"));
+    if dry.status != Some(0) && dry.stderr.contains("was not found") {
+        let reason = dry.stderr.lines().find(|line| line.contains("was not found")).unwrap_or_default();
+        return Ok(Some(reason.to_owned()));
+    }
+    dry.expect(0, &[])?;
+    for ending in ENDINGS.into_iter().chain([Ending::Keys(last)]) {
+        ends(&options, ending).map_err(|error| format!("{vmm}, {ending:?}: {error}"))?;
+    }
+    Ok(None)
+}
+
+fn ends(options: &[&str], ending: Ending) -> Result<(), String> {
+    let mut terminal = Terminal::start(options)?;
+    if !terminal.is_cooked() {
+        return Err("the terminal is raw before anything".into());
+    }
+    terminal.wait_for("probe> ")?;
+    if terminal.is_cooked() {
+        return Err("the terminal is not raw while the machine runs".into());
+    }
+    let process = Pid::from_child(&terminal.child);
+    let below = descendants(process);
+    if below.is_empty() {
+        return Err("there is no monitor".into());
+    }
+    let send = |signal| kill_process(process, signal).map_err(|error| error.to_string());
+    match ending {
+        Ending::Signal(signal) => send(signal)?,
+        Ending::Twice(signal) => {
+            send(signal)?;
+            // It may have ended by now.
+            let _ = send(signal);
+        }
+        Ending::Keys(keys) => terminal.write(keys)?,
+        Ending::Closed => terminal.master = None,
+    }
+    terminal.end()?;
+    let cooked = terminal.master.is_none() || terminal.is_cooked();
+    if !cooked && !matches!(ending, Ending::Signal(Signal::KILL)) {
+        return Err("the terminal's modes were not put back".into());
+    }
+    let deadline = Instant::now() + END;
+    while below.iter().any(|process| is_alive(*process)) {
+        if Instant::now() > deadline {
+            return Err("the monitor is left".into());
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    Ok(())
+}
+
+/// The program with a terminal of its own, whose session it leads.
+struct Terminal {
+    master: Option<File>,
+    child: Child,
+    seen: String,
+}
+
+impl Terminal {
+    fn start(options: &[&str]) -> Result<Self, String> {
+        let text = |error: rustix::io::Errno| error.to_string();
+        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).map_err(text)?;
+        grantpt(&master).map_err(text)?;
+        unlockpt(&master).map_err(text)?;
+        let name = ptsname(&master, Vec::new()).map_err(text)?;
+        let name = name.to_str().map_err(|error| error.to_string())?.to_owned();
+        let slave = || -> Result<Stdio, String> {
+            let opened = File::options().read(true).write(true).open(&name);
+            Ok(opened.map_err(|error| error.to_string())?.into())
+        };
+        // It replaces itself by the program, so the child is the program.
+        let mut command = Command::new("setsid");
+        command.arg("--ctty").arg(rednix()).args(["--log-format", "plain"]).args(options);
+        command.current_dir(checkout()).stdin(slave()?).stdout(slave()?).stderr(slave()?);
+        let child = command.spawn().map_err(|error| format!("setsid: {error}"))?;
+        rustix::io::ioctl_fionbio(&master, true).map_err(text)?;
+        Ok(Terminal { master: Some(File::from(master)), child, seen: String::new() })
+    }
+
+    fn write(&mut self, keys: &[u8]) -> Result<(), String> {
+        let master = self.master.as_mut().ok_or("there is no terminal")?;
+        master.write_all(keys).map_err(|error| error.to_string())
+    }
+
+    /// Reads what is there, so that the program never waits for us.
+    fn read(&mut self) {
+        let mut buffer = [0; 4096];
+        while let Some(master) = &mut self.master {
+            match master.read(&mut buffer) {
+                Ok(count) if count > 0 => self.seen.push_str(&String::from_utf8_lossy(&buffer[..count])),
+                _ => break,
+            }
+        }
+    }
+
+    fn wait_for(&mut self, text: &str) -> Result<(), String> {
+        let started = Instant::now();
+        loop {
+            self.read();
+            if self.seen.contains(text) {
+                return Ok(());
+            }
+            if started.elapsed() > BOOT || self.child.try_wait().is_ok_and(|status| status.is_some()) {
+                return Err(format!("`{text}` does not come:\n{}", self.seen));
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    fn end(&mut self) -> Result<(), String> {
+        let started = Instant::now();
+        while self.child.try_wait().map_err(|error| error.to_string())?.is_none() {
+            self.read();
+            if started.elapsed() > END {
+                return Err(format!("the program goes on:\n{}", self.seen));
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Ok(())
+    }
+
+    fn is_cooked(&self) -> bool {
+        self.master.as_ref().and_then(|master| tcgetattr(master).ok()).is_some_and(|modes| {
+            modes.local_modes.contains(LocalModes::ICANON | LocalModes::ECHO | LocalModes::ISIG)
+        })
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A process, by the number and the time of its start: numbers are used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Process {
+    number: i32,
+    started: u64,
+}
+
+/// State, parent and time of the start.
+fn look(number: i32) -> Option<(char, i32, u64)> {
+    let text = std::fs::read_to_string(format!("/proc/{number}/stat")).ok()?;
+    let (_, rest) = text.rsplit_once(") ")?;
+    let words: Vec<&str> = rest.split(' ').collect();
+    Some((words.first()?.chars().next()?, words.get(1)?.parse().ok()?, words.get(19)?.parse().ok()?))
+}
+
+fn is_alive(process: Process) -> bool {
+    look(process.number).is_some_and(|(state, _, started)| started == process.started && state != 'Z')
+}
+
+/// All processes below one.
+fn descendants(process: Pid) -> Vec<Process> {
+    let numbers: Vec<i32> = std::fs::read_dir("/proc")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .collect();
+    let mut found: Vec<Process> = Vec::new();
+    let mut parents = vec![process.as_raw_nonzero().get()];
+    while let Some(parent) = parents.pop() {
+        for &number in &numbers {
+            if let Some((_, above, started)) = look(number)
+                && above == parent
+            {
+                found.push(Process { number, started });
+                parents.push(number);
+            }
+        }
+    }
+    found
+}
