@@ -45,7 +45,12 @@ pub fn specification(system: &str, wanted: Value, image: PathBuf) -> Result<(Str
     let name = Path::new(system).file_stem().map_or("system".into(), |stem| stem.to_string_lossy());
     fields.insert("name".to_owned(), Value::String(name.into_owned()));
     fields.insert("image".to_owned(), Value::String(image.to_string_lossy().into_owned()));
-    let spec = serde_json::from_value(Value::Object(fields)).map_err(|e| wrong(&e.to_string()))?;
+    let mut spec: MachineSpec =
+        serde_json::from_value(Value::Object(fields)).map_err(|e| wrong(&e.to_string()))?;
+    spec.persist = spec.persist.as_deref().map(whole).transpose()?;
+    for share in &mut spec.shares {
+        share.folder = whole(&share.folder)?;
+    }
     Ok((vmm, spec))
 }
 
