@@ -25,6 +25,15 @@ pub fn config(session: &Session) -> Result<Config, Failure> {
     Ok(config)
 }
 
+/// An interruption has a status of its own, and so has a machine that is asked for in vain.
+pub fn failure(error: rednix_vm::Error) -> Failure {
+    match error {
+        rednix_vm::Error::Interrupted => Failure::interrupted(),
+        rednix_vm::Error::Specification { .. } => Failure::usage(error.to_string()),
+        other => other.into(),
+    }
+}
+
 /// The machine that a system written in Nix asks for. A configuration of a tree cannot ask for any.
 pub fn wanted(session: &Session, project: &Project, system: &str) -> Result<Value, Failure> {
     if evaluation::is_system_file(system) || system.starts_with(".#") {
