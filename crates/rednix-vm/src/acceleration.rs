@@ -146,7 +146,61 @@ fn write_verdict(file: &Path, key: &str, verdict: &Result<(), String>) {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::OwnedFd;
+
     use super::*;
+    use crate::control::Control;
+    use crate::exit::{Exit, ExitKind};
+    use crate::runner::{Command, Wiring};
+
+    /// Needs KVM and finds it useless.
+    struct Refused;
+
+    impl Runner for Refused {
+        fn name(&self) -> &'static str {
+            "refused"
+        }
+        fn find(&self, _: &MachineSpec, _: &Config) -> Result<Program> {
+            Ok(Program::at("/bin/true".into()))
+        }
+        fn limitations(&self) -> &'static [&'static str] {
+            &[]
+        }
+        fn needs_kvm(&self) -> bool {
+            true
+        }
+        fn check(&self, _: &MachineSpec) -> Result<()> {
+            Ok(())
+        }
+        fn smoke_test(&self, _: &Program, _: &Config) -> Result<Result<(), String>> {
+            Ok(Err("it died".into()))
+        }
+        fn command(&self, _: &Program, _: &MachineSpec, _: &Config, _: &Wiring<'_>) -> Result<Command> {
+            Ok(Command::default())
+        }
+        fn control(&self, _: &Program, _: &Path) -> Result<(Box<dyn Control>, Option<OwnedFd>)> {
+            Err(Error::Control("none".into()))
+        }
+        fn exit(&self, status: i32) -> Exit {
+            Exit { kind: ExitKind::Failed, status }
+        }
+    }
+
+    #[test]
+    fn a_monitor_that_needs_kvm_says_why_it_cannot_have_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = Config::new(vec![], folder.path().into(), folder.path().into());
+        let events: Events = std::sync::Arc::new(rednix_events::Silent);
+        let choose_for = |acceleration| {
+            let spec = MachineSpec { acceleration, ..MachineSpec::new("x", "x".into()) };
+            choose(&Refused, &Program::at("/bin/true".into()), &spec, &config, &events).unwrap_err()
+        };
+        for acceleration in [Acceleration::Auto, Acceleration::Kvm] {
+            let error = choose_for(acceleration);
+            assert!(error.is_missing() && error.to_string().contains("--vmm qemu"), "{error}");
+        }
+        assert!(choose_for(Acceleration::Tcg).to_string().contains("no emulation"));
+    }
 
     #[test]
     fn verdicts_are_kept_per_key_and_negative_ones_age() {

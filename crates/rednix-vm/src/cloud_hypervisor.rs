@@ -63,6 +63,10 @@ impl Runner for CloudHypervisor {
         ]
     }
 
+    fn needs_terminal(&self) -> bool {
+        true
+    }
+
     fn needs_kvm(&self) -> bool {
         true
     }

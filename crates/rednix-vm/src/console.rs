@@ -3,13 +3,15 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
+use std::os::fd::AsFd;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use rednix_events::{Activity, Event, Events};
 
-use crate::limits::{CONSOLE_LINE_MAX, CONSOLE_TEXT_MAX, ESCAPE_MAX, STOP_POLL};
+use crate::limits::{CONSOLE_LINE_MAX, CONSOLE_POLL, CONSOLE_TEXT_MAX, ESCAPE_MAX, STOP_POLL};
 use crate::menu::Menu;
+use crate::process::readable;
 use crate::runner::Stop;
 
 /// Turns terminal output into plain text, across reads that split anything anywhere.
@@ -141,6 +143,10 @@ impl Transcript {
                     Ok(0) => break,
                     Ok(count) => count,
                     Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+                    Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                        let _ = readable(source.as_fd(), CONSOLE_POLL);
+                        continue;
+                    }
                     Err(_) => break,
                 };
                 // A full disk must not end the machine; the text in memory is still matched.

@@ -59,6 +59,10 @@ impl Runner for Kvmtool {
         "loader.linux"
     }
 
+    fn needs_terminal(&self) -> bool {
+        true
+    }
+
     fn needs_kvm(&self) -> bool {
         true
     }

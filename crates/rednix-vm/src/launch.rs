@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use crate::acceleration;
 use crate::control::Control;
 use crate::error::{Error, Result};
-use crate::limits::SOCKET_TIMEOUT;
+use crate::limits::{DIAGNOSTICS_MAX, SOCKET_TIMEOUT};
 use crate::process::{Process, Waited};
 use crate::runner::{CardSocket, Command, Config, Runner, Wiring};
 use crate::spec::MachineSpec;
@@ -46,6 +46,7 @@ pub(crate) struct Prepared {
     /// The monitor's end of the control socket.
     inherited: Option<OwnedFd>,
     helpers: Vec<Process>,
+    needs_terminal: bool,
     pub held: Held,
 }
 
@@ -95,7 +96,14 @@ impl Prepared {
             std::fs::write(file, contents).map_err(Error::io("write", file))?;
         }
         let held = Held { _helpers: Vec::new(), _locks: locks, scratch };
-        Ok(Prepared { command, control, inherited, helpers: Vec::new(), held })
+        Ok(Prepared {
+            command,
+            control,
+            inherited,
+            helpers: Vec::new(),
+            needs_terminal: runner.needs_terminal(),
+            held,
+        })
     }
 
     /// Starts helpers and monitor. The monitor leads a process group of its own: keys of the terminal do not reach it.
@@ -106,7 +114,7 @@ impl Prepared {
         events: &Events,
         id: Activity,
         cards: &[PrivateCard],
-    ) -> Result<Process> {
+    ) -> Result<(Process, Streams)> {
         for (helper, socket) in &self.command.helpers {
             let mut process = self.start(helper, [Stdio::null(), Stdio::null(), Stdio::inherit()], &[])?;
             wait_for_socket(&mut process, helper, socket, config)?;
@@ -115,15 +123,31 @@ impl Prepared {
         events.emit(Event::MachineStarted { id, name: spec.name.clone(), command: self.command.words() });
         let control = self.inherited.iter().map(AsFd::as_fd);
         let inherited: Vec<_> = control.chain(cards.iter().map(|card| card.socket.as_fd())).collect();
-        let process =
-            self.start(&self.command, [Stdio::piped(), Stdio::piped(), Stdio::piped()], &inherited)?;
+        let (process, streams) = if self.needs_terminal {
+            let (ours, theirs) =
+                terminal().map_err(Error::io("make a terminal for", &self.command.program))?;
+            let twice = |file: &File| {
+                file.try_clone().map_err(Error::io("make a terminal for", &self.command.program))
+            };
+            let standard = [twice(&theirs)?.into(), theirs.into(), Stdio::piped()];
+            let mut process = self.start(&self.command, standard, &inherited)?;
+            let (_, _, errors) = process.take_streams();
+            (process, (Some(twice(&ours)?), Some(ours), errors))
+        } else {
+            let standard = [Stdio::piped(), Stdio::piped(), Stdio::piped()];
+            let mut process = self.start(&self.command, standard, &inherited)?;
+            let streams = process.take_streams();
+            (process, streams)
+        };
         self.held._helpers.append(&mut self.helpers);
         // Our copy of the monitor's end must go: the connection ends when the monitor does.
         self.inherited = None;
         for (method, path, body) in &self.command.requests {
-            self.control.send(method, path, body)?;
+            if let Err(error) = self.control.send(method, path, body) {
+                return Err(refused(spec, &self.command, process, streams, error));
+            }
         }
-        Ok(process)
+        Ok((process, Streams::new(spec, streams)?))
     }
 
     fn start(
@@ -137,6 +161,62 @@ impl Prepared {
         process.current_dir(self.held.scratch.path()).stdin(input).stdout(output).stderr(errors);
         Process::spawn(&mut process, inherited, true).map_err(Error::io("start", &command.program))
     }
+}
+
+/// The console's two directions, and what the monitor says on standard error. Writing to the input never blocks;
+/// reading a terminal neither, for its two directions have one mode.
+pub(crate) struct Streams {
+    pub input: File,
+    pub output: File,
+    pub errors: File,
+}
+
+impl Streams {
+    fn new(spec: &MachineSpec, streams: (Option<File>, Option<File>, Option<File>)) -> Result<Self> {
+        let wrong =
+            |source| Error::Machine { machine: spec.name.clone(), operation: "connect its console", source };
+        let (Some(input), Some(output), Some(errors)) = streams else {
+            return Err(wrong(std::io::Error::other("a pipe is missing")));
+        };
+        rustix::io::ioctl_fionbio(&input, true).map_err(|error| wrong(error.into()))?;
+        Ok(Streams { input, output, errors })
+    }
+}
+
+/// A terminal that changes nothing on the way: our end, the other end.
+fn terminal() -> std::io::Result<(File, File)> {
+    use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+    use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
+    let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
+    grantpt(&ours)?;
+    unlockpt(&ours)?;
+    let name = ptsname(&ours, Vec::new())?;
+    let flags = rustix::fs::OFlags::RDWR | rustix::fs::OFlags::NOCTTY | rustix::fs::OFlags::CLOEXEC;
+    let theirs = rustix::fs::open(name.as_c_str(), flags, rustix::fs::Mode::empty())?;
+    let mut modes = tcgetattr(&theirs)?;
+    modes.make_raw();
+    tcsetattr(&theirs, OptionalActions::Now, &modes)?;
+    Ok((ours.into(), theirs.into()))
+}
+
+/// A monitor that did not take what it was sent has said why, one way or the other.
+fn refused(
+    spec: &MachineSpec,
+    command: &Command,
+    mut process: Process,
+    (_, output, errors): (Option<File>, Option<File>, Option<File>),
+    error: Error,
+) -> Error {
+    use std::io::Read;
+    let status = process.terminate().unwrap_or(-1);
+    let mut diagnostics = format!("{error}\n");
+    for stream in [output, errors].into_iter().flatten() {
+        let mut bytes = Vec::new();
+        let _ = stream.take(DIAGNOSTICS_MAX as u64).read_to_end(&mut bytes);
+        diagnostics.push_str(&String::from_utf8_lossy(&bytes));
+    }
+    let program = command.program.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    Error::Start { program, machine: spec.name.clone(), status, diagnostics }
 }
 
 fn wait_for_socket(process: &mut Process, helper: &Command, socket: &Path, config: &Config) -> Result<()> {

@@ -116,3 +116,6 @@ pub const SMOKE_TIMEOUT_KVM_ONLY: Duration = Duration::from_secs(10);
 pub const TYPED_AHEAD_MAX: usize = 64 << 10;
 /// For the guest's last output to reach the terminal after its monitor has ended.
 pub const OUTPUT_GRACE: Duration = Duration::from_secs(1);
+
+/// How often a reader of a terminal looks again, if nothing wakes it.
+pub const CONSOLE_POLL: Duration = Duration::from_secs(1);

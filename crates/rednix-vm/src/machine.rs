@@ -14,7 +14,7 @@ use crate::console::Transcript;
 use crate::control::{Control, Request};
 use crate::error::{Error, Result};
 use crate::exit::{Exit, ExitKind};
-use crate::launch::{Held, Prepared, PrivateCard};
+use crate::launch::{Held, Prepared, PrivateCard, Streams};
 use crate::limits::{DIAGNOSTICS_MAX, SEND_TIMEOUT};
 use crate::process::{Process, Waited, writable};
 use crate::runner::{Config, Runner};
@@ -63,8 +63,7 @@ impl<'a> Machine<'a> {
         let end_on_reset = !spec.restart.unwrap_or(false);
         let mut prepared = Prepared::new(runner, spec, config, events, end_on_reset, cards)?;
         let id = Activity::next();
-        let mut process = prepared.spawn(spec, config, events, id, cards)?;
-        let (input, output, errors) = streams(spec, &mut process)?;
+        let (process, Streams { input, output, errors }) = prepared.spawn(spec, config, events, id, cards)?;
         let keyboard = (spec.display != Display::None).then(|| input.try_clone().ok()).flatten();
         let (console, reader) = Transcript::start(output, log_file, keyboard, events.clone(), id);
         Ok(Machine {
@@ -207,16 +206,6 @@ impl Drop for Machine<'_> {
             let _ = reader.join();
         }
     }
-}
-
-/// The monitor's standard streams. Writing to its input never blocks.
-pub(crate) fn streams(spec: &MachineSpec, process: &mut Process) -> Result<(File, File, File)> {
-    let (Some(input), Some(output), Some(errors)) = process.take_streams() else {
-        return Err(failed(spec, "connect its console", io::Error::other("a pipe is missing")));
-    };
-    rustix::io::ioctl_fionbio(&input, true)
-        .map_err(|error| failed(spec, "connect its console", error.into()))?;
-    Ok((input, output, errors))
 }
 
 /// What a status means, with what the control socket knows.

@@ -212,6 +212,11 @@ pub trait Runner {
         "loader.pvh"
     }
 
+    /// Whether it reads its console from nothing but a terminal: then it gets one of its own in place of pipes.
+    fn needs_terminal(&self) -> bool {
+        false
+    }
+
     /// Whether nothing goes without KVM.
     fn needs_kvm(&self) -> bool {
         false

@@ -18,11 +18,11 @@ use rustix::termios::{OptionalActions, OutputModes, Termios, tcgetattr, tcsetatt
 use crate::control::{Control, Request};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
-use crate::launch::Prepared;
-use crate::limits::{OUTPUT_GRACE, STOP_POLL, TYPED_AHEAD_MAX};
-use crate::machine::{Diagnostics, failed, judge, milliseconds, streams};
+use crate::launch::{Prepared, Streams};
+use crate::limits::{CONSOLE_POLL, OUTPUT_GRACE, STOP_POLL, TYPED_AHEAD_MAX};
+use crate::machine::{Diagnostics, failed, judge, milliseconds};
 use crate::menu::Menu;
-use crate::process::{Process, Waited};
+use crate::process::{Process, Waited, readable};
 use crate::runner::{Config, Runner};
 use crate::spec::{Display, MachineSpec};
 
@@ -96,8 +96,7 @@ pub fn run(
     let mut prepared = Prepared::new(runner, spec, config, events, end_on_reset, &[])?;
     let id = Activity::next();
     let started = Instant::now();
-    let mut process = prepared.spawn(spec, config, events, id, &[])?;
-    let (input, output, errors) = streams(spec, &mut process)?;
+    let (mut process, Streams { input, output, errors }) = prepared.spawn(spec, config, events, id, &[])?;
     let terminal = Modes::raw();
     let menus = Arc::<AtomicUsize>::default();
     let written = pump(output, menus.clone());
@@ -124,7 +123,7 @@ pub fn run(
             if attached.quit {
                 Ok(Exit { kind: crate::exit::ExitKind::PoweredOff, status: 0 })
             } else {
-                judge(runner, spec, status, attached.control.as_ref(), diagnostics.text())
+                judge(runner, spec, status, attached.control.as_ref(), diagnostics.text()).map_err(once)
             }
         }
         Err(error) => {
@@ -141,6 +140,16 @@ pub fn run(
     events.emit(Event::MachineDone { id, duration_ms: milliseconds(started), message });
     drop(prepared.held);
     result
+}
+
+/// The monitor's own words are on the terminal already.
+fn once(error: Error) -> Error {
+    match error {
+        Error::Start { program, machine, status, .. } => {
+            Error::Start { program, machine, status, diagnostics: String::new() }
+        }
+        other => other,
+    }
 }
 
 struct Attached<'a> {
@@ -355,6 +364,9 @@ fn pump(mut output: File, menus: Arc<AtomicUsize>) -> Receiver<()> {
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    let _ = readable(output.as_fd(), CONSOLE_POLL);
+                }
                 Err(_) => break,
             }
         }

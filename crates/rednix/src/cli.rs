@@ -122,7 +122,7 @@ fn parse_override(text: &str) -> Result<(String, Replacement), String> {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Build a system's image and boot it in QEMU; the serial console is this terminal
+    /// Build a system's image and boot it in a virtual machine; the serial console is this terminal
     Run(RunArgs),
     /// Build packages or attributes and print their store paths
     #[command(after_help = "Examples:\n  \

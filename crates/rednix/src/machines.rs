@@ -25,6 +25,15 @@ pub fn config(session: &Session) -> Result<Config, Failure> {
     Ok(config)
 }
 
+/// An interruption has a status of its own, and so has a machine that is asked for in vain.
+pub fn failure(error: rednix_vm::Error) -> Failure {
+    match error {
+        rednix_vm::Error::Interrupted => Failure::interrupted(),
+        rednix_vm::Error::Specification { .. } => Failure::usage(error.to_string()),
+        other => other.into(),
+    }
+}
+
 /// The machine that a system written in Nix asks for. A configuration of a tree cannot ask for any.
 pub fn wanted(session: &Session, project: &Project, system: &str) -> Result<Value, Failure> {
     if evaluation::is_system_file(system) || system.starts_with(".#") {
@@ -45,7 +54,12 @@ pub fn specification(system: &str, wanted: Value, image: PathBuf) -> Result<(Str
     let name = Path::new(system).file_stem().map_or("system".into(), |stem| stem.to_string_lossy());
     fields.insert("name".to_owned(), Value::String(name.into_owned()));
     fields.insert("image".to_owned(), Value::String(image.to_string_lossy().into_owned()));
-    let spec = serde_json::from_value(Value::Object(fields)).map_err(|e| wrong(&e.to_string()))?;
+    let mut spec: MachineSpec =
+        serde_json::from_value(Value::Object(fields)).map_err(|e| wrong(&e.to_string()))?;
+    spec.persist = spec.persist.as_deref().map(whole).transpose()?;
+    for share in &mut spec.shares {
+        share.folder = whole(&share.folder)?;
+    }
     Ok((vmm, spec))
 }
 

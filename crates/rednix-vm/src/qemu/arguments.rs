@@ -3,7 +3,6 @@
 use std::ffi::OsString;
 use std::path::Path;
 
-use super::has_network;
 use crate::layer::{Layer, LayerKind};
 use crate::runner::{CardSocket, Command, Wiring};
 use crate::spec::{Architecture, AudioCard, Card, Disk, Display, MachineSpec, Network};
@@ -122,9 +121,6 @@ pub fn console(arguments: &mut Vec<OsString>, wiring: &Wiring<'_>) {
 }
 
 pub fn network(arguments: &mut Vec<OsString>, microvm: bool, spec: &MachineSpec) {
-    if !has_network(spec) {
-        return;
-    }
     let backend = match &spec.network {
         Network::None => return,
         Network::User { forwards, .. } => {

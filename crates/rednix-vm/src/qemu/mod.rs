@@ -14,7 +14,7 @@ use crate::control::{Control, Qmp};
 use crate::error::{Error, Result};
 use crate::exit::{Exit, ExitKind};
 use crate::runner::{Command, Config, Program, Runner, Wiring};
-use crate::spec::{Architecture, Card, Disk, Display, Firmware, MachineSpec, Network};
+use crate::spec::{Architecture, Card, Disk, Display, Firmware, MachineSpec};
 
 pub use firmware::{FirmwareFiles, find as find_firmware};
 
@@ -182,17 +182,12 @@ impl Runner for Qemu {
     }
 }
 
-/// Whether the machine has a network that QEMU has to be told of.
-fn has_network(spec: &MachineSpec) -> bool {
-    spec.network != Network::None
-}
-
 #[cfg(test)]
 mod tests {
     use std::path::PathBuf;
 
     use super::*;
-    use crate::spec::{Acceleration, Audio, AudioCard, Forward, Gdb};
+    use crate::spec::{Acceleration, Audio, AudioCard, Forward, Gdb, Network};
 
     fn words(qemu: Qemu, spec: &MachineSpec, kvm: bool) -> String {
         let program = Program { path: "/bin/qemu".into(), identity: "1".into() };

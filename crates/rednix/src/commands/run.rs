@@ -26,7 +26,8 @@ pub fn run(session: &Session, arguments: &RunArgs) -> Result<u8, Failure> {
     let runner = rednix_vm::by_name(arguments.machine.vmm.as_deref().unwrap_or(&vmm))?;
     machines::add_loader(session, &project, runner.as_ref(), &mut spec)?;
     if arguments.dry_run {
-        let command = rednix_vm::dry_run(runner.as_ref(), &spec, &config, session.events())?;
+        let command = rednix_vm::dry_run(runner.as_ref(), &spec, &config, session.events())
+            .map_err(machines::failure)?;
         session.view.finish();
         return print(&format!("{command}\n")).map(|()| 0);
     }
@@ -36,7 +37,8 @@ pub fn run(session: &Session, arguments: &RunArgs) -> Result<u8, Failure> {
         attend::run(session, runner.as_ref(), &spec, &config)?
     } else {
         let keyboard = Keyboard { save_folder, screenshot_folder: std::env::current_dir()? };
-        rednix_vm::run(runner.as_ref(), &spec, &config, session.events(), &keyboard)?
+        rednix_vm::run(runner.as_ref(), &spec, &config, session.events(), &keyboard)
+            .map_err(machines::failure)?
     };
     session.view.finish();
     if exit.code() != 0 {

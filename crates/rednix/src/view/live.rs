@@ -2,6 +2,7 @@
 //! scroll by. Drawing happens on one thread of its own; emitting an event only notes it.
 
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -100,7 +101,14 @@ impl Live {
 
 impl Sink for Live {
     fn emit(&self, event: Event) {
-        self.state.lock().unwrap_or_else(|e| e.into_inner()).note(event);
+        let mut state = self.state.lock().unwrap_or_else(|e| e.into_inner());
+        state.note(event);
+        // While a machine has the terminal nobody draws, and the cursor may be anywhere in a line of the guest's.
+        if self.ended.load(Ordering::SeqCst) {
+            for line in state.lasting.drain(..) {
+                let _ = writeln!(std::io::stderr(), "\r\n{line}");
+            }
+        }
     }
 }
 

@@ -11,9 +11,14 @@ use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{LocalModes, tcgetattr};
 
 use crate::Outcome;
-use crate::support::{call, checkout, rednix, run};
+use crate::support::{call, checkout, rednix, run, scratch};
 
-pub const TESTS: [(&str, fn() -> Outcome); 5] = [
+pub const TESTS: [(&str, fn() -> Outcome); 8] = [
+    ("cloud_hypervisor_goes_on_where_it_was_saved", || {
+        goes_on("cloud-hypervisor", &["--firmware", "direct"])
+    }),
+    ("firecracker_goes_on_where_it_was_saved", || goes_on("firecracker", &[])),
+    ("two_machines_never_share_a_layer", two_machines),
     ("no_qemu_is_left", || nothing_is_left("qemu", &["--firmware", "direct"], b"poweroff\r")),
     ("no_microvm_is_left", || nothing_is_left("microvm", &[], b"poweroff\r")),
     ("no_cloud_hypervisor_is_left", || {
@@ -51,19 +56,84 @@ const ENDINGS: [Ending; 8] = [
 
 /// `last` are the words by which the guest itself ends such a machine.
 fn nothing_is_left(vmm: &str, arguments: &[&str], last: &'static [u8]) -> Outcome {
-    run(&mut call(&["image", "probe"])).expect(0, &[])?;
+    let options = options(vmm, arguments);
+    if let Some(reason) = absent(&options)? {
+        return Ok(Some(reason));
+    }
+    for ending in ENDINGS.into_iter().chain([Ending::Keys(last)]) {
+        ends(&options, ending).map_err(|error| format!("{vmm}, {ending:?}: {error}"))?;
+    }
+    Ok(None)
+}
+
+fn options<'a>(vmm: &'a str, arguments: &[&'a str]) -> Vec<&'a str> {
     let mut options = vec!["run", "probe", "--vmm", vmm, "--memory", "256", "--cpus", "1"];
     options.extend(arguments);
-    // What is absent says so before there is a machine.
-    let dry = run(call(&options).arg("--dry-run"));
+    options
+}
+
+/// What the host lacks for such a machine; the image and the loader are there afterwards.
+fn absent(options: &[&str]) -> Result<Option<String>, String> {
+    run(&mut call(&["image", "probe"])).expect(0, &[])?;
+    let dry = run(call(options).arg("--dry-run"));
     if dry.status != Some(0) && dry.stderr.contains("was not found") {
         let reason = dry.stderr.lines().find(|line| line.contains("was not found")).unwrap_or_default();
         return Ok(Some(reason.to_owned()));
     }
     dry.expect(0, &[])?;
-    for ending in ENDINGS.into_iter().chain([Ending::Keys(last)]) {
-        ends(&options, ending).map_err(|error| format!("{vmm}, {ending:?}: {error}"))?;
+    Ok(None)
+}
+
+/// A machine is saved with a variable of its own (the last command), ended, and goes on in another run.
+fn goes_on(vmm: &str, arguments: &[&str]) -> Outcome {
+    let folder = scratch();
+    let saved = folder.path().join("saved").display().to_string();
+    let mut options = options(vmm, arguments);
+    if let Some(reason) = absent(&options)? {
+        return Ok(Some(reason));
     }
+    options.extend(["--snapshot", &saved]);
+    let mut terminal = Terminal::start(&options)?;
+    terminal.wait_for("probe> ")?;
+    terminal.write(b"nonsen")?;
+    terminal.wait_for("nonsen")?;
+    terminal.write(b"\x01w")?;
+    terminal.wait_for("the machine goes on")?;
+    terminal.write(b"\x01x")?;
+    terminal.end()?;
+    let mut terminal = Terminal::start(&options)?;
+    // The rest of a line that was begun before.
+    std::thread::sleep(Duration::from_secs(1));
+    terminal.write(b"se\r")?;
+    terminal.wait_for("nonsense: no such command")?;
+    terminal.write(b"ls /\r")?;
+    terminal.wait_for("usr")?;
+    if terminal.seen.contains("entering the kernel") {
+        return Err("the machine was started anew".into());
+    }
+    terminal.write(b"\x01x")?;
+    terminal.end()?;
+    Ok(None)
+}
+
+/// The second machine over one layer is refused and the first one goes on; afterwards the layer is free.
+fn two_machines() -> Outcome {
+    let folder = scratch();
+    let layer = folder.path().join("layer").display().to_string();
+    let options = options("qemu", &["--firmware", "direct", "--disk", "virtio", "--persist", &layer]);
+    if let Some(reason) = absent(&options)? {
+        return Ok(Some(reason));
+    }
+    let mut terminal = Terminal::start(&options)?;
+    terminal.wait_for("probe> ")?;
+    run(&mut call(&options)).expect(1, &["in use by another machine"])?;
+    terminal.write(b"exit\r")?;
+    terminal.end()?;
+    if !std::fs::read(&layer).is_ok_and(|bytes| bytes.starts_with(b"QFI\xfb")) {
+        return Err("there is no layer".into());
+    }
+    let mut terminal = Terminal::start(&options)?;
+    terminal.wait_for("probe> ")?;
     Ok(None)
 }
 
@@ -92,7 +162,15 @@ fn ends(options: &[&str], ending: Ending) -> Result<(), String> {
         Ending::Keys(keys) => terminal.write(keys)?,
         Ending::Closed => terminal.master = None,
     }
-    terminal.end()?;
+    let status = terminal.end()?;
+    let expected = match ending {
+        Ending::Signal(Signal::KILL) => None,
+        Ending::Keys(_) => Some(0),
+        Ending::Signal(_) | Ending::Twice(_) | Ending::Closed => Some(130),
+    };
+    if status != expected {
+        return Err(format!("exit status {status:?}, not {expected:?}:\n{}", terminal.seen));
+    }
     let cooked = terminal.master.is_none() || terminal.is_cooked();
     if !cooked && !matches!(ending, Ending::Signal(Signal::KILL)) {
         return Err("the terminal's modes were not put back".into());
@@ -165,16 +243,20 @@ impl Terminal {
         }
     }
 
-    fn end(&mut self) -> Result<(), String> {
+    /// Waits for the program; answers its status.
+    fn end(&mut self) -> Result<Option<i32>, String> {
         let started = Instant::now();
-        while self.child.try_wait().map_err(|error| error.to_string())?.is_none() {
+        loop {
             self.read();
+            if let Some(status) = self.child.try_wait().map_err(|error| error.to_string())? {
+                self.read();
+                return Ok(status.code());
+            }
             if started.elapsed() > END {
                 return Err(format!("the program goes on:\n{}", self.seen));
             }
             std::thread::sleep(Duration::from_millis(10));
         }
-        Ok(())
     }
 
     fn is_cooked(&self) -> bool {
