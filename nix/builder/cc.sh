@@ -43,9 +43,12 @@ driver=(
 if $shared; then
     case $machine in
         aarch64)
-            # relibc jumps from one of its assembler parts to another with an instruction that reaches 1 MiB.
+            # relibc jumps from one of its assembler parts to another with an instruction that reaches 1 MiB. The two
+            # are kept together, and functions bound to each other: a jump to what another library might replace goes
+            # to the table behind all code, and that is too far. GNU's linker binds such jumps by itself.
             printf 'setjmp\nsigsetjmp\n' >/build/tools/near
-            driver+=(-Wl,--symbol-ordering-file=/build/tools/near -Wl,--no-warn-symbol-ordering)
+            driver+=(-Wl,--symbol-ordering-file=/build/tools/near -Wl,--no-warn-symbol-ordering
+                -Wl,-Bsymbolic-functions)
             ;;
         # Rust's library is not wholly independent of its position there; GNU's linker lets that pass.
         i586) driver+=(-Wl,-z,notext) ;;

@@ -50,8 +50,9 @@ pub fn fetch(
             |request: &CrateRequest| (request.tag, Err(request.error("cargo's home folder is not known")));
         return requests.iter().map(failed).collect();
     };
-    let mut run = Run { config, home, events, runs: 0, registry: None, found: BTreeMap::new() };
+    let mut run = Run { config, home, events, runs_left: 0, registry: None, found: BTreeMap::new() };
     let missing = run.look_up(requests.iter().collect());
+    run.runs_left = missing.len().saturating_mul(limits::CARGO_RUNS_PER_CRATE_MAX);
     if config.offline {
         for request in missing {
             let url = format!("crate:{}/{}", request.name, request.version);
@@ -75,7 +76,8 @@ struct Run<'r> {
     config: &'r FetchConfig,
     home: &'r Path,
     events: &'r Events,
-    runs: usize,
+    /// What is left of the runs of cargo that splitting may take.
+    runs_left: usize,
     /// Cargo's own name for its default registry, as lock files have it.
     registry: Option<String>,
     found: BTreeMap<usize, Result<PathBuf, FetchError>>,
@@ -125,13 +127,13 @@ impl<'r> Run<'r> {
                 self.fail(&missing, "cargo says it fetched it, but it is not in cargo's cache");
                 continue;
             };
-            if missing.len() > 1 && is_about_the_set(&reason) && self.runs < limits::CARGO_RUNS_MAX {
+            if missing.len() > 1 && is_about_the_set(&reason) && self.runs_left > 0 {
                 let half = missing.split_off(missing.len() / 2);
                 open.push(half);
                 open.push(missing);
                 continue;
             }
-            if missing.len() == 1 && self.runs < limits::CARGO_RUNS_MAX {
+            if missing.len() == 1 && self.runs_left > 0 {
                 // Cargo believes a lock file's checksum; without one it fetches what is there, and the wanted
                 // hash is compared afterwards.
                 match self.run_cargo(&missing, false) {
@@ -161,7 +163,7 @@ impl<'r> Run<'r> {
     }
 
     fn run_cargo(&mut self, group: &[&CrateRequest], with_lock: bool) -> Result<(), FetchError> {
-        self.runs += 1;
+        self.runs_left = self.runs_left.saturating_sub(1);
         make_folder(&self.config.cache_dir)?;
         let folder = tempfile::Builder::new().prefix("crates-").tempdir_in(&self.config.cache_dir);
         let folder =

@@ -36,8 +36,9 @@ pub const BUFFER_BYTES: usize = 128 << 10;
 pub const PROGRAM_OUTPUT_BYTES_MAX: usize = 8 << 20;
 /// Longest run of one such program.
 pub const PROGRAM_RUN_S_MAX: u64 = 3600;
-/// Runs of cargo for one batch of crates, with all its splitting.
-pub const CARGO_RUNS_MAX: usize = 64;
+/// Runs of cargo for each crate that is asked for: halving a batch down to single crates takes less than two, and a
+/// crate that is refused alone is tried once more.
+pub const CARGO_RUNS_PER_CRATE_MAX: usize = 3;
 /// Lines of a failed program's last words shown in an error.
 pub const PROGRAM_LINES_MAX: usize = 12;
 

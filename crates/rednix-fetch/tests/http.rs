@@ -339,6 +339,33 @@ fn crates_in_one_batch() {
     assert!(matches!(absent, Err(FetchError::Offline { .. })), "{absent:?}");
 }
 
+/// Crates of many lock files together suit each other so badly that each has to be fetched by itself.
+#[test]
+fn crates_that_only_come_alone() {
+    let mut bench = Bench::new();
+    let home = bench.folder.path().join("home");
+    fs::create_dir_all(home.join("registry/cache/some-registry")).unwrap();
+    let script = "[ \"$1\" = fetch ] || exit 0\n\
+         if [ $(grep -c '^c[0-9]' Cargo.toml) -gt 1 ]; then echo 'failed to select a version' >&2; exit 1; fi\n\
+         name=$(sed -n 's/^c0 = .*package = \"\\([^\"]*\\)\".*/\\1/p' Cargo.toml)\n\
+         printf %s \"$name\" > $CARGO_HOME/registry/cache/some-registry/$name-1.0.0.crate";
+    bench.config.cargo = fake_cargo(bench.folder.path(), script);
+    bench.config.cargo_home = Some(home);
+    let requests: Vec<FetchRequest> = (0..50)
+        .map(|number| FetchRequest {
+            urls: vec![format!("crate:alone{number}/1.0.0")],
+            file_name: format!("alone{number}-1.0.0.crate"),
+            hash: sha256(format!("alone{number}").as_bytes()),
+            size_bytes: None,
+        })
+        .collect();
+    let events: Events = bench.recorder.clone();
+    let results = Fetcher::new(bench.config.clone()).fetch_batch(&requests, &bench.out(), &events);
+    for (request, result) in requests.iter().zip(&results) {
+        assert!(result.is_ok(), "{}: {result:?}", request.file_name);
+    }
+}
+
 #[test]
 fn crates_from_a_mirror_need_no_cargo() {
     let mut bench = Bench::new();

@@ -5,6 +5,7 @@
 
 mod bad_input;
 mod caches;
+mod compiler;
 mod endings;
 mod errors;
 mod evaluations;
@@ -45,6 +46,7 @@ fn main() {
     tests.extend(bad_input::TESTS);
     tests.extend(locking::TESTS);
     tests.extend(locking_rust::TESTS);
+    tests.extend(compiler::TESTS);
     tests.extend(recipes::TESTS);
     tests.extend(modules::TESTS);
     tests.extend(recipes_dependencies::TESTS);
