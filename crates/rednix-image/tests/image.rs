@@ -457,7 +457,7 @@ fn additions_change_the_initfs_of_a_package() {
         ],
     )
     .unwrap();
-    assert_eq!(record(&manifest, "usr/lib/boot/initfs").size, Some(wanted.len() as u64));
+    assert_eq!(record(&manifest, "usr/lib/boot/initfs").size, wanted.len() as u64);
 
     let cases = [
         (json!([{ "paths": ["etc/none"], "append": "x" }]), "no `etc/none` to add to"),
