@@ -213,7 +213,8 @@ impl Torture {
         };
         arguments.extend(["--store".to_owned(), self.root().display().to_string()]);
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-        let configuration = self.folder.path().join(format!("config-{}", self.below(2)));
+        let configuration = format!("config-{}", self.below(2));
+        let configuration = self.folder.path().join(configuration);
         let child = call(&arguments)
             .env("XDG_CONFIG_HOME", configuration)
             .process_group(0)
