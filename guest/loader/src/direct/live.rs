@@ -72,9 +72,6 @@ fn load(start: &StartInfo) {
     if rsdp.is_none() {
         say(format_args!("the monitor describes the machine by no ACPI tables"));
     }
-    if timer::prepare(rsdp.as_deref()) {
-        say(format_args!("no timer that the kernel knows: started the processor's own in its place"));
-    }
     let slots = Slot::list_of_command_line(&start.command_line);
     let information = FirmwareInfo {
         rsdp: rsdp.as_deref(),
@@ -119,6 +116,10 @@ fn enter(
     let taken = memory.handed().into_iter().chain(keeps_image.then_some(kept));
     let mut areas = alloc::boxed::Box::<AreaMap>::default();
     hand_over.write_areas(memory, &mut areas, start.memory.iter().copied(), taken)?;
+    // Last, because some monitors run a program slowly while an interrupt waits for it.
+    if timer::prepare(information.rsdp) {
+        say(format_args!("no timer that the kernel knows: started the processor's own in its place"));
+    }
     say(format_args!("entering the kernel"));
     // SAFETY: nothing of firmware runs, and `prepare` made tables that map all memory below 8 GiB one to one.
     unsafe { jump::enter(&hand_over) }
