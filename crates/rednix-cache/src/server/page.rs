@@ -142,7 +142,7 @@ fn newest(shared: &Shared, page: &mut String) -> Result<(), Fault> {
     for path in &newest {
         let Some(info) = infos.get(path) else { continue };
         let (hash_part, name) = (path.hash_part(), escape(path.name()));
-        let origin = if info.ultimate { "built here" } else { "from elsewhere" };
+        let origin = if info.ultimate { "built here" } else { "added" };
         let log = info.deriver.as_ref().filter(|derivation| shared.store.log_path(derivation).exists());
         let log = log.map(|derivation| {
             let place = escape(&crate::log::place(derivation));

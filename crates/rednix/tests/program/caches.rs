@@ -345,6 +345,7 @@ impl Storage {
         Ok(Ok(storage))
     }
 
+    /// Open to everybody: C++ Nix may be built without what signs.
     fn make(&self, bucket: &str) -> Result<(), String> {
         use std::io::{Read, Write};
         let started = std::time::Instant::now();
@@ -353,13 +354,13 @@ impl Storage {
             let asked = std::net::TcpStream::connect(&self.address).and_then(|mut stream| {
                 write!(
                     stream,
-                    "PUT /{bucket} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+                    "PUT /{bucket} HTTP/1.1\r\nHost: x\r\nx-amz-acl: public-read-write\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
                 )?;
                 stream.read_to_string(&mut answer)
             });
             match asked {
                 Ok(_) if answer.starts_with("HTTP/1.1 200") => return Ok(()),
-                _ if started.elapsed().as_secs() > 90 => {
+                _ if started.elapsed().as_secs() > 300 => {
                     return Err(format!("no bucket: {asked:?} {answer}"));
                 }
                 _ => std::thread::sleep(std::time::Duration::from_millis(100)),
