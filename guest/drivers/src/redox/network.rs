@@ -258,6 +258,7 @@ pub struct Network {
     socket: Socket,
     scheme: Scheme,
     interrupt: Interrupt,
+    events: RawEventQueue,
 }
 
 /// Requests that wait for a packet, or for room for one.
@@ -295,8 +296,15 @@ impl Network {
         let name = scheme.name.clone();
         let fail = |error| format!("cannot register the scheme {name}: {error}");
         let socket = Socket::nonblock().map_err(fail)?;
+        // Later nothing can be opened by name any more, and an event queue is.
+        let events = RawEventQueue::new().map_err(|error| format!("no event queue: {error}"))?;
+        for (descriptor, from) in [(socket.inner().raw(), FROM_SOCKET), (interrupt.descriptor(), FROM_CARD)] {
+            events
+                .subscribe(descriptor, from, EventFlags::READ)
+                .map_err(|error| format!("cannot wait for events: {error}"))?;
+        }
         register_sync_scheme(&socket, &name, &mut scheme).map_err(fail)?;
-        Ok(Network { socket, scheme, interrupt })
+        Ok(Network { socket, scheme, interrupt, events })
     }
 
     /// Answers until something fails, and says what.
@@ -306,19 +314,11 @@ impl Network {
     }
 
     fn try_serve(&mut self) -> std::result::Result<(), Failure> {
-        let events = RawEventQueue::new().map_err(|error| format!("no event queue: {error}"))?;
-        for (descriptor, from) in
-            [(self.socket.inner().raw(), FROM_SOCKET), (self.interrupt.descriptor(), FROM_CARD)]
-        {
-            events
-                .subscribe(descriptor, from, EventFlags::READ)
-                .map_err(|error| format!("cannot wait for events: {error}"))?;
-        }
         let mut parked = Parked::new();
         // What came before anybody waited for it.
         let mut is_there = self.answer_all(&mut parked)?;
         while is_there {
-            match events.next_event() {
+            match self.events.next_event() {
                 Ok(event) if event.user_data == FROM_CARD => {
                     self.interrupt.acknowledge(&mut *self.scheme.card.transport)?;
                 }
