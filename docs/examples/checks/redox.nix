@@ -4,7 +4,7 @@
 { rednix, system ? "minimal", user ? "root", password ? "password", ... }:
 
 let
-  machine = { memoryMib = 1024; cpus = 2; };
+  machine = { memoryMib = 1024; cpus = 1; };
   login = { login = { inherit user password; }; timeout = 180; };
   failOn = [ "panicked at" "KERNEL PANIC" ];
   timeout = 900;

@@ -6,6 +6,10 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Component, Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
+
+/// How often an empty connection is looked at again.
+const PATIENCE: u32 = 100;
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -42,7 +46,13 @@ fn serve(address: &str, folder: &Path) -> io::Result<bool> {
 fn answer(mut stream: TcpStream, folder: &Path) -> io::Result<()> {
     let mut lines = BufReader::new(stream.try_clone()?).take(8192);
     let mut request = String::new();
-    lines.read_line(&mut request)?;
+    // Seen on Redox: the first read of a new connection may come back empty.
+    for _ in 0..PATIENCE {
+        if lines.read_line(&mut request)? > 0 {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
     let mut header = String::new();
     while lines.read_line(&mut header)? > 2 {
         header.clear();
