@@ -20,7 +20,7 @@ pub const TESTS: [(&str, fn() -> Outcome); 8] = [
     ("firecracker_goes_on_where_it_was_saved", || goes_on("firecracker", &[])),
     ("two_machines_never_share_a_layer", two_machines),
     ("no_qemu_is_left", || nothing_is_left("qemu", &["--firmware", "direct"], b"poweroff\r")),
-    ("no_microvm_is_left", || nothing_is_left("microvm", &[], b"poweroff\r")),
+    ("no_microvm_is_left", || nothing_is_left("microvm", &[], b"exit\r")),
     ("no_cloud_hypervisor_is_left", || {
         nothing_is_left("cloud-hypervisor", &["--firmware", "direct"], b"poweroff\r")
     }),
@@ -76,9 +76,11 @@ fn options<'a>(vmm: &'a str, arguments: &[&'a str]) -> Vec<&'a str> {
 fn absent(options: &[&str]) -> Result<Option<String>, String> {
     run(&mut call(&["image", "probe"])).expect(0, &[])?;
     let dry = run(call(options).arg("--dry-run"));
-    if dry.status != Some(0) && dry.stderr.contains("was not found") {
-        let reason = dry.stderr.lines().find(|line| line.contains("was not found")).unwrap_or_default();
-        return Ok(Some(reason.to_owned()));
+    // The last one: a tree whose loader is none for this monitor.
+    for lack in ["was not found", "there is no loader"] {
+        if let Some(reason) = dry.stderr.lines().find(|line| line.contains(lack)) {
+            return Ok(Some(reason.to_owned()));
+        }
     }
     dry.expect(0, &[])?;
     Ok(None)
