@@ -13,13 +13,14 @@ let
   probeUntil = words: status: machine: {
     system = "probe";
     machine = { memoryMib = 256; cpus = 1; } // machine;
-    timeout = 240;
+    timeout = 600;
     failOn = [ "panicked" "exception" ];
     steps = [
       { waitFor = "probe> "; timeout = 180; }
       { command = { send = "ls /"; expect = "usr"; }; }
       { waitFor = "probe> "; }
-      { command = { send = "check"; expect = { regex = "check: [1-9][0-9]* files, [0-9]+ bytes, all good"; }; }; timeout = 60; }
+      # A KVM that is itself emulated takes its time for hashes.
+      { command = { send = "check"; expect = { regex = "check: [1-9][0-9]* files, [0-9]+ bytes, all good"; }; }; timeout = 300; }
       { waitFor = "probe> "; }
       { send = "${words}\n"; }
       { expectExit = status; }
