@@ -15,13 +15,14 @@ let
   probeUntil = words: status: machine: {
     system = "probe";
     machine = { memoryMib = 256; cpus = 1; shell = "probe"; } // machine;
-    timeout = 240;
+    timeout = 600;
     failOn = [ "panicked" "exception" ];
     steps = [
       { waitFor = "probe> "; timeout = 180; }
       { run = "ls /"; output = "usr"; }
       { run = "ls /no/such/folder"; status = 1; }
-      { run = "check"; output = { regex = "check: [1-9][0-9]* files, [0-9]+ bytes, all good"; }; timeout = 60; }
+      # A KVM that is itself emulated takes its time for hashes.
+      { run = "check"; output = { regex = "check: [1-9][0-9]* files, [0-9]+ bytes, all good"; }; timeout = 300; }
       { send = "${words}\n"; }
       { expectExit = status; }
     ];

@@ -114,20 +114,25 @@ fn run(session: &mut Session, command: Command) -> Result<u8, Failure> {
     .map(|()| 0)
 }
 
-/// Writes an error the way all are written: what, where, then what to do.
+/// Writes an error the way all are written: what, where, then what to do. A terminal that is gone takes nothing, and that
+/// changes nothing of the status.
 fn tell(failure: &Failure) -> ExitCode {
     use console::style;
+    use std::io::Write;
+    let mut text = String::new();
     if let Some(whole) = &failure.whole {
-        eprintln!("{whole}");
-        return ExitCode::from(failure.status);
+        text.push_str(whole);
+        text.push('\n');
+    } else {
+        let error = style("error").red().bold().for_stderr();
+        text.push_str(&format!("{error}: {}\n", failure.message.trim_end()));
+        if let Some(details) = &failure.details {
+            text.push_str(&format!("{}\n", details.trim_end()));
+        }
+        if let Some(hint) = &failure.hint {
+            text.push_str(&format!("\n{}: {hint}\n", style("hint").cyan().bold().for_stderr()));
+        }
     }
-    let error = style("error").red().bold().for_stderr();
-    eprintln!("{error}: {}", failure.message.trim_end());
-    if let Some(details) = &failure.details {
-        eprintln!("{}", details.trim_end());
-    }
-    if let Some(hint) = &failure.hint {
-        eprintln!("\n{}: {hint}", style("hint").cyan().bold().for_stderr());
-    }
+    let _ = std::io::stderr().lock().write_all(text.as_bytes());
     ExitCode::from(failure.status)
 }

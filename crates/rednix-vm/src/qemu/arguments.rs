@@ -46,7 +46,7 @@ pub fn machine(arguments: &mut Vec<OsString>, microvm: bool, spec: &MachineSpec,
     }
 }
 
-pub fn disk(command: &mut Command, microvm: bool, spec: &MachineSpec) {
+pub fn disk(command: &mut Command, microvm: bool, direct: bool, spec: &MachineSpec) {
     let mut drive = OsString::from("if=none,id=disk0,");
     match &spec.persist {
         // `snapshot=on`: writes go to an unlinked temporary file, so machines share nothing they can write.
@@ -71,44 +71,29 @@ pub fn disk(command: &mut Command, microvm: bool, spec: &MachineSpec) {
         Architecture::Aarch64 | Architecture::Riscv64 => Disk::Nvme,
     };
     let q35 = spec.architecture == Architecture::X86_64;
-    match spec.disk.unwrap_or(default) {
-        Disk::None => {}
-        Disk::VirtioModern if microvm => push(
-            arguments,
-            &["-global", "virtio-mmio.force-legacy=false", "-device", "virtio-blk-device,drive=disk0"],
-        ),
+    let (controller, device) = match spec.disk.unwrap_or(default) {
+        Disk::None => return,
+        Disk::VirtioModern if microvm => {
+            push(arguments, &["-global", "virtio-mmio.force-legacy=false"]);
+            (None, "virtio-blk-device")
+        }
         // Legacy registers too: Redox's driver knows only the transitional device.
-        Disk::Virtio => push(
-            arguments,
-            &["-device", "virtio-blk-pci,drive=disk0,bootindex=0,disable-legacy=off,disable-modern=off"],
-        ),
-        Disk::VirtioModern => {
-            push(arguments, &["-device", "virtio-blk-pci,drive=disk0,bootindex=0,disable-legacy=on"]);
-        }
-        Disk::Nvme => push(arguments, &["-device", "nvme,drive=disk0,serial=rednix,bootindex=0"]),
+        Disk::Virtio => (None, "virtio-blk-pci,disable-legacy=off,disable-modern=off"),
+        Disk::VirtioModern => (None, "virtio-blk-pci,disable-legacy=on"),
+        Disk::Nvme => (None, "nvme,serial=rednix"),
         // On board there, and its ports have the names of an IDE controller's.
-        Disk::Ahci if q35 => push(arguments, &["-device", "ide-hd,drive=disk0,bus=ide.0,bootindex=0"]),
-        Disk::Ahci => push(
-            arguments,
-            &["-device", "ich9-ahci,id=ahci", "-device", "ide-hd,drive=disk0,bus=ahci.0,bootindex=0"],
-        ),
-        Disk::Ide if spec.architecture == Architecture::I586 => {
-            push(arguments, &["-device", "ide-hd,drive=disk0,bus=ide.0,bootindex=0"]);
-        }
-        Disk::Ide => push(
-            arguments,
-            &["-device", "piix3-ide,id=pata", "-device", "ide-hd,drive=disk0,bus=pata.0,bootindex=0"],
-        ),
-        Disk::Usb => push(
-            arguments,
-            &[
-                "-device",
-                "qemu-xhci,id=usbdisk",
-                "-device",
-                "usb-storage,drive=disk0,bus=usbdisk.0,bootindex=0",
-            ],
-        ),
+        Disk::Ahci if q35 => (None, "ide-hd,bus=ide.0"),
+        Disk::Ahci => (Some("ich9-ahci,id=ahci"), "ide-hd,bus=ahci.0"),
+        Disk::Ide if spec.architecture == Architecture::I586 => (None, "ide-hd,bus=ide.0"),
+        Disk::Ide => (Some("piix3-ide,id=pata"), "ide-hd,bus=pata.0"),
+        Disk::Usb => (Some("qemu-xhci,id=usbdisk"), "usb-storage,bus=usbdisk.0"),
+    };
+    if let Some(controller) = controller {
+        push(arguments, &["-device", controller]);
     }
+    // A kernel that QEMU loads is the first thing to boot already.
+    let order = if direct { "" } else { ",bootindex=0" };
+    push(arguments, &["-device", &format!("{device},drive=disk0{order}")]);
 }
 
 pub fn console(arguments: &mut Vec<OsString>, wiring: &Wiring<'_>) {

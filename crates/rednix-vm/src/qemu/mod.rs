@@ -152,7 +152,7 @@ impl Runner for Qemu {
             firmware::find(spec.architecture, program, config)?.add_to(&mut command);
         }
         if spec.disk != Some(Disk::None) && (spec.disk.is_some() || !self.is_direct(spec)) {
-            arguments::disk(&mut command, microvm, spec);
+            arguments::disk(&mut command, microvm, self.is_direct(spec), spec);
         }
         arguments::console(&mut command.arguments, wiring);
         arguments::network(&mut command.arguments, microvm, spec);
@@ -210,7 +210,7 @@ mod tests {
         let expected = "TMPDIR=/scratch/x /bin/qemu -name probe -no-user-config -nodefaults -machine q35 \
             -accel tcg,thread=multi -cpu max -m 1024M -smp 2 -no-reboot \
             -drive if=none,id=disk0,format=raw,snapshot=on,cache=unsafe,file=/store/a,,b/disk.img \
-            -device virtio-blk-pci,drive=disk0,bootindex=0,disable-legacy=off,disable-modern=off \
+            -device virtio-blk-pci,disable-legacy=off,disable-modern=off,drive=disk0,bootindex=0 \
             -chardev stdio,id=console,mux=off,signal=off -serial chardev:console \
             -chardev socket,id=control,fd=9 -mon chardev=control,mode=control \
             -display none -vga none -device isa-debug-exit,iobase=0x501,iosize=0x04";
@@ -232,11 +232,11 @@ mod tests {
         let i586 = MachineSpec { architecture: Architecture::I586, ..spec() };
         let riscv = MachineSpec { architecture: Architecture::Riscv64, ..spec() };
         let cases: [(MachineSpec, &str); 26] = [
-            (disk(Disk::Nvme), "-device nvme,drive=disk0,serial=rednix"),
-            (disk(Disk::Ahci), "-device ide-hd,drive=disk0,bus=ide.0"),
-            (disk(Disk::Ide), "-device piix3-ide,id=pata -device ide-hd,drive=disk0,bus=pata.0"),
-            (disk(Disk::Usb), "-device usb-storage,drive=disk0,bus=usbdisk.0"),
-            (disk(Disk::VirtioModern), "virtio-blk-pci,drive=disk0,bootindex=0,disable-legacy=on"),
+            (disk(Disk::Nvme), "-device nvme,serial=rednix,drive=disk0,bootindex=0"),
+            (disk(Disk::Ahci), "-device ide-hd,bus=ide.0,drive=disk0"),
+            (disk(Disk::Ide), "-device piix3-ide,id=pata -device ide-hd,bus=pata.0,drive=disk0"),
+            (disk(Disk::Usb), "-device usb-storage,bus=usbdisk.0,drive=disk0"),
+            (disk(Disk::VirtioModern), "virtio-blk-pci,disable-legacy=on,drive=disk0,bootindex=0"),
             (show(Display::Gtk), "-display gtk -vga std -device qemu-xhci -device usb-kbd"),
             (show(Display::Sdl), "-display sdl -vga std -device qemu-xhci"),
             (show(Display::Vnc { port: 5901 }), "-display none -vnc 127.0.0.1:1 -vga std -device qemu-xhci"),
@@ -262,7 +262,7 @@ mod tests {
             (MachineSpec { persist: Some("/l,a".into()), ..spec() }, "format=qcow2,file=/l,,a"),
             (MachineSpec { extra_arguments: vec!["-foo bar".into()], ..spec() }, "iosize=0x04 '-foo bar'"),
             (i586.clone(), "-machine pc "),
-            (i586, "-device ide-hd,drive=disk0,bus=ide.0"),
+            (i586, "-device ide-hd,bus=ide.0,drive=disk0"),
             (riscv, "-machine virt,acpi=off "),
         ];
         for (spec, expected) in cases {
@@ -292,7 +292,7 @@ mod tests {
         assert!(!text.contains("drive="), "{text}");
         let text =
             words(Qemu::Microvm, &MachineSpec { disk: Some(Disk::VirtioModern), ..direct.clone() }, false);
-        assert!(text.contains("force-legacy=false -device virtio-blk-device,drive=disk0"), "{text}");
+        assert!(text.contains("force-legacy=false -device virtio-blk-device,drive=disk0 -chardev"), "{text}");
         assert!(Qemu::Microvm.check(&direct).is_ok());
         let default = MachineSpec { firmware: Firmware::Uefi, ..direct };
         assert!(Qemu::Microvm.is_direct(&default) && !Qemu::Pc.is_direct(&default));

@@ -1,5 +1,6 @@
 //! `rednix run`: a system's image in a virtual machine whose serial console is this terminal.
 
+use std::io::Write;
 use std::path::Path;
 
 use rednix_vm::{Keyboard, MachineSpec};
@@ -42,7 +43,7 @@ pub fn run(session: &Session, arguments: &RunArgs) -> Result<u8, Failure> {
     };
     session.view.finish();
     if exit.code() != 0 {
-        eprintln!("{exit}");
+        let _ = writeln!(std::io::stderr(), "{exit}");
     }
     Ok(u8::try_from(exit.code()).unwrap_or(1))
 }
