@@ -254,7 +254,7 @@ fn pushed() -> Outcome {
         std::thread::sleep(Duration::from_millis(50));
     }
     let push = || run(&mut called(folder, &["push", &paths[1]]));
-    let mut work = || -> Result<(), String> {
+    let work = || -> Result<(), String> {
         let result = push();
         result.expect(0, &[])?;
         if !result.stdout.contains("2 files sent over the console, 0 were the same") {
