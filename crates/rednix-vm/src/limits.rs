@@ -75,7 +75,9 @@ pub const PROMPT_PAUSE: Duration = Duration::from_millis(200);
 /// Between two tries of a command that is to succeed at some time.
 pub const REPEAT_PAUSE: Duration = Duration::from_millis(500);
 /// A file that is copied over a console, in bytes.
-pub const COPY_MAX: u64 = 1 << 20;
+pub const COPY_MAX: u64 = 32 << 20;
+/// What one command of such a copy takes, in bytes: a console that loses something loses no more.
+pub const COPY_PIECE: usize = 256 << 10;
 /// How often a copy out of a guest is tried: what a kernel prints meanwhile spoils one.
 pub const COPY_TRIES: usize = 3;
 /// Characters in a line of such a copy: terminals take short ones.

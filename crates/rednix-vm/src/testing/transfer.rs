@@ -10,7 +10,7 @@ use super::base64;
 use super::guest::{Done, Guest, guest};
 use super::shell::{Answer, Shell, quote};
 use crate::error::Error;
-use crate::limits::{COPY_LINE, COPY_MAX, COPY_TRIES};
+use crate::limits::{COPY_LINE, COPY_MAX, COPY_PIECE, COPY_TRIES};
 
 /// Writes a file of the host to `to` in the guest.
 pub fn copy_in(machine: &mut Guest<'_>, from: &Path, to: &str, deadline: Instant) -> Done {
@@ -28,18 +28,18 @@ pub fn copy_in(machine: &mut Guest<'_>, from: &Path, to: &str, deadline: Instant
 /// Writes bytes to a file in the guest.
 pub fn write(machine: &mut Guest<'_>, bytes: &[u8], to: &str, deadline: Instant) -> Done {
     let file = word(machine.shell, to)?;
-    let text = base64::encode(bytes);
-    let lines: Vec<&str> = split(&text, COPY_LINE);
-    let answer = match lines.is_empty() {
-        true => machine.run(&format!("truncate -s 0 {file}"), deadline)?,
-        false => machine.run_with_input(&format!("base64 -d > {file}"), &lines.join("\n"), deadline)?,
+    let wrote = |answer: Answer| match answer.status {
+        0 => Ok(()),
+        status => guest(format!("writing `{to}` ended with status {status}: {}", answer.output.trim())),
     };
-    if answer.status != 0 {
-        return guest(format!(
-            "writing `{to}` ended with status {}: {}",
-            answer.status,
-            answer.output.trim()
-        ));
+    if bytes.is_empty() {
+        wrote(machine.run(&format!("truncate -s 0 {file}"), deadline)?)?;
+    }
+    for (index, piece) in bytes.chunks(COPY_PIECE).enumerate() {
+        let text = base64::encode(piece);
+        let way = if index == 0 { ">" } else { ">>" };
+        let lines = split(&text, COPY_LINE).join("\n");
+        wrote(machine.run_with_input(&format!("base64 -d {way} {file}"), &lines, deadline)?)?;
     }
     compare(machine, bytes, to, deadline)
 }

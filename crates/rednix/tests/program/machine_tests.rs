@@ -257,13 +257,13 @@ fn pushed() -> Outcome {
     let work = || -> Result<(), String> {
         let result = push();
         result.expect(0, &[])?;
-        if !result.stdout.contains("2 files sent over the console, 0 were the same") {
+        if !result.stdout.contains("2 files sent, 0 were the same") {
             return Err(format!("another answer: {}{}", result.stdout, result.stderr));
         }
         package("second");
         let result = push();
         result.expect(0, &[])?;
-        if !result.stdout.contains("1 files sent over the console, 1 were the same") {
+        if !result.stdout.contains("1 files sent, 1 were the same") {
             return Err(format!("another answer: {}{}", result.stdout, result.stderr));
         }
         let text = std::fs::read_to_string(&tool).map_err(|e| e.to_string())?;
