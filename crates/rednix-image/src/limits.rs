@@ -37,6 +37,8 @@ pub const INITFS_DEPTH_MAX: usize = 64;
 pub const TRANSACTION_BYTES_MAX: u64 = 32 << 20;
 /// Entries created in one RedoxFS transaction.
 pub const TRANSACTION_ENTRIES_MAX: usize = 1024;
+/// Largest program `pkg` that is looked into, in bytes.
+pub const PACKAGE_MANAGER_SIZE_MAX: u64 = 256 << 20;
 /// Threads that hash files.
 pub const HASH_THREADS_MAX: usize = 8;
 

@@ -1,6 +1,8 @@
 //! What the system's own package manager finds about the packages it was installed with: `/etc/pkg/packages.toml`
 //! and `/var/lib/packages/*.pkgar_head`, in upstream's formats. It installs nothing.
 //!
+//! A `pkg` from before 2026-02-25 looks for the heads in `/pkg/packages`. The program in the image says which.
+//!
 //! Heads are signed, and an image is a pure function of its inputs, so no secret key can have a part in it. They are
 //! signed with a key that anybody can derive. That is sound, because the signature protects nothing here: whoever
 //! can change a head in an installed system is its administrator. The key is listed for a remote whose name has a
@@ -14,15 +16,18 @@ use serde::Serialize;
 
 use crate::closure::{Closure, Reason};
 use crate::error::{Error, Result};
-use crate::limits::HASH_THREADS_MAX;
+use crate::limits::{HASH_THREADS_MAX, PACKAGE_MANAGER_SIZE_MAX};
 use crate::manifest::hex;
 use crate::pkgar::{Contents, SecretKey};
 use crate::repository;
-use crate::tree::{Content, Entry, Tree, join};
+use crate::tree::{Content, Entry, Node, Tree, join};
 
 const ORIGIN: &str = "package state";
 const STATE: &str = "etc/pkg/packages.toml";
 const HEADS: &str = "var/lib/packages";
+/// Where programs of before 2026-02-25 keep them.
+const HEADS_BEFORE: &str = "pkg/packages";
+const MANAGER: &str = "usr/bin/pkg";
 /// The remote that installed the packages of an image.
 pub const REMOTE: &str = "rednix:image";
 /// Packages the package manager never removes by accident; upstream's own list.
@@ -81,7 +86,7 @@ impl State {
     /// Puts the record and the heads into the tree.
     pub fn place(&self, tree: &mut Tree, closure: &Closure<'_>) -> Result<()> {
         let key = public_knowledge_key();
-        let heads = tree.make_directories(HEADS, ORIGIN)?;
+        let heads = tree.make_directories(heads_folder(tree)?, ORIGIN)?;
         for (name, contents) in &self.contents {
             let bytes = Content::Bytes(contents.head.encode(&key));
             tree.put(&join(&heads, &format!("{name}.pkgar_head")), Entry::file(bytes, 0o644, ORIGIN))?;
@@ -132,4 +137,19 @@ impl State {
         };
         toml::to_string(&record).expect("a record is tables of texts and numbers")
     }
+}
+
+/// Where the image's own package manager looks for heads: the folder is named in the program. Without one, where the
+/// present one does.
+fn heads_folder(tree: &Tree) -> Result<&'static str> {
+    let Some(Entry { node: Node::File(content), .. }) = tree.get(MANAGER) else { return Ok(HEADS) };
+    if content.size() > PACKAGE_MANAGER_SIZE_MAX {
+        return Ok(HEADS);
+    }
+    let program = match content {
+        Content::Bytes(bytes) => bytes.clone(),
+        Content::Host { path, .. } => std::fs::read(path).map_err(Error::io("read", path))?,
+    };
+    let names = |folder: &str| program.windows(folder.len()).any(|bytes| bytes == folder.as_bytes());
+    Ok(if !names(HEADS) && names(HEADS_BEFORE) { HEADS_BEFORE } else { HEADS })
 }

@@ -259,6 +259,27 @@ fn the_package_manager_finds_what_is_installed() {
     assert!(made.record("var/lib/packages/meta.pkgar_head").is_none());
 }
 
+/// Upstream's `pkg` of February 2026 and the present one, and something else of that name.
+#[test]
+fn both_ages_of_the_package_manager_find_their_heads() {
+    let cases = [
+        ("reads \0pkg/packages\0", "pkg/packages"),
+        ("reads \0var/lib/packages\0", "var/lib/packages"),
+        ("moves \0pkg/packages\0 to \0var/lib/packages\0", "var/lib/packages"),
+        ("#!/usr/bin/ion", "var/lib/packages"),
+    ];
+    for (program, folder) in cases {
+        let scene = Scene::new();
+        let package = scene.package("pkgutils", &[("usr/bin/pkg", program)]);
+        let made = scene.make("", json!([package]));
+        let heads: Vec<&str> = ["pkg/packages", "var/lib/packages"]
+            .into_iter()
+            .filter(|folder| made.record(&format!("{folder}/pkgutils.pkgar_head")).is_some())
+            .collect();
+        assert_eq!(heads, [folder], "{program:?}");
+    }
+}
+
 #[test]
 fn collisions_name_both_packages_and_the_winner() {
     let scene = Scene::new();
