@@ -5,11 +5,27 @@ set -eu
 export CARGO_HOME=/build/cargo HOME=/build
 library=/usr/lib/rustlib/src/rust/library
 mkdir -p "$CARGO_HOME" /build/empty/src
+vendor=$library/vendor
+# The `libc` of before 0.2.185 takes Redox's device numbers for as long as a word, relibc has 8 bytes everywhere: where
+# words are shorter, what `stat` says would be read at the wrong place.
+case $target in
+    i586-unknown-redox)
+        vendor=/build/vendor
+        cp -rL "$library/vendor" $vendor
+        chmod -R u+w $vendor
+        for crate in $vendor/libc-*/; do
+            if grep -q '^pub type dev_t = c_long;' "$crate/src/unix/redox/mod.rs"; then
+                sed -i 's/^pub type dev_t = c_long;/pub type dev_t = c_ulonglong;/' "$crate/src/unix/redox/mod.rs"
+                sed -i 's/"files":{[^}]*}/"files":{}/' "$crate/.cargo-checksum.json"
+            fi
+        done
+        ;;
+esac
 cat >"$CARGO_HOME/config.toml" <<CONFIG
 [source.crates-io]
 replace-with = "vendored"
 [source.vendored]
-directory = "$library/vendor"
+directory = "$vendor"
 [build]
 incremental = false
 CONFIG
