@@ -80,6 +80,9 @@ pub const COPY_MAX: u64 = 32 << 20;
 pub const COPY_PIECE: usize = 256 << 10;
 /// How often a copy out of a guest is tried: what a kernel prints meanwhile spoils one.
 pub const COPY_TRIES: usize = 3;
+/// Lines typed before their echo is waited for, and for how long it is.
+pub const PACED_LINES: usize = 8;
+pub const ECHO_PATIENCE: Duration = Duration::from_secs(1);
 /// Characters in a line of such a copy: terminals take short ones.
 pub const COPY_LINE: usize = 76;
 /// Characters of a command's output shown when it was not as wanted.

@@ -14,7 +14,7 @@ use crate::console::{Found, Transcript};
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::launch::PrivateCard;
-use crate::limits::{LOGIN_PAUSE, PROMPT_PAUSE, REPEAT_PAUSE};
+use crate::limits::{ECHO_PATIENCE, LOGIN_PAUSE, PACED_LINES, PROMPT_PAUSE, REPEAT_PAUSE};
 use crate::machine::Machine;
 use crate::runner::{Config, Runner};
 use crate::spec::MachineSpec;
@@ -230,9 +230,7 @@ impl<'a> Guest<'a> {
         } else if let (false, Some(mark)) = (input.is_empty(), question.begin_mark()) {
             let begins = |text: &str| Some(text.find(&mark)? + mark.len());
             self.expect(&begins, deadline).map_err(|problem| unanswered(problem, shell))?;
-            for line in input.lines() {
-                self.send_line(line)?;
-            }
+            self.send_paced(input, deadline)?;
             // The end of what a terminal reads.
             self.send("\x04")?;
         }
@@ -248,6 +246,26 @@ impl<'a> Guest<'a> {
             Some(answer) => Ok(answer),
             None => guest("no answer"),
         }
+    }
+
+    /// Lines for a program that reads the terminal, never far ahead of what the guest has echoed: a terminal of Redox
+    /// whose buffer is full takes its login with it.
+    fn send_paced(&mut self, input: &str, deadline: Instant) -> Done {
+        let mut sent = 0;
+        for (index, line) in input.lines().enumerate() {
+            self.send_line(line)?;
+            sent += line.len() + 1;
+            if index % PACED_LINES == PACED_LINES - 1 {
+                // As much as was sent, whatever it is: lines may be equal, and messages of the kernel between them.
+                let echoed = |text: &str| (sent..=text.len()).find(|&at| text.is_char_boundary(at));
+                match self.expect(&echoed, deadline.min(Instant::now() + ECHO_PATIENCE)) {
+                    // A terminal that does not echo has had its time.
+                    Ok(()) | Err(Problem::Guest(_)) => sent = 0,
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        Ok(())
     }
 
     /// The same until `is_good` takes the answer; words for the last one that it did not.
