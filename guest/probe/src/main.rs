@@ -64,7 +64,14 @@ unsafe extern "sysv64" fn start(arguments: *const [u8; ARGUMENT_BYTES]) -> ! {
     if let Err(message) = &file_system {
         say!("disk         {message}");
     }
-    let mut session = Session { arguments, environment, areas, failed: file_system.is_err(), last_failed: false, file_system };
+    let mut session = Session {
+        arguments,
+        environment,
+        areas,
+        failed: file_system.is_err(),
+        last_failed: false,
+        file_system,
+    };
     run_script(&mut session);
     say!("Type `help` for the commands.");
     let mut editor = LineEditor::default();
