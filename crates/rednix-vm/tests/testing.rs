@@ -196,7 +196,7 @@ fn wrong_passwords_are_told() {
 #[test]
 fn files_go_in_and_out_whole() {
     let Some(scene) = Scene::new() else { return };
-    let bytes: Vec<u8> = (0..20_000_u32).map(|at| (at * 7 ^ (at >> 3)) as u8).collect();
+    let bytes: Vec<u8> = (0..20_000_u32).map(|at| ((at * 7) ^ (at >> 3)) as u8).collect();
     std::fs::write(scene.file("data"), &bytes).unwrap();
     std::fs::write(scene.file("other"), "other").unwrap();
     std::fs::write(scene.file("nothing"), "").unwrap();

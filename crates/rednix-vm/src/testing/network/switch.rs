@@ -173,11 +173,11 @@ impl Bridge {
 
     fn record(&mut self, bytes: &[u8]) {
         let at = self.started.elapsed();
-        if let Some(capture) = &mut self.capture {
-            if capture.frame(at, bytes).is_err() {
-                // A full disk ends the record, not the network.
-                self.capture = None;
-            }
+        if let Some(capture) = &mut self.capture
+            && capture.frame(at, bytes).is_err()
+        {
+            // A full disk ends the record, not the network.
+            self.capture = None;
         }
     }
 }

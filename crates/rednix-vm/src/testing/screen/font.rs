@@ -34,7 +34,7 @@ impl Font {
             let data = bytes.get(head? as usize..).ok_or("it is cut")?;
             return Font::of(width?, height?, count? as usize, data);
         }
-        if bytes.len() < 128 * 16 || bytes.len() % 16 != 0 {
+        if bytes.len() < 128 * 16 || !bytes.len().is_multiple_of(16) {
             return Err("it is neither PSF nor glyphs of sixteen bytes".into());
         }
         Font::of(8, 16, bytes.len() / 16, bytes)
