@@ -31,7 +31,7 @@ fuzz_target!(|bytes: &[u8]| {
         }
     }
     for compression in Compression::ALL {
-        if let Ok(decoder) = compression.decoder(bytes) {
+        if let Ok(decoder) = compression.decoder(bytes, UNPACKED_BYTES_MAX) {
             let mut plain = Vec::new();
             let _ = decoder.take(UNPACKED_BYTES_MAX).read_to_end(&mut plain);
         }

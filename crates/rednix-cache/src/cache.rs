@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rednix_events::{Event, Events};
 use rednix_store::hash::Hash;
@@ -11,7 +11,7 @@ use rednix_store::path::{STORE_DIR, StorePath};
 
 use crate::absent::Absent;
 use crate::error::{Error, Result};
-use crate::limits::{FAILURES_MAX, PRIORITY_DEFAULT, REST};
+use crate::limits::{BUSY_REST_MAX, FAILURES_MAX, PRIORITY_DEFAULT, REST};
 use crate::narinfo::NarInfo;
 use crate::realisation::{Found, Key};
 use crate::transport::{self, Connections, Transport};
@@ -155,14 +155,20 @@ impl Cache {
                 drop(health);
                 return self.tell_refusal(error);
             }
+            // A short wait was waited for, in vain; a long one is respected.
+            Error::Busy { .. } => FAILURES_MAX,
             // Time was lost already, or nobody is there, or the answer will stay the same.
             _ if error.is_outage() => FAILURES_MAX,
             _ => return,
         };
         if health.failures >= FAILURES_MAX && health.until.is_none() {
-            health.until = Some(Instant::now() + REST);
+            let rest = match error {
+                Error::Busy { wait, .. } => (*wait).clamp(REST, BUSY_REST_MAX),
+                _ => REST,
+            };
+            health.until = Some(Instant::now() + rest);
             drop(health);
-            self.tell(error);
+            self.tell(error, rest);
         }
     }
 
@@ -174,9 +180,9 @@ impl Cache {
     }
 
     /// Once per run, so that a dead cache is seen and does not fill the screen.
-    fn tell(&self, error: &Error) {
+    fn tell(&self, error: &Error, rest: Duration) {
         if !self.told.swap(true, Ordering::Relaxed) {
-            let (url, seconds) = (&self.address.url, REST.as_secs());
+            let (url, seconds) = (&self.address.url, rest.as_secs());
             let message = format!(
                 "the cache {url} is left alone for {seconds} s, and the work goes on without it: {error}"
             );

@@ -1,9 +1,7 @@
-//! The compressions of archives at caches: all are read, zstd is written. Decompressors have a bound on their memory.
+//! The compressions of archives at caches: all are read, zstd is written. How they are read is the decoders' business.
 
 use std::fmt;
-use std::io::{self, BufReader, Read};
-
-use crate::limits::{BUFFER_BYTES, XZ_MEMORY_BYTES_MAX, ZSTD_WINDOW_LOG_MAX};
+use std::io::{self, Read};
 
 /// As narinfo names them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,31 +60,14 @@ impl Compression {
         }
     }
 
-    /// A stream of what was compressed; several members in a row are one stream.
-    pub fn decoder<'r>(self, from: impl Read + Send + 'r) -> io::Result<Box<dyn Read + Send + 'r>> {
-        Ok(match self {
-            Compression::None => Box::new(from),
-            Compression::Xz => {
-                let stream = liblzma::stream::Stream::new_stream_decoder(
-                    XZ_MEMORY_BYTES_MAX,
-                    liblzma::stream::CONCATENATED,
-                )
-                .map_err(io::Error::other)?;
-                Box::new(liblzma::bufread::XzDecoder::new_stream(
-                    BufReader::with_capacity(BUFFER_BYTES, from),
-                    stream,
-                ))
-            }
-            Compression::Zstd => {
-                let mut decoder =
-                    zstd::stream::read::Decoder::with_buffer(BufReader::with_capacity(BUFFER_BYTES, from))?;
-                decoder.window_log_max(ZSTD_WINDOW_LOG_MAX)?;
-                Box::new(decoder)
-            }
-            Compression::Bzip2 => Box::new(bzip2::read::MultiBzDecoder::new(from)),
-            Compression::Brotli => Box::new(brotli_decompressor::Decompressor::new(from, BUFFER_BYTES)),
-            Compression::Gzip => Box::new(flate2::read::MultiGzDecoder::new(from)),
-        })
+    /// A stream of what was compressed, of which no more than `size` bytes will be read; several members in a row are one
+    /// stream. It waits for its share of what decompressors may take together.
+    pub fn decoder<'r>(
+        self,
+        from: impl Read + Send + 'r,
+        size: u64,
+    ) -> io::Result<Box<dyn Read + Send + 'r>> {
+        crate::decoders::open(self, from, size, &crate::memory::DECODERS)
     }
 }
 

@@ -3,6 +3,9 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::decoders::TooMuchMemory;
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -28,6 +31,11 @@ pub enum Error {
 
     #[error("the cache fails at `{url}` (HTTP {status})\n\nhint: try again later, or ask whoever runs it")]
     Server { url: String, status: u16 },
+
+    #[error(
+        "the cache has too much to do for `{url}` (HTTP {status}) and asks for {} s\n\nhint: try again then; `rednix cache push --watch` does so by itself", wait.as_secs()
+    )]
+    Busy { url: String, status: u16, wait: Duration },
 
     #[error(
         "the cache took longer than {limit_s} s {phase} at `{url}`\n\nhint: the build goes on without it; is it reachable from here?"
@@ -63,6 +71,12 @@ pub enum Error {
         "`{url}` is damaged: {reason}\n\nhint: the file at the cache is bad; whoever runs it should remove it and push the path again"
     )]
     Corrupt { url: String, reason: String },
+
+    /// Of one archive; where only others take the memory at the moment, it is waited for.
+    #[error(
+        "`{url}` is not unpacked: {too_much}\n\nhint: whoever runs the cache should push the path again, compressed with a smaller window (xz -8, zstd -19)"
+    )]
+    Memory { url: String, too_much: TooMuchMemory },
 
     #[error(
         "the cache's entry for `{what}` is malformed: {reason}\n\nhint: whoever runs the cache should push the path again"
@@ -127,7 +141,11 @@ impl Error {
     pub fn is_passing(&self) -> bool {
         matches!(
             self,
-            Error::Server { .. } | Error::TimedOut { .. } | Error::NoRoute { .. } | Error::Truncated { .. }
+            Error::Server { .. }
+                | Error::Busy { .. }
+                | Error::TimedOut { .. }
+                | Error::NoRoute { .. }
+                | Error::Truncated { .. }
         )
     }
 
@@ -136,6 +154,7 @@ impl Error {
         matches!(
             self,
             Error::Server { .. }
+                | Error::Busy { .. }
                 | Error::TimedOut { .. }
                 | Error::NoRoute { .. }
                 | Error::Denied { .. }

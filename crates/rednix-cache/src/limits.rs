@@ -14,10 +14,17 @@ pub const URL_BYTES_MAX: usize = 1024;
 pub const NAR_BYTES_MAX: u64 = 1 << 40;
 /// Paths of one closure that are asked for.
 pub const CLOSURE_PATHS_MAX: usize = 200_000;
-/// Memory one decompressor may take. `xz -9` needs 65 MiB; anything more is a bomb.
+/// Memory that all decompressors take together: four of `xz -6` (8 MiB each), or one of `xz -8` or of a zstd window of
+/// 32 MiB. With everything else the process stays below 64 MiB.
+pub const DECODERS_BYTES_MAX: u64 = 36 << 20;
+/// What a decompressor takes beside its window, rounded up.
+pub const DECODER_OVERHEAD_BYTES: u64 = 512 << 10;
+/// Memory that xz may declare; more is a bomb. `xz -9` declares 65 MiB, and takes as much of it as is unpacked.
 pub const XZ_MEMORY_BYTES_MAX: u64 = 72 << 20;
-/// Base 2 logarithm of zstd's largest window: 32 MiB, four times what its highest ordinary level uses.
-pub const ZSTD_WINDOW_LOG_MAX: u32 = 25;
+/// Base 2 logarithm of the largest window that zstd may declare: that of its highest level.
+pub const ZSTD_WINDOW_LOG_MAX: u32 = 27;
+/// The same of brotli, as its format has it.
+pub const BROTLI_WINDOW_LOG_MAX: u32 = 24;
 /// Buffer for streaming.
 pub const BUFFER_BYTES: usize = 64 << 10;
 
@@ -41,6 +48,12 @@ pub const REDIRECTS_MAX: usize = 5;
 pub const FAILURES_MAX: u32 = 3;
 /// How long it is left alone.
 pub const REST: Duration = Duration::from_secs(120);
+/// A cache that asks for no more than this (`Retry-After`) is waited for.
+pub const BUSY_WAITED_MAX: Duration = Duration::from_secs(5);
+/// All such waiting for one cache within [`REST`].
+pub const BUSY_WAITED_ALL_MAX: Duration = Duration::from_secs(60);
+/// One that asks for more is left alone for as long as it asks for, and no longer than this.
+pub const BUSY_REST_MAX: Duration = Duration::from_secs(3600);
 /// Questions put to one cache at once.
 pub const QUESTIONS_PARALLEL: usize = 32;
 /// Paths transferred at once.
@@ -56,6 +69,8 @@ pub const PIECES_WAITING: usize = 4;
 pub const PRIORITY_LOCAL: u32 = 0;
 /// A log of a build, as text.
 pub const LOG_BYTES_MAX: u64 = 64 << 20;
+/// A log that is pushed beside its path; longer ones are not.
+pub const PUSHED_LOG_BYTES_MAX: u64 = 12 << 20;
 /// Text of a refusal that is looked at.
 pub const REFUSAL_BYTES_MAX: u64 = 64 << 10;
 /// A file larger than this goes to a bucket in parts, which are at least this large.
@@ -75,6 +90,13 @@ pub const NETRC_BYTES_MAX: u64 = 1 << 20;
 
 /// Level of compression for what is pushed and served.
 pub const ZSTD_LEVEL: i32 = 3;
+/// Compressors kept to be used again; each holds about 4 MiB at that level.
+pub const ENCODERS_KEPT: usize = TRANSFERS_PARALLEL;
+/// Small files that are put into a folder together, after one wait for the disk: how many, how much, and how long the
+/// first may wait.
+pub const UNNAMED_MAX: usize = 512;
+pub const UNNAMED_BYTES_MAX: usize = 2 << 20;
+pub const UNNAMED_FOR: Duration = Duration::from_secs(5);
 /// Priority of a cache that names none.
 pub const PRIORITY_DEFAULT: u32 = 50;
 /// Archives a server compresses at once; more wait.
@@ -88,8 +110,10 @@ pub const DRAINED_BYTES_MAX: u64 = 64 << 20;
 /// Uploads received at once.
 pub const UPLOADS_PARALLEL: usize = 16;
 /// Requests per second and client, on average, and the burst above it.
-pub const REQUESTS_PER_SECOND: f64 = 500.0;
-pub const REQUESTS_BURST: f64 = 2000.0;
+pub const REQUESTS_PER_SECOND: f64 = 2000.0;
+pub const REQUESTS_BURST: f64 = 10_000.0;
+/// What a client beyond that is told to wait.
+pub const REQUESTS_RETRY: Duration = Duration::from_secs(1);
 /// Clients whose rates are remembered.
 pub const CLIENTS_MAX: usize = 10_000;
 /// An archive whose narinfo did not follow is removed after this time.

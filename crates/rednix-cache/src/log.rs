@@ -17,6 +17,11 @@ pub fn place(derivation: &StorePath) -> String {
 
 /// A log of the store, at most [`LOG_BYTES_MAX`] of it.
 pub fn read(store: &Store, derivation: &StorePath) -> Result<Option<Vec<u8>>> {
+    read_some(store, derivation, LOG_BYTES_MAX)
+}
+
+/// As [`read`], of another length at most.
+pub fn read_some(store: &Store, derivation: &StorePath, limit: u64) -> Result<Option<Vec<u8>>> {
     let path = store.log_path(derivation);
     let fail = |error| Error::io("read the log", &path, error);
     let file = match File::open(&path) {
@@ -26,7 +31,7 @@ pub fn read(store: &Store, derivation: &StorePath) -> Result<Option<Vec<u8>>> {
     };
     let mut text = Vec::new();
     let decoder = zstd::stream::read::Decoder::new(file).map_err(fail)?;
-    decoder.take(LOG_BYTES_MAX).read_to_end(&mut text).map_err(fail)?;
+    decoder.take(limit).read_to_end(&mut text).map_err(fail)?;
     Ok(Some(text))
 }
 

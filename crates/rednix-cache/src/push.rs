@@ -1,17 +1,17 @@
 //! From a store to a cache: what it lacks is packed, uploaded and signed, each path after what it refers to. Decides
 //! nothing about what should be pushed.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
 use std::io::{self, Seek, Write};
 use std::path::PathBuf;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use rednix_events::{Activity, Event, Events};
-use rednix_store::derivation::{DerivationHashes, resolve_inputs};
-use rednix_store::hash::{HashAlgorithm, Hasher};
+use rednix_store::derivation::{Derivation, DerivationHashes, resolve_inputs};
+use rednix_store::hash::{Hash, HashAlgorithm, Hasher};
 use rednix_store::nar;
 use rednix_store::path::{STORE_DIR, StorePath};
 use rednix_store::store::{Realisation, RealisationId};
@@ -19,13 +19,16 @@ use rednix_store::{PathInfo, Store};
 
 use crate::caches::in_parallel;
 use crate::compression::Compression;
+use crate::encoders::ENCODERS;
 use crate::error::{Error, Result};
 use crate::keys::SecretKey;
-use crate::limits::{PRIORITY_DEFAULT, TRANSFERS_PARALLEL, ZSTD_LEVEL};
+use crate::limits::{PRIORITY_DEFAULT, PUSHED_LOG_BYTES_MAX, TRANSFERS_PARALLEL, ZSTD_LEVEL};
 use crate::narinfo::{NarInfo, fingerprint};
 use crate::queue::Queue;
 use crate::realisation::Key;
 use crate::transport::{Body, Transport};
+
+static LOG_TURN: Mutex<()> = Mutex::new(());
 
 /// What became of a push.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -67,43 +70,73 @@ pub fn signatures(info: &PathInfo, key: Option<&SecretKey>) -> Vec<String> {
     signatures
 }
 
-/// The keys under which newer caches keep a realisation: the deriver's path, as asked for and as resolved.
-pub fn derivation_keys(store: &Store, id: &RealisationId, deriver: Option<&StorePath>) -> Result<Vec<Key>> {
-    let Some(deriver) = deriver.filter(|path| path.is_derivation()) else { return Ok(Vec::new()) };
-    if !store.is_valid(deriver)? {
-        return Ok(Vec::new());
+/// Works out the keys of realisations, and remembers what it found out about derivations on the way.
+pub struct Keys<'s> {
+    store: &'s Store,
+    hashes: DerivationHashes,
+    outputs: HashMap<(StorePath, String), Option<StorePath>>,
+}
+
+impl<'s> Keys<'s> {
+    pub fn new(store: &'s Store) -> Keys<'s> {
+        Keys { store, hashes: DerivationHashes::new(), outputs: HashMap::new() }
     }
-    let mut hashes = DerivationHashes::new();
-    let mut load = |path: &StorePath| store.read_derivation(path);
-    let derivation = store.read_derivation(deriver)?;
-    let mut keys = Vec::new();
-    if !derivation.outputs.contains_key(&id.output) {
-        return Ok(keys);
+
+    fn hash(&mut self, derivation: &Derivation) -> Result<Hash> {
+        let store = self.store;
+        Ok(*self.hashes.masked(derivation, &mut |path| store.read_derivation(path))?.hash())
     }
-    if *hashes.masked(&derivation, &mut load)?.hash() == id.derivation_hash {
-        keys.push(Key::Derivation(deriver.clone(), id.output.clone()));
-    }
-    let resolved = {
-        let mut built = |path: &StorePath, output: &str| {
-            let input = store.read_derivation(path)?;
-            if let Some(known) = input.output_path(output) {
-                return Ok(Some(known.clone()));
+
+    /// What an output of a derivation is known to be.
+    fn output(&mut self, path: &StorePath, output: &str) -> Result<Option<StorePath>> {
+        let key = (path.clone(), output.to_owned());
+        if let Some(known) = self.outputs.get(&key) {
+            return Ok(known.clone());
+        }
+        let derivation = self.store.read_derivation(path)?;
+        let found = match derivation.output_path(output) {
+            Some(known) => Some(known.clone()),
+            None => {
+                let id =
+                    RealisationId { derivation_hash: self.hash(&derivation)?, output: output.to_owned() };
+                self.store.query_realisation(&id)?.map(|found| found.path)
             }
-            let derivation_hash =
-                *DerivationHashes::new().masked(&input, &mut |path| store.read_derivation(path))?.hash();
-            let id = RealisationId { derivation_hash, output: output.to_owned() };
-            Ok(store.query_realisation(&id)?.map(|found| found.path))
         };
-        resolve_inputs(&derivation, &mut built)
-    };
-    // Where an input is gone there is no resolved name, which only costs that key.
-    if let Ok(Some(resolved)) = resolved
-        && !derivation.input_derivations.is_empty()
-        && *DerivationHashes::new().masked(&resolved, &mut load)?.hash() == id.derivation_hash
-    {
-        keys.push(Key::Derivation(resolved.store_path()?, id.output.clone()));
+        self.outputs.insert(key, found.clone());
+        Ok(found)
     }
-    Ok(keys)
+
+    /// The keys under which newer caches keep a realisation: the deriver's path, as asked for and as resolved.
+    pub fn of(&mut self, id: &RealisationId, deriver: Option<&StorePath>) -> Result<Vec<Key>> {
+        let Some(deriver) = deriver.filter(|path| path.is_derivation()) else { return Ok(Vec::new()) };
+        if !self.store.is_valid(deriver)? {
+            return Ok(Vec::new());
+        }
+        let derivation = self.store.read_derivation(deriver)?;
+        let mut keys = Vec::new();
+        if !derivation.outputs.contains_key(&id.output) {
+            return Ok(keys);
+        }
+        if self.hash(&derivation)? == id.derivation_hash {
+            keys.push(Key::Derivation(deriver.clone(), id.output.clone()));
+        }
+        if derivation.input_derivations.is_empty() {
+            return Ok(keys);
+        }
+        let resolved = resolve_inputs(&derivation, &mut |path, output| {
+            self.output(path, output).map_err(|error| match error {
+                Error::Store(error) => error,
+                other => rednix_store::Error::NotValid { path: other.brief() },
+            })
+        });
+        // Where an input is gone there is no resolved name, which only costs that key.
+        if let Ok(Some(resolved)) = resolved
+            && self.hash(&resolved)? == id.derivation_hash
+        {
+            keys.push(Key::Derivation(resolved.store_path()?, id.output.clone()));
+        }
+        Ok(keys)
+    }
 }
 
 impl Push<'_> {
@@ -157,15 +190,33 @@ impl Push<'_> {
             }
         });
         let (mut pushed, error) = shared.into_inner().unwrap_or_else(|e| e.into_inner());
+        // What was uploaded whole counts, whatever failed after it.
+        self.transport.settle()?;
         if let Some(error) = error {
             return Err(error);
         }
-        for info in infos.values() {
+        pushed.realisations = self.realisations(infos.values())?;
+        self.transport.settle()?;
+        Ok(pushed)
+    }
+
+    /// Puts what is known about which derivations these paths come from; returns how many realisations that are.
+    fn realisations<'i>(&self, infos: impl Iterator<Item = &'i PathInfo>) -> Result<u64> {
+        let mut keys = Keys::new(self.store);
+        let mut known = Vec::new();
+        for info in infos {
             for realisation in self.store.realisations_of(&info.path)? {
-                pushed.realisations += self.realisation(&realisation, info)?;
+                let mut places = vec![Key::Hash(realisation.id.clone())];
+                places.extend(keys.of(&realisation.id, info.deriver.as_ref())?);
+                known.push((realisation, places, info));
             }
         }
-        Ok(pushed)
+        let put =
+            in_parallel(&known, |(realisation, places, info)| match self.cancelled.load(Ordering::Relaxed) {
+                true => Err(Error::Cancelled),
+                false => self.realisation(realisation, places, info),
+            });
+        put.into_iter().sum()
     }
 
     /// A folder that is no cache yet becomes one.
@@ -206,7 +257,13 @@ impl Push<'_> {
     /// What its build printed, where that is here.
     fn log(&self, info: &PathInfo) -> Result<()> {
         let Some(derivation) = info.deriver.as_ref().filter(|_| info.ultimate) else { return Ok(()) };
-        let Some(text) = crate::log::read(self.store, derivation)? else { return Ok(()) };
+        // One at a time: they are held in memory. One that is too long is left out: half a log misleads.
+        let _turn = LOG_TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        let limit = PUSHED_LOG_BYTES_MAX + 1;
+        let Some(text) = crate::log::read_some(self.store, derivation, limit)? else { return Ok(()) };
+        if text.len() as u64 == limit {
+            return Ok(());
+        }
         match self.transport.put(
             &crate::log::place(derivation),
             "text/plain; charset=utf-8",
@@ -219,18 +276,23 @@ impl Push<'_> {
     }
 
     /// The compressed archive in a file without a name. What the store holds must still be what was registered.
-    fn pack(&self, info: &PathInfo) -> Result<(File, rednix_store::hash::Hash, u64)> {
+    fn pack(&self, info: &PathInfo) -> Result<(File, Hash, u64)> {
         // Where it only needs a name in the end, if there is such a place.
         let folder = self.transport.workshop().unwrap_or_else(|| self.scratch.clone());
         let fail = |error: io::Error| Error::io("write an archive in", &folder, error);
         let file = tempfile::tempfile_in(&folder).map_err(fail)?;
         let file = Digest { inner: file, hasher: Hasher::new(HashAlgorithm::Sha256) };
-        let encoder = zstd::stream::Encoder::new(io::BufWriter::new(file), ZSTD_LEVEL).map_err(fail)?;
-        let mut plain = Digest { inner: encoder, hasher: Hasher::new(HashAlgorithm::Sha256) };
-        nar::dump(self.store.real_path(&info.path), &mut plain)?;
-        let size = plain.hasher.len();
+        let mut encoder = ENCODERS.take(ZSTD_LEVEL).map_err(fail)?;
+        let packer = encoder.over(io::BufWriter::new(file), info.nar_size).map_err(fail)?;
+        let packer = Exact { inner: packer, left: info.nar_size, is_too_long: false };
+        let mut plain = Digest { inner: packer, hasher: Hasher::new(HashAlgorithm::Sha256) };
+        let dumped = nar::dump(self.store.real_path(&info.path), &mut plain);
+        let mut packer = plain.inner;
+        if !packer.is_too_long {
+            dumped?;
+        }
         let found = plain.hasher.finish();
-        if (found, size) != (info.nar_hash, info.nar_size) {
+        if packer.is_too_long || packer.left > 0 || found != info.nar_hash {
             return Err(Error::Store(rednix_store::Error::HashMismatch {
                 what: format!(
                     "the contents of `{}` (they are damaged; `rednix verify` looks for more)",
@@ -240,7 +302,8 @@ impl Push<'_> {
                 found: found.to_sri(),
             }));
         }
-        let buffered = plain.inner.finish().map_err(fail)?;
+        packer.inner.finish().map_err(fail)?;
+        let (buffered, _) = packer.inner.into_inner();
         let digest = buffered.into_inner().map_err(|error| fail(error.into_error()))?;
         let (size, mut file) = (digest.hasher.len(), digest.inner);
         file.rewind().map_err(fail)?;
@@ -248,9 +311,7 @@ impl Push<'_> {
     }
 
     /// Puts a realisation in both layouts where somebody vouches for it; returns 1, or 0 where nobody does.
-    pub fn realisation(&self, realisation: &Realisation, info: &PathInfo) -> Result<u64> {
-        let mut keys = vec![Key::Hash(realisation.id.clone())];
-        keys.extend(derivation_keys(self.store, &realisation.id, info.deriver.as_ref())?);
+    fn realisation(&self, realisation: &Realisation, keys: &[Key], info: &PathInfo) -> Result<u64> {
         let mut count = 0;
         for key in keys {
             let mut signatures = match key {
@@ -292,6 +353,29 @@ impl<W: Write> Write for Digest<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let count = self.inner.write(bytes)?;
         self.hasher.update(&bytes[..count]);
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
+
+/// Takes as many bytes as were promised and no more.
+struct Exact<W> {
+    inner: W,
+    left: u64,
+    is_too_long: bool,
+}
+
+impl<W: Write> Write for Exact<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if bytes.len() as u64 > self.left {
+            self.is_too_long = true;
+            return Err(io::Error::other("longer than it was"));
+        }
+        let count = self.inner.write(bytes)?;
+        self.left -= count as u64;
         Ok(count)
     }
 

@@ -12,6 +12,7 @@ use rednix_store::path::ContentMethod;
 
 use crate::cache::Cache;
 use crate::compression::Compression;
+use crate::decoders::TooMuchMemory;
 use crate::error::{Error, Result};
 use crate::keys::{Trust, names};
 use crate::limits::NAR_BYTES_MAX;
@@ -112,7 +113,10 @@ pub fn unpack(
     }
     let file = Arc::new(Mutex::new(Weight::new(entry)));
     let raw = Weighed { inner: raw, weight: file.clone() };
-    let decoder = entry.compression.decoder(raw).map_err(|error| corrupt(url, &error))?;
+    let decoder = entry
+        .compression
+        .decoder(raw, entry.nar_size.saturating_add(1))
+        .map_err(|error| corrupt(url, &error))?;
     let (path, wanted) = (entry.path.to_string(), entry.nar_size);
     let too_long = {
         let (url, path) = (url.to_owned(), path.clone());
@@ -152,7 +156,10 @@ pub fn unpack(
         }
         // Not the system's: a decompressor's.
         (Err(rednix_store::Error::Io { source, .. }), None) if source.raw_os_error().is_none() => {
-            Err(corrupt(url, &source))
+            Err(match TooMuchMemory::of(&source) {
+                Some(too_much) => Error::Memory { url: url.to_owned(), too_much },
+                None => corrupt(url, &source),
+            })
         }
         (Err(error), None) => Err(error.into()),
     }

@@ -12,6 +12,7 @@ mod fetching;
 mod flake;
 mod interrupt;
 mod machines;
+mod memory;
 mod nix_conf;
 mod outside;
 mod overriding;
@@ -37,6 +38,7 @@ use session::Session;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    memory::give_large_blocks_back();
     // Sandboxes and confined builders are this program again, by a hidden first argument.
     rednix_build::child_main(&builtins::registry());
 

@@ -9,6 +9,7 @@ use rednix_store::store::RealisationId;
 
 use super::{Counters, Shared, archive, page, respond};
 use crate::error::Error;
+use crate::limits::REQUESTS_RETRY;
 use crate::narinfo::is_hash_part;
 use crate::push::{cache_info, signatures};
 use crate::realisation::Key;
@@ -36,6 +37,9 @@ impl Fault {
             .header("X-Content-Type-Options", "nosniff");
         if self.status == StatusCode::UNAUTHORIZED {
             response = response.header(header::WWW_AUTHENTICATE, "Basic realm=\"rednix\"");
+        }
+        if self.status == StatusCode::TOO_MANY_REQUESTS {
+            response = response.header(header::RETRY_AFTER, REQUESTS_RETRY.as_secs());
         }
         response.body(Body::from(format!("{}\n", self.message))).expect("these headers are right")
     }

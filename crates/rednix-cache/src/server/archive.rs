@@ -17,6 +17,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use super::{Counters, Fault, Shared, blocking};
 use crate::compression::Compression;
+use crate::encoders::ENCODERS;
 use crate::limits::{BUFFER_BYTES, CLIENTS_MAX, ZSTD_LEVEL};
 use crate::narinfo::is_hash_part;
 
@@ -158,11 +159,11 @@ fn pack(shared: &Shared, info: &PathInfo, compression: Compression, out: &mut dy
     match compression {
         Compression::None => nar::dump(from, out).map(drop).map_err(other),
         _ => {
-            let mut encoder = zstd::stream::Encoder::new(out, ZSTD_LEVEL)?;
-            // Told beforehand, so that every pass gives the same bytes.
-            encoder.set_pledged_src_size(Some(info.nar_size))?;
-            nar::dump(from, &mut encoder).map_err(other)?;
-            encoder.finish().map(drop)
+            let mut encoder = ENCODERS.take(ZSTD_LEVEL)?;
+            // The size is told beforehand, so that every pass gives the same bytes.
+            let mut packer = encoder.over(out, info.nar_size)?;
+            nar::dump(from, &mut packer).map_err(other)?;
+            packer.finish()
         }
     }
 }

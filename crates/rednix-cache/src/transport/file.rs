@@ -1,23 +1,85 @@
 //! A cache that is a folder. Reads nothing outside of it.
 
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::AsRawFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags};
+use tempfile::NamedTempFile;
 
 use super::{Body, Opened, Transport};
 use crate::error::{Error, Result};
-use crate::limits::{LOG_BYTES_MAX, SMALL_FILE_BYTES_MAX};
+use crate::limits::{LOG_BYTES_MAX, SMALL_FILE_BYTES_MAX, UNNAMED_BYTES_MAX, UNNAMED_FOR, UNNAMED_MAX};
 
 pub struct Folder {
     root: PathBuf,
+    unnamed: Mutex<Unnamed>,
+}
+
+/// Small files that are still to be written: one wait for the disk is for all of them.
+#[derive(Default)]
+struct Unnamed {
+    files: Vec<(PathBuf, Vec<u8>)>,
+    bytes: usize,
+    since: Option<Instant>,
+    /// Some got their names and may lose them in a power cut.
+    is_named: bool,
 }
 
 impl Folder {
     pub fn new(root: PathBuf) -> Folder {
-        Folder { root }
+        Folder { root, unnamed: Mutex::default() }
+    }
+
+    fn unnamed(&self) -> MutexGuard<'_, Unnamed> {
+        self.unnamed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write_later(&self, target: PathBuf, bytes: Vec<u8>) -> Result<()> {
+        let mut unnamed = self.unnamed();
+        unnamed.bytes += bytes.len();
+        unnamed.files.push((target, bytes));
+        let since = *unnamed.since.get_or_insert_with(Instant::now);
+        let is_enough = unnamed.files.len() >= UNNAMED_MAX || unnamed.bytes >= UNNAMED_BYTES_MAX;
+        if is_enough || since.elapsed() > UNNAMED_FOR { self.give_names(&mut unnamed) } else { Ok(()) }
+    }
+
+    /// What stands in the files, and what was put before them, is on the disk before they have names.
+    fn give_names(&self, unnamed: &mut Unnamed) -> Result<()> {
+        let mut written = Vec::with_capacity(unnamed.files.len());
+        for (target, bytes) in &unnamed.files {
+            let file = self.write(target, &mut bytes.as_slice())?;
+            // Many open files at once would be too many.
+            written.push((file.into_temp_path(), target));
+        }
+        if written.is_empty() {
+            return Ok(());
+        }
+        self.sync()?;
+        for (file, target) in written {
+            file.persist(target).map_err(|error| Error::io("write", target, error.error))?;
+        }
+        *unnamed = Unnamed { is_named: true, ..Unnamed::default() };
+        Ok(())
+    }
+
+    /// A file beside the place where it belongs.
+    fn write(&self, target: &Path, from: &mut dyn Read) -> Result<NamedTempFile> {
+        let fail = |error| Error::io("write", target, error);
+        let readable = <std::fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o644);
+        let mut builder = tempfile::Builder::new();
+        let folder = target.parent().unwrap_or(&self.root);
+        let mut file = builder.prefix(".rednix-").permissions(readable).tempfile_in(folder).map_err(fail)?;
+        io::copy(from, file.as_file_mut()).map_err(fail)?;
+        Ok(file)
+    }
+
+    fn sync(&self) -> Result<()> {
+        let root = File::open(&self.root).map_err(|error| Error::io("open", &self.root, error))?;
+        rustix::fs::syncfs(&root).map_err(|errno| Error::io("flush", &self.root, errno.into()))
     }
 
     fn file(&self, place: &str) -> Result<Option<File>> {
@@ -84,24 +146,27 @@ impl Transport for Folder {
         let target = self.root.join(place);
         let folder = target.parent().unwrap_or(&self.root);
         std::fs::create_dir_all(folder).map_err(|error| Error::io("create the folder", folder, error))?;
-        let fail = |error| Error::io("write", &target, error);
-        // On the disk before it has a name, so that a power cut leaves no empty file behind.
-        if let Body::File(file, _) = &body {
-            file.sync_data().map_err(fail)?;
-            if name(file, &target) {
-                return Ok(());
+        match body {
+            Body::Bytes(bytes) => self.write_later(target, bytes),
+            Body::File(file, _) if name(&file, &target) => Ok(()),
+            // Something may stand there that entries name already: nothing unfinished takes its place.
+            Body::File(mut from, _) => {
+                let fail = |error| Error::io("write", &target, error);
+                let file = self.write(&target, &mut from)?;
+                file.as_file().sync_data().map_err(fail)?;
+                file.persist(&target).map(drop).map_err(|error| fail(error.error))
             }
         }
-        let mut builder = tempfile::Builder::new();
-        let readable = <std::fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o644);
-        let mut file = builder.prefix(".rednix-").permissions(readable).tempfile_in(folder).map_err(fail)?;
-        match body {
-            Body::Bytes(bytes) => file.write_all(&bytes).map_err(fail)?,
-            Body::File(mut from, _) => drop(io::copy(&mut from, file.as_file_mut()).map_err(fail)?),
+    }
+
+    fn settle(&self) -> Result<()> {
+        let mut unnamed = self.unnamed();
+        if unnamed.files.is_empty() && !unnamed.is_named {
+            return Ok(());
         }
-        file.as_file().sync_data().map_err(fail)?;
-        file.persist(&target).map_err(|error| fail(error.error))?;
-        Ok(())
+        self.give_names(&mut unnamed)?;
+        unnamed.is_named = false;
+        self.sync()
     }
 
     fn workshop(&self) -> Option<PathBuf> {
@@ -116,7 +181,7 @@ impl Transport for Folder {
 
 /// Gives a file without a name its name, where it is in the same file system and has none yet. False where that cannot
 /// be, and then it is to be copied.
-fn name(file: &File, target: &std::path::Path) -> bool {
+fn name(file: &File, target: &Path) -> bool {
     let readable = rustix::fs::fchmod(file, Mode::from_raw_mode(0o644)).is_ok();
     let own = format!("/proc/self/fd/{}", file.as_raw_fd());
     readable && rustix::fs::linkat(CWD, own, CWD, target, AtFlags::SYMLINK_FOLLOW).is_ok()

@@ -3,12 +3,14 @@
 
 use std::io::{self, Read};
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use reqwest::blocking::{Client, RequestBuilder, Response};
 use reqwest::header::{
     AUTHORIZATION, CONTENT_ENCODING, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_RANGE, LAST_MODIFIED, RANGE,
+    RETRY_AFTER,
 };
 use reqwest::{Method, NoProxy, Proxy, Url};
 use rustls::pki_types::CertificateDer;
@@ -19,8 +21,8 @@ use super::{Body, Opened, Transport};
 use crate::compression::Compression;
 use crate::error::{Error, Result};
 use crate::limits::{
-    CONNECT_TIMEOUT, LOG_BYTES_MAX, REDIRECTS_MAX, REFUSAL_BYTES_MAX, RETRIES_MAX, RETRY_PAUSE,
-    S3_PART_BYTES_MIN, SILENCE_TIMEOUT, SLOW_AFTER, SMALL_FILE_BYTES_MAX,
+    BUSY_WAITED_ALL_MAX, BUSY_WAITED_MAX, CONNECT_TIMEOUT, LOG_BYTES_MAX, REDIRECTS_MAX, REFUSAL_BYTES_MAX,
+    REST, RETRIES_MAX, RETRY_PAUSE, S3_PART_BYTES_MIN, SILENCE_TIMEOUT, SLOW_AFTER, SMALL_FILE_BYTES_MAX,
 };
 use crate::netrc::Netrc;
 
@@ -135,6 +137,35 @@ enum Site {
 pub struct Http {
     site: Site,
     connections: Arc<Connections>,
+    quiet: Mutex<Quiet>,
+}
+
+/// What a cache that has too much to do was granted.
+#[derive(Default)]
+struct Quiet {
+    /// Before this it is asked nothing.
+    until: Option<Instant>,
+    /// How long it was waited for since when.
+    waited: Duration,
+    since: Option<Instant>,
+}
+
+impl Quiet {
+    /// False where it was waited for long enough.
+    fn extend(&mut self, wait: Duration, now: Instant) -> bool {
+        if self.since.is_none_or(|since| now.duration_since(since) > REST) {
+            (self.since, self.waited) = (Some(now), Duration::ZERO);
+        }
+        // Many are told the same at once, and wait together.
+        let until = self.until.map_or(now, |until| until.max(now));
+        let more = (now + wait).saturating_duration_since(until);
+        if wait > BUSY_WAITED_MAX || self.waited + more > BUSY_WAITED_ALL_MAX {
+            return false;
+        }
+        self.waited += more;
+        self.until = Some(until + more);
+        true
+    }
 }
 
 impl Http {
@@ -143,11 +174,11 @@ impl Http {
         let parsed = Url::parse(url).map_err(|error| bad(error.to_string()))?;
         let host = parsed.host_str().ok_or_else(|| bad("it names no host".to_owned()))?.to_owned();
         let site = Site::Server { base: url.trim_end_matches('/').to_owned(), host };
-        Ok(Http { site, connections })
+        Ok(Http { site, connections, quiet: Mutex::default() })
     }
 
     pub fn bucket(bucket: Bucket, connections: Arc<Connections>) -> Http {
-        Http { site: Site::Bucket(bucket), connections }
+        Http { site: Site::Bucket(bucket), connections, quiet: Mutex::default() }
     }
 
     /// A request for a place, with whatever shows who asks. A signature has its time, so every attempt needs its own.
@@ -178,10 +209,12 @@ impl Http {
     pub(super) fn ask<T>(&self, mut once: impl FnMut() -> Result<T>) -> Result<T> {
         let mut attempt = 0;
         loop {
+            self.keep_quiet();
             match once() {
+                Err(Error::Busy { wait, .. }) if attempt < RETRIES_MAX && self.be_quiet(wait) => attempt += 1,
                 Err(error) if error.is_passing() && attempt < RETRIES_MAX => {
-                    // A host that is not there does not come back within a second.
-                    if matches!(error, Error::NoRoute { .. } | Error::TimedOut { .. }) {
+                    // A host that is not there does not come back within a second, nor before it says so.
+                    if matches!(error, Error::NoRoute { .. } | Error::TimedOut { .. } | Error::Busy { .. }) {
                         return Err(error);
                     }
                     std::thread::sleep(self.connections.settings.patience.pause * (1 << attempt));
@@ -189,6 +222,19 @@ impl Http {
                 }
                 other => return other,
             }
+        }
+    }
+
+    /// All questions wait, not only the one that was answered so. False where it is not waited for.
+    fn be_quiet(&self, wait: Duration) -> bool {
+        let wait = wait.max(self.connections.settings.patience.pause);
+        self.quiet.lock().unwrap_or_else(PoisonError::into_inner).extend(wait, Instant::now())
+    }
+
+    fn keep_quiet(&self) {
+        let until = self.quiet.lock().unwrap_or_else(PoisonError::into_inner).until;
+        if let Some(left) = until.and_then(|until| until.checked_duration_since(Instant::now())) {
+            std::thread::sleep(left);
         }
     }
 
@@ -239,6 +285,11 @@ impl Http {
     fn refusal(&self, url: &str, response: Response) -> Error {
         let status = response.status().as_u16();
         let url = url.to_owned();
+        let after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
+        let after = after.and_then(|value| retry_after(value, Timestamp::now()));
+        if let (Some(wait), 429 | 503) = (after, status) {
+            return Error::Busy { url, status, wait };
+        }
         let mut bytes = Vec::new();
         let _ = response.take(REFUSAL_BYTES_MAX).read_to_end(&mut bytes);
         let text = String::from_utf8_lossy(&bytes);
@@ -270,7 +321,7 @@ fn decoded(url: &str, encoding: Option<&str>, bytes: Vec<u8>, limit: u64) -> Res
     })?;
     let mut plain = Vec::new();
     let read = compression
-        .decoder(bytes.as_slice())
+        .decoder(bytes.as_slice(), limit + 1)
         .and_then(|decoder| decoder.take(limit + 1).read_to_end(&mut plain));
     read.map_err(|error| reason(format!("it does not unpack: {error}")))?;
     if plain.len() as u64 > limit {
@@ -370,6 +421,17 @@ fn opened(url: &str, offset: u64, response: Response) -> Result<Opened> {
     Ok(Opened { offset, size, tag, body: Box::new(response) })
 }
 
+/// How long to wait by a `Retry-After` (RFC 9110, section 10.2.3): so many seconds, or until a time.
+pub fn retry_after(value: &str, now: Timestamp) -> Option<Duration> {
+    let value = value.trim();
+    if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
+        // More digits than fit are long enough.
+        return Some(Duration::from_secs(value.parse().unwrap_or(u32::MAX).into()));
+    }
+    let until = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(value).ok()?;
+    Some(Duration::from_secs(u64::try_from(until.as_second() - now.as_second()).unwrap_or(0)))
+}
+
 /// Start and whole size of `bytes <start>-<end>/<size or *>` (RFC 9110, section 14.4).
 fn content_range(value: &str) -> Option<(u64, Option<u64>)> {
     let (range, size) = value.trim().strip_prefix("bytes")?.trim_start().split_once('/')?;
@@ -414,4 +476,51 @@ fn describe(url: &str, error: reqwest::Error, patience: &Patience) -> Error {
         return Error::NoRoute { url, reason };
     }
     Error::Protocol { url, reason }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_time_to_wait_is_read_in_both_forms() {
+        let now: Timestamp = "1994-11-06T08:49:00Z".parse().unwrap();
+        let cases = [
+            ("0", Some(0)),
+            (" 120 ", Some(120)),
+            ("99999999999999999999999", Some(u64::from(u32::MAX))),
+            ("Sun, 06 Nov 1994 08:49:37 GMT", Some(37)),
+            ("Sun, 06 Nov 1994 07:49:37 GMT", Some(0)),
+            ("soon", None),
+            ("-5", None),
+            ("1.5", None),
+            ("", None),
+        ];
+        for (value, seconds) in cases {
+            assert_eq!(retry_after(value, now), seconds.map(Duration::from_secs), "{value}");
+        }
+    }
+
+    #[test]
+    fn a_cache_is_waited_for_briefly_and_not_for_ever() {
+        let (mut quiet, start, second) = (Quiet::default(), Instant::now(), Duration::from_secs(1));
+        assert!(!quiet.extend(second * 6, start), "too long for once");
+        // Thirty are told the same at the same time: one wait.
+        assert!((0..30).all(|_| quiet.extend(second * 5, start)));
+        assert_eq!((quiet.until, quiet.waited), (Some(start + second * 5), second * 5));
+        let granted = (1..100).filter(|&n| quiet.extend(second * 5, start + second * 5 * n)).count();
+        // Twelve within each two minutes.
+        assert!((40..=50).contains(&granted), "{granted}");
+        assert!(!quiet.extend(second * 6, start + second * 1000));
+        assert!(quiet.extend(second * 5, start + second * 1000));
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_a_time_to_wait_or_not(text in "[A-Z0-9a-z:, +-]{0,40}", at in any::<i32>()) {
+            let _ = retry_after(&text, Timestamp::from_second(at.into()).unwrap());
+        }
+    }
 }

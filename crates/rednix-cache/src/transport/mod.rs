@@ -42,8 +42,13 @@ pub trait Transport: Send + Sync {
     }
     fn exists(&self, place: &str) -> Result<bool>;
     fn open(&self, place: &str, offset: u64, tag: Option<&str>) -> Result<Option<Opened>>;
-    /// Writes a file whole or not at all.
+    /// Writes a file whole or not at all. A file in memory may get its name only with [`Transport::settle`]; whatever was
+    /// put before it is there by then, also after a power cut.
     fn put(&self, place: &str, kind: &'static str, body: Body) -> Result<()>;
+    /// Returns when everything that was put is there for good.
+    fn settle(&self) -> Result<()> {
+        Ok(())
+    }
     /// How long it is waited for.
     fn patience(&self) -> Patience {
         Patience::default()

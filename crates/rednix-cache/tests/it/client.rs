@@ -138,6 +138,47 @@ fn a_dead_cache_is_asked_once_and_left_alone() {
     assert_eq!(scene.warnings().matches("left alone").count(), 2, "{}", scene.warnings());
 }
 
+/// A cache that asks for a moment gets it, from all questions; one that asks for long is left alone that long.
+#[test]
+fn a_cache_that_has_too_much_to_do_is_waited_for_or_left_alone() {
+    let chain = chain("contents");
+    let cache = chain.folder.path().join("cache");
+    let busy =
+        |status: u16, after: &str| Answer::With(status, format!("Retry-After: {after}\r\n"), Vec::new());
+    // One refusal for each thing that is asked for: the entry, the archive; then it is given.
+    let refused = std::sync::Mutex::new(std::collections::HashSet::new());
+    let server = Scripted::folder(&cache, move |path, _| {
+        let is_first = refused.lock().unwrap().insert(path.to_owned());
+        let status = if path.starts_with("nar/") { 503 } else { 429 };
+        (is_first && path != "nix-cache-info").then(|| busy(status, "1"))
+    });
+    let to = store(&chain.folder.path().join("to"));
+    let (scene, started) = (caches(&[server.url()], trust()), std::time::Instant::now());
+    scene.bring(&to, &chain.top).unwrap();
+    // Three entries and three archives, each level of which waits once.
+    assert!((3..20).contains(&started.elapsed().as_secs()), "{:?}", started.elapsed());
+    assert_eq!(scene.warnings(), "");
+    let date = "Fri, 01 Jan 2100 00:00:00 GMT";
+    for (number, (after, expected)) in
+        [("900", "left alone for 900 s"), (date, "left alone for 3600 s")].into_iter().enumerate()
+    {
+        let server =
+            Scripted::folder(&cache, move |path, _| path.ends_with(".narinfo").then(|| busy(429, after)));
+        let addresses = [format!("{}?priority=1", server.url()), format!("{}?priority=2", url(&cache))];
+        let to = store(&chain.folder.path().join(format!("to-{number}")));
+        let (scene, started) = (caches(&addresses, trust()), std::time::Instant::now());
+        scene.bring(&to, &chain.top).unwrap();
+        assert!(started.elapsed().as_secs() < 5, "{:?}", started.elapsed());
+        assert!(scene.warnings().contains(expected), "{}", scene.warnings());
+        assert_eq!(server.count(".narinfo"), 1);
+    }
+    // And whoever pushes is told how long it would take.
+    let server = Scripted::start(move |_, _| busy(503, "60"));
+    let from = store(&chain.folder.path().join("from"));
+    let told = push(&from, &server.url(), None, &[&chain.top]).unwrap_err();
+    assert!(told.is_passing() && told.to_string().contains("asks for 60 s"), "{told}");
+}
+
 #[test]
 fn what_a_cache_has_not_is_not_asked_for_twice() {
     let folder = tempfile::tempdir().unwrap();
@@ -252,8 +293,11 @@ fn the_file_at_the_cache_is_the_one_its_entry_describes() {
     };
     // Packed otherwise: the same archive, another file.
     let mut plain = Vec::new();
-    std::io::Read::read_to_end(&mut entry.compression.decoder(packed.as_slice()).unwrap(), &mut plain)
-        .unwrap();
+    std::io::Read::read_to_end(
+        &mut entry.compression.decoder(packed.as_slice(), u64::MAX).unwrap(),
+        &mut plain,
+    )
+    .unwrap();
     let other = zstd::encode_all(plain.as_slice(), 19).unwrap();
     let mut changed = entry.clone();
     changed.file_size = Some(other.len() as u64);
@@ -356,7 +400,7 @@ fn every_compression_is_read() {
             let mut entry = NarInfo::parse(&name, &bytes).unwrap();
             let packed = std::fs::read(cache.join(&entry.url)).unwrap();
             let mut plain = Vec::new();
-            let mut decoder = entry.compression.decoder(packed.as_slice()).unwrap();
+            let mut decoder = entry.compression.decoder(packed.as_slice(), u64::MAX).unwrap();
             std::io::Read::read_to_end(&mut decoder, &mut plain).unwrap();
             let packed = match compression {
                 Compression::None => plain,

@@ -17,22 +17,30 @@ pub const TESTS: [(&str, fn() -> Outcome); 6] = [
 ];
 
 /// A machine that has nothing and reaches nothing but what the configuration names.
-struct Machine {
+pub struct Machine {
     folder: tempfile::TempDir,
 }
 
 impl Machine {
-    fn new(config: &str) -> Machine {
+    pub fn new(config: &str) -> Machine {
         let folder = scratch();
         write(&folder.path().join("config/rednix/config.toml"), config);
         Machine { folder }
     }
 
-    fn store(&self) -> PathBuf {
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub fn store(&self) -> PathBuf {
         self.folder.path().join("store")
     }
 
-    fn call(&self, arguments: &[&str]) -> Run {
+    pub fn call(&self, arguments: &[&str]) -> Run {
+        run(&mut self.command(arguments))
+    }
+
+    pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(rednix());
         command
             .args(["--log-format", "json"])
@@ -52,7 +60,7 @@ impl Machine {
             .env("XDG_STATE_HOME", self.folder.path().join("state"))
             .envs(["http_proxy", "https_proxy", "all_proxy"].map(|name| (name, dead)))
             .env("no_proxy", "127.0.0.1");
-        run(&mut command)
+        command
     }
 
     /// The image of the embedded system; nothing may be built, nor fetched from anywhere but `from`.
@@ -79,7 +87,7 @@ impl Machine {
 }
 
 /// Builds begun, and the addresses of fetches that are not below `from`.
-fn count(result: &Run, from: &str) -> (usize, Vec<String>) {
+pub fn count(result: &Run, from: &str) -> (usize, Vec<String>) {
     let (mut builds, mut strange) = (0, Vec::new());
     for line in result.stderr.lines() {
         let Ok(event) = serde_json::from_str::<serde_json::Value>(line) else { continue };
@@ -98,15 +106,19 @@ fn count(result: &Run, from: &str) -> (usize, Vec<String>) {
 }
 
 /// `rednix cache serve` until the value goes.
-struct Server {
+pub struct Server {
     child: Child,
-    url: String,
+    pub url: String,
 }
 
 impl Server {
-    fn start(store: Option<&Path>, more: &[&str]) -> Result<Server, String> {
+    pub fn start(store: Option<&Path>, more: &[&str]) -> Result<Server, String> {
+        Server::start_at("127.0.0.1:0", store, more)
+    }
+
+    pub fn start_at(address: &str, store: Option<&Path>, more: &[&str]) -> Result<Server, String> {
         let mut command = Command::new(rednix());
-        command.args(["--log-format", "plain", "cache", "serve", "--listen", "127.0.0.1:0"]).args(more);
+        command.args(["--log-format", "plain", "cache", "serve", "--listen", address]).args(more);
         if let Some(store) = store {
             command.env("REDNIX_STORE", store);
         }
@@ -130,7 +142,7 @@ impl Drop for Server {
 }
 
 /// A secret key's file and the public key.
-fn keygen(folder: &Path, name: &str) -> Result<(PathBuf, String), String> {
+pub fn keygen(folder: &Path, name: &str) -> Result<(PathBuf, String), String> {
     let result = run(&mut call(&["cache", "keygen", name]));
     result.expect(0, &["trusted-public-keys"])?;
     let file = folder.join(format!("{name}.secret"));
@@ -139,11 +151,11 @@ fn keygen(folder: &Path, name: &str) -> Result<(PathBuf, String), String> {
     Ok((file, public))
 }
 
-fn trusting(url: &str, public: &str) -> String {
+pub fn trusting(url: &str, public: &str) -> String {
     format!("substituters = [\"{url}\"]\ntrusted-public-keys = [\"{public}\"]\n")
 }
 
-fn text(path: &Path) -> Result<&str, String> {
+pub fn text(path: &Path) -> Result<&str, String> {
     path.to_str().ok_or_else(|| format!("`{}` is not text", path.display()))
 }
 
@@ -390,7 +402,7 @@ fn built(name: &str) -> Result<(String, String), String> {
 }
 
 /// A run that ends well and says this on standard output.
-fn says(result: &Run, text: &str) -> Result<(), String> {
+pub fn says(result: &Run, text: &str) -> Result<(), String> {
     result.expect(0, &[])?;
     match result.stdout.contains(text) {
         true => Ok(()),

@@ -5,6 +5,8 @@
 
 mod bad_input;
 mod caches;
+mod caches_memory;
+mod caches_ways;
 mod compiler;
 mod endings;
 mod errors;
@@ -68,6 +70,8 @@ fn main() {
     tests.extend(torture::TESTS);
     tests.extend(work::TESTS);
     tests.extend(caches::TESTS);
+    tests.extend(caches_memory::TESTS);
+    tests.extend(caches_ways::TESTS);
     tests.extend(reproducible::TESTS);
     tests.extend(host_tools::TESTS);
     tests.extend(images::TESTS);

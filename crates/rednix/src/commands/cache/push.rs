@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use rednix_build::plan::realised_output;
 use rednix_cache::cache::Address;
+use rednix_cache::limits::BUSY_REST_MAX;
 use rednix_cache::push::{Push, Pushed};
 use rednix_cache::transport::{self, Connections};
 use rednix_events::Event;
@@ -164,8 +165,12 @@ fn watch(session: &Session, push: &Push<'_>, mut seen: rednix_store::store::Seen
             }
             Err(rednix_cache::Error::Cancelled) => break,
             Err(error) if error.is_passing() => {
-                notice(format!("{}; trying again in {} s", error.brief(), pause.as_secs().max(1)));
-                let until = std::time::Instant::now() + pause;
+                let wait = match &error {
+                    rednix_cache::Error::Busy { wait, .. } => pause.max(*wait).min(BUSY_REST_MAX),
+                    _ => pause,
+                };
+                notice(format!("{}; trying again in {} s", error.brief(), wait.as_secs().max(1)));
+                let until = std::time::Instant::now() + wait;
                 while std::time::Instant::now() < until && !push.cancelled.load(Ordering::Relaxed) {
                     std::thread::sleep(WATCH_PAUSE);
                 }

@@ -1,0 +1,252 @@
+//! The memory of caches' clients: whatever a cache holds and however large a path is, the process stays below 64 MiB.
+//! Looked at is the peak that the kernel counted, of the program itself.
+
+use std::io::{Read, Write};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use rednix_cache::NarInfo;
+use rednix_cache::compression::Compression;
+use rednix_store::PathInfo;
+use rednix_store::hash::{Hash, HashAlgorithm, Hasher};
+use rednix_store::path::output_path;
+
+use crate::Outcome;
+use crate::caches::{Machine, text};
+use crate::support::{rednix, scratch, verify, write};
+
+pub const TESTS: [(&str, fn() -> Outcome); 3] = [
+    ("cache_memory_of_windows", cache_memory_of_windows),
+    ("cache_memory_of_pushing", cache_memory_of_pushing),
+    ("cache_memory_of_windows_too_large", cache_memory_of_windows_too_large),
+];
+
+const MEMORY_KIB_MAX: u64 = 64 << 10;
+
+/// Runs to the end, and returns the peak of the memory in KiB, or what was said where it failed.
+fn peak(command: &mut Command) -> Result<(u64, Option<i32>, String), String> {
+    let errors = tempfile::tempfile().map_err(|e| e.to_string())?;
+    let mut read = errors.try_clone().map_err(|e| e.to_string())?;
+    let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(errors).spawn();
+    let mut child = child.map_err(|e| e.to_string())?;
+    let status = format!("/proc/{}/status", child.id());
+    let mut most = 0;
+    let ended = loop {
+        // It only grows, so that the last look counts.
+        let text = std::fs::read_to_string(&status).unwrap_or_default();
+        let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let seen = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+        most = most.max(seen.unwrap_or_default());
+        if let Some(ended) = child.try_wait().map_err(|e| e.to_string())? {
+            break ended;
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    };
+    let mut said = String::new();
+    std::io::Seek::rewind(&mut read)
+        .and_then(|()| read.read_to_string(&mut said))
+        .map_err(|e| e.to_string())?;
+    if most == 0 {
+        return Err(format!("the kernel counted nothing: {said}"));
+    }
+    Ok((most, ended.code(), said))
+}
+
+fn bounded(what: &str, (most, status, said): (u64, Option<i32>, String)) -> Result<(), String> {
+    match (most <= MEMORY_KIB_MAX, status) {
+        (true, Some(0)) => {
+            eprintln!("{what}: at most {most} KiB");
+            Ok(())
+        }
+        (true, _) => Err(format!("{what}: {said}")),
+        (false, _) => Err(format!("{what}: {most} KiB, more than {MEMORY_KIB_MAX}")),
+    }
+}
+
+/// The archive of one file of so many bytes that hardly repeat within a window, and do beyond: text that packs well.
+fn nar(bytes: usize, seed: u64, out: &mut dyn Write) -> std::io::Result<()> {
+    let string = |out: &mut dyn Write, text: &[u8]| {
+        out.write_all(&(text.len() as u64).to_le_bytes())?;
+        out.write_all(text)?;
+        out.write_all(&[0; 8][..text.len().wrapping_neg() % 8])
+    };
+    for text in ["nix-archive-1", "(", "type", "regular", "contents"] {
+        string(out, text.as_bytes())?;
+    }
+    assert_eq!(bytes % 4096, 0);
+    out.write_all(&(bytes as u64).to_le_bytes())?;
+    for number in 0..bytes as u64 / 4096 {
+        let mut page = [seed as u8; 4096];
+        page[..8].copy_from_slice(&number.to_le_bytes());
+        out.write_all(&page)?;
+    }
+    string(out, b")")
+}
+
+/// A cache in a folder whose every path has an archive packed in its own way.
+struct Cache {
+    folder: PathBuf,
+    paths: Vec<String>,
+}
+
+impl Cache {
+    fn add(
+        &mut self,
+        compression: Compression,
+        bytes: usize,
+        pack: impl FnOnce(&[u8]) -> Result<Vec<u8>, String>,
+    ) -> Result<(), String> {
+        let seed = self.paths.len() as u64 + 1;
+        let mut plain = Vec::new();
+        nar(bytes, seed, &mut plain).map_err(|e| e.to_string())?;
+        let mut hasher = Hasher::new(HashAlgorithm::Sha256);
+        hasher.update(&plain);
+        let name = format!("large-{seed}");
+        let path = output_path("out", &Hash::sha256(name.as_bytes()), &name).map_err(|e| e.to_string())?;
+        let info = PathInfo::new(path.clone(), hasher.finish(), plain.len() as u64);
+        let entry = NarInfo::of(&info, format!("nar/{name}"), compression);
+        std::fs::create_dir_all(self.folder.join("nar")).map_err(|e| e.to_string())?;
+        std::fs::write(self.folder.join(&entry.url), pack(&plain)?).map_err(|e| e.to_string())?;
+        write(&self.folder.join(format!("{}.narinfo", path.hash_part())), &entry.to_text());
+        self.paths.push(path.to_string());
+        Ok(())
+    }
+
+    fn url(&self) -> String {
+        format!("file://{}?trusted=1", self.folder.display())
+    }
+}
+
+fn zstd(plain: &[u8], window_log: u32) -> Result<Vec<u8>, String> {
+    let pack = || {
+        let mut encoder = zstd::stream::Encoder::new(Vec::new(), 1)?;
+        encoder.window_log(window_log)?;
+        encoder.write_all(plain)?;
+        encoder.finish()
+    };
+    pack().map_err(|e: std::io::Error| e.to_string())
+}
+
+/// Packed fast, with a dictionary of so many MiB.
+fn xz(plain: &[u8], dictionary: u32) -> Result<Vec<u8>, String> {
+    let pack = || {
+        let mut options = liblzma::stream::LzmaOptions::new_preset(0)?;
+        let mut filters = liblzma::stream::Filters::new();
+        filters.lzma2(options.dict_size(dictionary << 20));
+        let stream = liblzma::stream::Stream::new_stream_encoder(&filters, liblzma::stream::Check::Crc64)?;
+        let mut encoder = liblzma::write::XzEncoder::new_stream(Vec::new(), stream);
+        encoder.write_all(plain)?;
+        encoder.finish()
+    };
+    pack().map_err(|e: std::io::Error| e.to_string())
+}
+
+/// More at once than there is room for: six transfers, with windows of 8 to 33 MiB in all orders.
+fn cache_memory_of_windows() -> Outcome {
+    let folder = scratch();
+    let mut cache = Cache { folder: folder.path().join("cache"), paths: Vec::new() };
+    for _ in 0..2 {
+        for window_log in [25, 24, 23] {
+            cache.add(Compression::Zstd, 34 << 20, |plain| zstd(plain, window_log))?;
+        }
+        for dictionary in [8, 32, 16] {
+            cache.add(Compression::Xz, 34 << 20, |plain| xz(plain, dictionary))?;
+        }
+    }
+    let machine = Machine::new("");
+    let mut command = machine.command(&["cache", "pull", "--from", &cache.url()]);
+    bounded("windows of 8 to 32 MiB", peak(command.args(&cache.paths))?)?;
+    verify(&machine.store())?;
+    Ok(None)
+}
+
+/// What alone needs more than all may have is refused, and says so; where little comes out of it, it fits.
+fn cache_memory_of_windows_too_large() -> Outcome {
+    let folder = scratch();
+    let mut cache = Cache { folder: folder.path().join("cache"), paths: Vec::new() };
+    cache.add(Compression::Xz, 4 << 20, |plain| xz(plain, 64))?;
+    cache.add(Compression::Zstd, 4 << 20, |plain| zstd(plain, 27))?;
+    let machine = Machine::new("");
+    let mut command = machine.command(&["cache", "pull", "--from", &cache.url()]);
+    bounded("little behind large windows", peak(command.args(&cache.paths))?)?;
+    cache.add(Compression::Xz, 40 << 20, |plain| xz(plain, 64))?;
+    cache.add(Compression::Zstd, 40 << 20, |plain| zstd(plain, 26))?;
+    for path in &cache.paths[2..] {
+        let (most, status, said) =
+            peak(&mut machine.command(&["cache", "pull", "--from", &cache.url(), path]))?;
+        if status != Some(1) || !said.contains("is not unpacked: unpacking it takes") || most > MEMORY_KIB_MAX
+        {
+            return Err(format!("{status:?}, {most} KiB: {said}"));
+        }
+    }
+    verify(&machine.store())?;
+    Ok(None)
+}
+
+/// A bucket that takes everything and keeps nothing, for as many requests as come.
+fn bucket() -> Result<String, String> {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").map_err(|e| e.to_string())?;
+    let address = listener.local_addr().map_err(|e| e.to_string())?;
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            std::thread::spawn(move || while answer(&stream).is_ok_and(|more| more) {});
+        }
+    });
+    Ok(format!("s3://bucket?endpoint={address}&scheme=http"))
+}
+
+fn answer(stream: &std::net::TcpStream) -> std::io::Result<bool> {
+    use std::io::BufRead;
+    let mut reader = std::io::BufReader::new(stream);
+    let (mut first, mut length) = (String::new(), 0);
+    reader.read_line(&mut first)?;
+    loop {
+        let mut line = String::new();
+        if reader.read_line(&mut line)? == 0 {
+            return Ok(false);
+        }
+        if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+            length = value.trim().parse().unwrap_or_default();
+        }
+        if line.trim().is_empty() {
+            break;
+        }
+    }
+    std::io::copy(&mut reader.take(length), &mut std::io::sink())?;
+    let (status, body) = match first.split(' ').next() {
+        Some("GET" | "HEAD") => (404, ""),
+        Some("POST") if first.contains("uploads=") => (200, "<R><UploadId>u</UploadId></R>"),
+        _ => (200, ""),
+    };
+    let length = body.len();
+    let mut stream = stream;
+    write!(stream, "HTTP/1.1 {status} X\r\nETag: \"t\"\r\nContent-Length: {length}\r\n\r\n{body}")?;
+    Ok(true)
+}
+
+/// Several large paths at once into a bucket: each in parts, three of 32 MiB at a time.
+fn cache_memory_of_pushing() -> Outcome {
+    let folder = scratch();
+    let machine = Machine::new("");
+    let mut paths = Vec::new();
+    let mut state = 1u64;
+    for number in 0..4 {
+        let file = folder.path().join(format!("noise-{number}"));
+        let mut out = std::io::BufWriter::new(std::fs::File::create(&file).map_err(|e| e.to_string())?);
+        for _ in 0..(80 << 20) / 8 {
+            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            let mixed = (state ^ state >> 29).wrapping_mul(0xbf58476d1ce4e5b9);
+            out.write_all(&mixed.to_le_bytes()).map_err(|e| e.to_string())?;
+        }
+        drop(out);
+        let added = machine.call(&["store", "add", text(&file)?]);
+        added.expect(0, &[])?;
+        std::fs::remove_file(&file).map_err(|e| e.to_string())?;
+        paths.push(added.stdout.trim().to_owned());
+    }
+    let mut command = machine.command(&["cache", "push", &bucket()?]);
+    command.args(&paths).env("AWS_ACCESS_KEY_ID", "a").env("AWS_SECRET_ACCESS_KEY", "b");
+    bounded("pushing 4 paths of 80 MiB", peak(&mut command)?)?;
+    Ok(None)
+}
