@@ -94,13 +94,12 @@ class Bench:
             for which, run, results in (("ours", ours, mine), ("theirs", theirs, others)):
                 if which == "theirs" and not self.peer:
                     continue
-                destination = self.scratch / f"{which}-{number}"
+                destination = self.scratch / f"{name.replace(' ', '-')}-{which}-{number}"
                 results.append(run(destination))
                 kept.append(destination)
             if is_store and len(kept) == 2 and valid(kept[0]) != valid(kept[1]):
                 raise SystemExit(f"{name}: the two destinations differ")
-            for destination in kept:
-                remove(destination)
+            # Kept until the end: a file system that was just relieved of thousands of files is slow to make new ones.
         median = lambda runs, part: statistics.median(getattr(run, part) for run in runs)
         line = f"{name:34} {median(mine, 'wall'):7.2f} s {median(mine, 'cpu'):7.2f} s {median(mine, 'memory') / 1024:6.0f} MiB"
         if others:
@@ -173,6 +172,9 @@ def main():
         for name, leg in legs.items():
             if not arguments.legs or any(part in name for part in arguments.legs):
                 leg(name)
+        # Stores are read-only.
+        remove(scratch)
+        scratch.mkdir()
 
 
 if __name__ == "__main__":

@@ -268,7 +268,7 @@ impl<R: Read> Read for Zstd<R> {
 enum Brotli<R: Read> {
     /// Nothing was read of it.
     Waiting(Option<Input<R>>, u64, &'static Budget),
-    Open(Box<brotli_decompressor::Decompressor<Input<R>>>, Share<'static>),
+    Open { inner: Box<brotli_decompressor::Decompressor<Input<R>>>, _share: Share<'static> },
 }
 
 /// The logarithm of the window that a brotli stream begins with (RFC 7932, section 9.1); 62 at most, of the windows that
@@ -302,10 +302,10 @@ impl<R: Read> Read for Brotli<R> {
             let Brotli::Waiting(input, ..) = self else { return Ok(0) };
             let Some(input) = input.take() else { return Ok(0) };
             let inner = brotli_decompressor::Decompressor::new(input, BUFFER_BYTES);
-            *self = Brotli::Open(Box::new(inner), share);
+            *self = Brotli::Open { inner: Box::new(inner), _share: share };
         }
         match self {
-            Brotli::Open(inner, _) => inner.read(buffer),
+            Brotli::Open { inner, .. } => inner.read(buffer),
             Brotli::Waiting(..) => Ok(0),
         }
     }

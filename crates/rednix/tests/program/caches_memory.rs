@@ -14,7 +14,7 @@ use rednix_store::path::output_path;
 
 use crate::Outcome;
 use crate::caches::{Machine, text};
-use crate::support::{rednix, scratch, verify, write};
+use crate::support::{scratch, verify, write};
 
 pub const TESTS: [(&str, fn() -> Outcome); 3] = [
     ("cache_memory_of_windows", cache_memory_of_windows),
