@@ -268,7 +268,10 @@ impl<R: Read> Read for Zstd<R> {
 enum Brotli<R: Read> {
     /// Nothing was read of it.
     Waiting(Option<Input<R>>, u64, &'static Budget),
-    Open { inner: Box<brotli_decompressor::Decompressor<Input<R>>>, _share: Share<'static> },
+    Open {
+        inner: Box<brotli_decompressor::Decompressor<Input<R>>>,
+        _share: Share<'static>,
+    },
 }
 
 /// The logarithm of the window that a brotli stream begins with (RFC 7932, section 9.1); 62 at most, of the windows that

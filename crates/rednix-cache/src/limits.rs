@@ -62,9 +62,6 @@ pub const TRANSFERS_PARALLEL: usize = 6;
 pub const ABSENT_FOR: Duration = Duration::from_secs(900);
 /// Entries of the file of what caches do not have; a longer one is begun anew.
 pub const ABSENT_ENTRIES_MAX: usize = 200_000;
-/// Pieces in which a store on this machine hands out an archive, and how many may wait.
-pub const PIECE_BYTES: usize = 256 << 10;
-pub const PIECES_WAITING: usize = 4;
 /// Priority of another store on this machine: before anything that has to be transferred.
 pub const PRIORITY_LOCAL: u32 = 0;
 /// A log of a build, as text.

@@ -1,10 +1,8 @@
 //! Another store on this machine, seen as a cache: entries and realisations are made as they are asked for, archives
-//! are packed by a thread beside the reader, and nothing is compressed. Never writes to that store.
+//! are packed while they are read, and nothing is compressed. Never writes to that store.
 
-use std::io::{self, Read, Write};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use rednix_store::path::StorePath;
 use rednix_store::store::{OpenOptions, Store};
@@ -13,7 +11,7 @@ use rednix_store::{PathInfo, nar};
 use super::{Body, Opened, Transport};
 use crate::compression::Compression;
 use crate::error::{Error, Result};
-use crate::limits::{PIECE_BYTES, PIECES_WAITING, PRIORITY_LOCAL};
+use crate::limits::PRIORITY_LOCAL;
 use crate::narinfo::{NarInfo, is_hash_part};
 use crate::realisation::Key;
 
@@ -86,17 +84,7 @@ impl Transport for LocalStore {
         if offset > 0 {
             return Ok(None);
         }
-        let (sender, receiver) = sync_channel(PIECES_WAITING);
-        let path = self.store.real_path(&info.path);
-        std::thread::spawn(move || {
-            let mut out = io::BufWriter::with_capacity(PIECE_BYTES, Sender(sender.clone()));
-            let dumped = nar::dump(path, &mut out).map_err(|error| io::Error::other(error.to_string()));
-            if let Err(error) = dumped.and_then(|_| out.flush()) {
-                // Nobody reads on where the reader has gone.
-                let _ = sender.send(Err(error));
-            }
-        });
-        let body = Box::new(Pieces { receiver, current: Vec::new(), at: 0 });
+        let body = Box::new(nar::Archive::open(&self.store.real_path(&info.path))?);
         Ok(Some(Opened { offset: 0, size: Some(info.nar_size), tag: None, body }))
     }
 
@@ -107,41 +95,5 @@ impl Transport for LocalStore {
 
     fn is_local(&self) -> bool {
         true
-    }
-}
-
-type Piece = io::Result<Vec<u8>>;
-
-struct Sender(SyncSender<Piece>);
-
-impl Write for Sender {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.send(Ok(bytes.to_vec())).map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))?;
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-struct Pieces {
-    receiver: Receiver<Piece>,
-    current: Vec<u8>,
-    at: usize,
-}
-
-impl Read for Pieces {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        while self.at == self.current.len() {
-            match self.receiver.recv() {
-                Ok(piece) => (self.current, self.at) = (piece?, 0),
-                Err(_) => return Ok(0),
-            }
-        }
-        let count = buffer.len().min(self.current.len() - self.at);
-        buffer[..count].copy_from_slice(&self.current[self.at..self.at + count]);
-        self.at += count;
-        Ok(count)
     }
 }

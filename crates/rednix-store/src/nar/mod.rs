@@ -6,6 +6,7 @@
 //! times, owners or modes.
 
 mod dump;
+mod pull;
 mod read;
 mod restore;
 #[cfg(test)]
@@ -17,6 +18,7 @@ use std::io::Read;
 use std::path::Path;
 
 pub use dump::{Accept, dump, dump_accepted, dump_dir, dump_file};
+pub use pull::Archive;
 pub use read::{Visitor, read};
 pub use restore::{Discard, restore, restore_canonical, restore_into};
 pub use tree::Tree;

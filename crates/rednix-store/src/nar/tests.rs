@@ -51,6 +51,42 @@ fn a_known_archive() {
     assert_eq!(file, expected);
 }
 
+/// What is read is what is written, in whatever pieces it is asked for.
+#[test]
+fn an_archive_is_read_as_it_is_written() {
+    use std::io::Read;
+    let folder = tempfile::tempdir().unwrap();
+    let mut many = sample();
+    for number in 0..3000 {
+        many.insert(&format!("many/{number:04}"), Tree::file(vec![b'x'; number * 37 % 1000])).unwrap();
+    }
+    let sizes = [0, 1, 7, 8, (32 << 10) - 1, 32 << 10, (32 << 10) + 1, 300_001];
+    let files = sizes.map(|size| Tree::file(vec![b'y'; size]));
+    let trees = [many, Tree::directory(), Tree::symlink("somewhere"), Tree::executable("run")];
+    for (number, tree) in trees.into_iter().chain(files).enumerate() {
+        let place = folder.path().join(format!("t{number}"));
+        let nar = tree.to_nar().unwrap();
+        restore(&mut nar.as_slice(), &place).unwrap();
+        for piece in [3, 4096, 1 << 20] {
+            let (mut archive, mut found) = (Archive::open(&place).unwrap(), Vec::new());
+            let mut buffer = vec![0; piece];
+            loop {
+                match archive.read(&mut buffer).unwrap() {
+                    0 => break,
+                    count => found.extend_from_slice(&buffer[..count]),
+                }
+            }
+            assert!(found == nar, "tree {number} in pieces of {piece}");
+        }
+    }
+    let pipe = folder.path().join("pipe");
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR, 0)
+        .unwrap();
+    assert!(Archive::open(&pipe).is_err());
+    assert!(Archive::open(folder.path()).unwrap().read_to_end(&mut Vec::new()).is_err());
+    assert!(Archive::open(&folder.path().join("absent")).is_err());
+}
+
 #[test]
 fn disk_and_memory_agree() {
     let folder = tempfile::tempdir().unwrap();

@@ -158,6 +158,10 @@ fn cache_memory_of_windows() -> Outcome {
     let mut command = machine.command(&["cache", "pull", "--from", &cache.url()]);
     bounded("windows of 8 to 32 MiB", peak(command.args(&cache.paths))?)?;
     verify(&machine.store())?;
+    let other = Machine::new("");
+    let from = format!("local?root={}&trusted=1", machine.store().display());
+    let mut command = other.command(&["cache", "pull", "--from", &from]);
+    bounded("from one store into another", peak(command.args(&cache.paths))?)?;
     Ok(None)
 }
 
