@@ -27,6 +27,17 @@ let
       { expectExit = status; }
     ];
   };
+  # Reads the image from the disk in a memory slot, and no longer the one in memory.
+  slotDisk = words: status: machine:
+    let usual = probeUntil words status (machine // { disk = "virtioModern"; });
+    in
+    usual
+    // {
+      steps = [
+        { waitFor = "probe> "; timeout = 180; }
+        { run = "use 1"; output = "virtio-blk (memory slot)"; }
+      ] ++ lib.drop 1 usual.steps;
+    };
 in
 {
   probe = probe { };
@@ -41,6 +52,10 @@ in
 
   # From a disk with nothing but modern registers.
   probe-modern-disk = probe { disk = "virtioModern"; };
+
+  # A second copy of the image, in a memory slot beside the one in memory.
+  probe-microvm-disk = slotDisk "poweroff" 0 { vmm = "microvm"; };
+  probe-firecracker-disk = slotDisk "reboot" 0 { vmm = "firecracker"; };
 
   # The same image from another controller's point of view, and an orderly end.
   probe-poweroff = {

@@ -24,5 +24,8 @@ fn main() {
         println!("cargo:rustc-link-arg=/Brepro");
         // A separate file of debug information would be named in the program by a path.
         println!("cargo:rustc-link-arg=/DEBUG:NONE");
+        // Firmware puts it wherever it likes. Some that is small (Cloud Hypervisor's) takes any other base for an order,
+        // and the linker's is at 5 GiB.
+        println!("cargo:rustc-link-arg=/BASE:0");
     }
 }

@@ -12,17 +12,21 @@ use crate::control::Control;
 use crate::control::http::Interface;
 use crate::control::rest::{self, LAYER};
 use crate::error::{Error, Result};
-use crate::exit::{Exit, ExitKind};
+use crate::exit::Exit;
+use crate::kvm_only;
 use crate::layer::{Layer, LayerKind};
 use crate::limits::SMOKE_TIMEOUT_KVM_ONLY;
 use crate::runner::{Command, Config, Program, Runner, Wiring};
 use crate::smoke;
-use crate::spec::{Architecture, Card, Disk, Display, Firmware, MachineSpec, Network};
+use crate::spec::{Disk, Firmware, MachineSpec, Network};
 
 const PROGRAM: &str = "cloud-hypervisor";
 const SOCKET: &str = "api.socket";
-/// Enough to see that kernel mode runs; whether it runs fast decides nothing where there is no other way.
-const ROUNDS: u32 = 1000;
+
+/// The C program that came with QEMU until 8.0 (Debian 12), with options of its own; elsewhere it is the Rust one.
+const OLD_VIRTIOFSD: &str = "/usr/lib/qemu/virtiofsd";
+const OLD_CANNOT: &str =
+    "shares folders for writing only: install the virtiofsd of today, or share it writable";
 
 /// Where its firmware is put, and under which names: builds of EDK II for it, and its own small firmware.
 const FIRMWARE_FOLDERS: [&str; 6] = [
@@ -72,41 +76,17 @@ impl Runner for CloudHypervisor {
     }
 
     fn check(&self, spec: &MachineSpec) -> Result<()> {
-        spec.check()?;
+        let bios =
+            (spec.firmware == Firmware::Bios, "has no BIOS: use `direct`, or `uefi` with its own firmware");
+        kvm_only::check(self.name(), spec, &[&[bios][..], &kvm_only::modern(spec)].concat())?;
         if self.is_direct(spec) {
             spec.check_direct()?;
         }
-        let refused = [
-            (spec.architecture != Architecture::X86_64, "runs x86_64 machines only"),
-            (spec.firmware == Firmware::Bios, "has no BIOS: use `direct`, or `uefi` with its own firmware"),
-            (spec.display != Display::None, "has no display; use `qemu`"),
-            (spec.usb == Some(true) || spec.audio.is_some(), "has neither USB nor audio; use `qemu`"),
-            (
-                !matches!(spec.disk, None | Some(Disk::None | Disk::VirtioModern)),
-                "has only one kind of disk: `virtioModern`",
-            ),
-            (
-                matches!(spec.network, Network::User { .. } | Network::Bridge { .. }),
-                "makes no network of its own: make an interface (`ip tuntap add`), and use `tap`",
-            ),
-            (
-                !matches!(spec.network.card(), None | Some(Card::VirtioModern)),
-                "has only one kind of card: `virtioModern`",
-            ),
-            (spec.gdb.is_some(), "has no debugger in its usual builds; use `qemu`"),
-            (
-                spec.restore.is_some() && spec.persist.is_some(),
-                "takes a restored machine's disk from its state: `persist` cannot be given with `restore`",
-            ),
-        ];
-        match refused.iter().find(|(is_asked, _)| *is_asked) {
-            Some((_, reason)) => Err(spec.refuse(format!("cloud-hypervisor {reason}"))),
-            None => Ok(()),
-        }
+        Ok(())
     }
 
     fn smoke_test(&self, program: &Program, config: &Config) -> Result<Result<(), String>> {
-        let (_folder, guest) = smoke::folder(config, &smoke::pvh(ROUNDS, smoke::END_ANY))?;
+        let (_folder, guest) = smoke::folder(config, &smoke::pvh(kvm_only::ROUNDS, smoke::END_ANY))?;
         let mut command = Process::new(&program.path);
         command.args(["--cpus", "boot=1", "--memory", "size=64M", "--serial", "off", "--console", "off"]);
         command.arg("--kernel").arg(guest);
@@ -137,11 +117,7 @@ impl Runner for CloudHypervisor {
     }
 
     fn exit(&self, status: i32) -> Exit {
-        match status {
-            ..0 => Exit { kind: ExitKind::Killed(-status), status: 128 - status },
-            0 => Exit { kind: ExitKind::PoweredOff, status },
-            _ => Exit { kind: ExitKind::Failed, status },
-        }
+        kvm_only::exit(status)
     }
 }
 
@@ -207,12 +183,22 @@ fn shares(command: &mut Command, spec: &MachineSpec, config: &Config, wiring: &W
     for (number, share) in spec.shares.iter().enumerate() {
         let socket = format!("share-{number}.socket");
         let mut helper = Command { program: server.clone(), ..Command::default() };
-        helper
-            .arguments
-            .extend([join("--socket-path=", Path::new(&socket)), join("--shared-dir=", &share.folder)]);
-        helper.arguments.extend(["--cache=auto".into(), "--sandbox=namespace".into()]);
-        if share.read_only {
-            helper.arguments.push("--readonly".into());
+        helper.arguments.push(join("--socket-path=", Path::new(&socket)));
+        if server == Path::new(OLD_VIRTIOFSD) {
+            if share.read_only {
+                return Err(
+                    spec.refuse(format!("`{OLD_VIRTIOFSD}`, QEMU's own of before 2023, {OLD_CANNOT}"))
+                );
+            }
+            for words in [join("source=", &share.folder), "cache=auto".into(), "sandbox=namespace".into()] {
+                helper.arguments.extend(["-o".into(), words]);
+            }
+        } else {
+            helper.arguments.extend([join("--shared-dir=", &share.folder), "--cache=auto".into()]);
+            helper.arguments.push("--sandbox=namespace".into());
+            if share.read_only {
+                helper.arguments.push("--readonly".into());
+            }
         }
         command.helpers.push((helper, wiring.scratch.join(&socket)));
         command.arguments.push(format!("tag={},socket={socket}", share.tag).into());
@@ -224,7 +210,7 @@ fn virtiofsd(config: &Config) -> Result<PathBuf> {
     const PLACES: [&str; 4] = [
         "/usr/libexec/virtiofsd",
         "/usr/lib/virtiofsd",
-        "/usr/lib/qemu/virtiofsd",
+        OLD_VIRTIOFSD,
         "/run/current-system/sw/bin/virtiofsd",
     ];
     let elsewhere = || PLACES.iter().map(PathBuf::from).find(|path| path.is_file());

@@ -20,8 +20,11 @@ pub enum Error {
     Test { test: String, message: String },
 
     /// The virtual machine monitor ended before there was a machine.
-    #[error("{program} did not start machine `{machine}` (status {status}){}", diagnostics_text(diagnostics))]
-    Start { program: String, machine: String, status: i32, diagnostics: String },
+    #[error(
+        "{program} did not start machine `{machine}` (status {status}){}{}",
+        diagnostics_text(diagnostics), hint.map(|hint| format!("\n\nhint: {hint}")).unwrap_or_default()
+    )]
+    Start { program: String, machine: String, status: i32, diagnostics: String, hint: Option<&'static str> },
 
     /// Two machines must never write to one file.
     #[error(

@@ -12,17 +12,17 @@ use crate::control::Control;
 use crate::control::http::Interface;
 use crate::control::rest::{self, FIRECRACKER_MEMORY, FIRECRACKER_STATE, LAYER};
 use crate::error::{Error, Result};
-use crate::exit::{Exit, ExitKind};
+use crate::exit::Exit;
+use crate::kvm_only;
 use crate::layer::{Layer, LayerKind};
 use crate::limits::SMOKE_TIMEOUT_KVM_ONLY;
 use crate::runner::{Command, Config, Program, Runner, Wiring};
 use crate::smoke;
-use crate::spec::{Architecture, Card, Disk, Display, Firmware, MachineSpec, Network};
+use crate::spec::{Disk, Firmware, MachineSpec, Network};
 
 const PROGRAM: &str = "firecracker";
 const SOCKET: &str = "api.socket";
 const CONFIGURATION: &str = "machine.json";
-const ROUNDS: u32 = 1000;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Firecracker;
@@ -62,41 +62,17 @@ impl Runner for Firecracker {
     }
 
     fn check(&self, spec: &MachineSpec) -> Result<()> {
-        spec.check()?;
-        spec.check_direct()?;
-        let refused = [
-            (spec.architecture != Architecture::X86_64, "runs x86_64 machines only"),
+        let own = [
             (spec.firmware == Firmware::Bios, "has no firmware: use `direct`"),
-            (spec.display != Display::None, "has no display; use `qemu`"),
-            (spec.usb == Some(true) || spec.audio.is_some(), "has neither USB nor audio; use `qemu`"),
             (!spec.shares.is_empty(), "shares no folders; use `qemu` or `cloud-hypervisor`"),
-            (
-                !matches!(spec.disk, None | Some(Disk::None | Disk::VirtioModern)),
-                "has only one kind of disk: `virtioModern`",
-            ),
-            (
-                matches!(spec.network, Network::User { .. } | Network::Bridge { .. }),
-                "makes no network of its own: make an interface (`ip tuntap add`), and use `tap`",
-            ),
-            (
-                !matches!(spec.network.card(), None | Some(Card::VirtioModern)),
-                "has only one kind of card: `virtioModern`",
-            ),
-            (spec.gdb.is_some(), "has no debugger in its usual builds; use `qemu`"),
             (spec.cpus > 32, "has at most 32 processors"),
-            (
-                spec.restore.is_some() && spec.persist.is_some(),
-                "takes a restored machine's disk from its state: `persist` cannot be given with `restore`",
-            ),
         ];
-        match refused.iter().find(|(is_asked, _)| *is_asked) {
-            Some((_, reason)) => Err(spec.refuse(format!("firecracker {reason}"))),
-            None => Ok(()),
-        }
+        kvm_only::check(self.name(), spec, &[&own[..], &kvm_only::modern(spec)].concat())?;
+        spec.check_direct().map(drop)
     }
 
     fn smoke_test(&self, program: &Program, config: &Config) -> Result<Result<(), String>> {
-        let (folder, guest) = smoke::folder(config, &smoke::pvh(ROUNDS, smoke::END_ANY))?;
+        let (folder, guest) = smoke::folder(config, &smoke::pvh(kvm_only::ROUNDS, smoke::END_ANY))?;
         let file = folder.path().join(CONFIGURATION);
         let machine = json!({
             "boot-source": { "kernel_image_path": guest },
@@ -137,12 +113,7 @@ impl Runner for Firecracker {
     }
 
     fn exit(&self, status: i32) -> Exit {
-        match status {
-            ..0 => Exit { kind: ExitKind::Killed(-status), status: 128 - status },
-            // A reset by the guest, which is how one ends here.
-            0 => Exit { kind: ExitKind::PoweredOff, status },
-            _ => Exit { kind: ExitKind::Failed, status },
-        }
+        kvm_only::exit(status)
     }
 }
 

@@ -8,19 +8,19 @@ use std::process::Command as Process;
 
 use crate::control::{Control, Request, cannot};
 use crate::error::{Error, Result};
-use crate::exit::{Exit, ExitKind};
+use crate::exit::Exit;
+use crate::kvm_only;
 use crate::layer::{Layer, LayerKind};
 use crate::limits::{CONTROL_TIMEOUT, SMOKE_TIMEOUT_KVM_ONLY};
 use crate::process::{self, Waited};
 use crate::runner::{Command, Config, Program, Runner, Stop, Wiring};
 use crate::smoke;
-use crate::spec::{Architecture, Card, Disk, Display, Firmware, MachineSpec, Network};
+use crate::spec::{Card, Disk, Firmware, MachineSpec, Network};
 
 /// The program has both names.
 const PROGRAMS: [&str; 2] = ["lkvm", "kvmtool"];
 /// The machine's name for the program's own socket, which lies in the private folder.
 const NAME: &str = "machine";
-const ROUNDS: u32 = 1000;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Kvmtool;
@@ -68,13 +68,8 @@ impl Runner for Kvmtool {
     }
 
     fn check(&self, spec: &MachineSpec) -> Result<()> {
-        spec.check()?;
-        spec.check_direct()?;
-        let refused = [
-            (spec.architecture != Architecture::X86_64, "runs x86_64 machines only"),
+        let own = [
             (spec.firmware == Firmware::Bios, "has no firmware: use `direct`"),
-            (spec.display != Display::None, "shows no display of Redox; use `qemu`"),
-            (spec.usb == Some(true) || spec.audio.is_some(), "has neither USB nor audio; use `qemu`"),
             (
                 !matches!(spec.disk, None | Some(Disk::None | Disk::Virtio | Disk::VirtioModern)),
                 "has virtio disks only: `virtio` or `virtioModern`",
@@ -89,7 +84,6 @@ impl Runner for Kvmtool {
                 "has virtio cards only: `virtio` or `virtioModern`",
             ),
             (spec.shares.iter().any(|share| share.read_only), "shares folders for writing only"),
-            (spec.gdb.is_some(), "has no debugger; use `qemu`"),
             (spec.restore.is_some(), "restores no state; use `cloud-hypervisor` or `firecracker`"),
             (
                 spec.disk == Some(Disk::Virtio) && spec.network.card() == Some(Card::VirtioModern)
@@ -97,15 +91,14 @@ impl Runner for Kvmtool {
                 "has one kind of virtio for all: give disk and card the same",
             ),
         ];
-        match refused.iter().find(|(is_asked, _)| *is_asked) {
-            Some((_, reason)) => Err(spec.refuse(format!("kvmtool {reason}"))),
-            None => Ok(()),
-        }
+        kvm_only::check(self.name(), spec, &own)?;
+        spec.check_direct().map(drop)
     }
 
     fn smoke_test(&self, program: &Program, config: &Config) -> Result<Result<(), String>> {
         // What is no Linux kernel is put at this address and started in real mode.
-        let (folder, guest) = smoke::folder(config, &smoke::real_mode(0x1_0000, ROUNDS, smoke::END_ANY))?;
+        let (folder, guest) =
+            smoke::folder(config, &smoke::real_mode(0x1_0000, kvm_only::ROUNDS, smoke::END_ANY))?;
         let mut command = Process::new(&program.path);
         command.env("HOME", folder.path()).args(["run", "--name", NAME, "--cpus", "1", "--mem", "64M"]);
         command.args(["--console", "serial", "--network", "mode=none", "--kernel"]).arg(guest);
@@ -157,12 +150,7 @@ impl Runner for Kvmtool {
     }
 
     fn exit(&self, status: i32) -> Exit {
-        match status {
-            ..0 => Exit { kind: ExitKind::Killed(-status), status: 128 - status },
-            // A reset by the guest, which is how one ends here.
-            0 => Exit { kind: ExitKind::PoweredOff, status },
-            _ => Exit { kind: ExitKind::Failed, status },
-        }
+        kvm_only::exit(status)
     }
 }
 

@@ -216,7 +216,7 @@ fn refused(
         diagnostics.push_str(&String::from_utf8_lossy(&bytes));
     }
     let program = command.program.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    Error::Start { program, machine: spec.name.clone(), status, diagnostics }
+    Error::Start { program, machine: spec.name.clone(), status, diagnostics, hint: spec.start_hint() }
 }
 
 fn wait_for_socket(process: &mut Process, helper: &Command, socket: &Path, config: &Config) -> Result<()> {

@@ -10,6 +10,7 @@ pub mod control;
 mod error;
 pub mod exit;
 pub mod firecracker;
+mod kvm_only;
 pub mod kvmtool;
 mod launch;
 pub mod layer;

@@ -230,6 +230,7 @@ pub(crate) fn judge(
                 machine: spec.name.clone(),
                 status,
                 diagnostics,
+                hint: spec.start_hint(),
             });
         }
         ExitKind::PoweredOff if control.end_reason().as_deref() == Some("guest-reset") => {

@@ -317,6 +317,20 @@ impl MachineSpec {
         Error::Specification { machine: self.name.clone(), message: message.into() }
     }
 
+    /// What most often is missing where a monitor did not take a machine like this.
+    pub(crate) fn start_hint(&self) -> Option<&'static str> {
+        match self.network {
+            Network::Bridge { .. } => Some(
+                "QEMU joins only bridges that are named in /etc/qemu/bridge.conf: a line `allow NAME` there; and its \
+                 helper `qemu-bridge-helper` has to be setuid root, or rednix run as root",
+            ),
+            Network::Tap { .. } => Some(
+                "the interface has to be there and be this user's: `ip tuntap add NAME mode tap user USER`",
+            ),
+            Network::None | Network::User { .. } => None,
+        }
+    }
+
     /// Refuses what no runner can do.
     pub fn check(&self) -> Result<(), Error> {
         if self.name.is_empty() || self.name.contains(['/', '\0', '\n', ',', '=']) {

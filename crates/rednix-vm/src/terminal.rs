@@ -145,8 +145,8 @@ pub fn run(
 /// The monitor's own words are on the terminal already.
 fn once(error: Error) -> Error {
     match error {
-        Error::Start { program, machine, status, .. } => {
-            Error::Start { program, machine, status, diagnostics: String::new() }
+        Error::Start { program, machine, status, hint, .. } => {
+            Error::Start { program, machine, status, diagnostics: String::new(), hint }
         }
         other => other,
     }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use rednix_events::{Event, Events, Outcome, Recorder, Silent};
 use rednix_vm::control::{Control, Qmp};
 use rednix_vm::runner::{Command, Wiring};
-use rednix_vm::spec::{Acceleration, Firmware};
+use rednix_vm::spec::{Acceleration, Firmware, Network};
 use rednix_vm::{
     Config, Error, Exit, ExitKind, Machine, MachineSpec, Program, Result, Runner, TestReport, TestSpec,
     run_test,
@@ -229,9 +229,15 @@ fn a_missing_monitor_skips_and_a_failing_one_fails() {
     assert_eq!((report.outcome, report.console_log), (Outcome::Skipped, None));
     assert!(report.message.contains("`monitor` was not found"), "{}", report.message);
     let scene = Scene::with_script("#!/bin/sh\necho 'no such device' >&2\nexit 1\n");
-    let report = scene.test(steps);
+    let report = scene.test(steps.clone());
     assert_eq!(report.outcome, Outcome::Failed);
     assert!(report.message.contains("no such device"), "{}", report.message);
+    assert!(!report.message.contains("hint"), "{}", report.message);
+    let network = Network::Bridge { name: "br0".into(), card: None };
+    let mut bridged = steps;
+    bridged["machine"] = json!(MachineSpec { network, ..scene.machine() });
+    let report = scene.test(bridged);
+    assert!(report.message.contains("no such device\n\nhint: QEMU joins only bridges"), "{}", report.message);
 }
 
 #[test]

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use rednix_store::path::StorePath;
+use rednix_store::store::Store;
 use rednix_vm::spec::{Audio, Display, Forward, Gdb, Network, Share};
 use rednix_vm::{Config, MachineSpec, Runner, Stop};
 use serde::de::DeserializeOwned;
@@ -82,12 +84,21 @@ pub fn add_loader(
     if !runner.is_direct(spec) || spec.loader.is_some() {
         return Ok(());
     }
-    let wanted = evaluation::wanted(session, &[Target::attribute(project, "directLoader")])?;
+    let wanted = evaluation::wanted(session, &[loader(project)])?;
     let paths = session.build(&wanted)?;
-    let store = session.store()?;
-    store.add_root("direct-loader", &paths[0])?;
-    spec.loader = Some(store.real_path(&paths[0]).join("usr/lib/boot").join(runner.loader()));
+    spec.loader = Some(loaders(&*session.store()?, &paths[0])?.join(runner.loader()));
     Ok(())
+}
+
+/// What has the loaders of machines without firmware.
+pub fn loader(project: &Project) -> Target {
+    Target::attribute(project, "directLoader")
+}
+
+/// The loaders' folder on this machine, kept from collection.
+pub fn loaders(store: &Store, package: &StorePath) -> Result<PathBuf, Failure> {
+    store.add_root("direct-loader", package)?;
+    Ok(store.real_path(package).join("usr/lib/boot"))
 }
 
 /// Overwrites what the command line names.

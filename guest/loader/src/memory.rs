@@ -20,17 +20,28 @@ const SPARE_DESCRIPTORS: usize = 64;
 /// How often the map is read again because it changed.
 const ATTEMPTS_MAX: usize = 8;
 
+/// Below it kernels start further processors.
+const LOWEST_ADDRESS: u64 = 1 << 20;
+
 /// Whole pages below 8 GiB, zeroed.
 pub fn allocate_pages(bytes: usize) -> Option<u64> {
-    let mut address = MAPPED_BYTES - 1;
+    let services = boot_services();
     let pages = bytes.div_ceil(BLOCK_BYTES);
-    let status = (boot_services().allocate_pages)(ALLOCATE_MAX_ADDRESS, LOADER_DATA, pages, &mut address);
-    if !status.succeeded() || address == 0 {
-        return None;
+    let allowed = LOWEST_ADDRESS..=MAPPED_BYTES.saturating_sub((pages * BLOCK_BYTES) as u64);
+    // Small firmware gives the lowest place below a limit, large firmware the highest place where there is none.
+    for (kind, limit) in [(ALLOCATE_MAX_ADDRESS, MAPPED_BYTES - 1), (ALLOCATE_ANY_PAGES, 0)] {
+        let mut address = limit;
+        if !(services.allocate_pages)(kind, LOADER_DATA, pages, &mut address).succeeded() {
+            continue;
+        }
+        if allowed.contains(&address) {
+            // SAFETY: the firmware just gave these pages to this program; it maps memory one to one.
+            unsafe { core::ptr::write_bytes(address as *mut u8, 0, pages * BLOCK_BYTES) };
+            return Some(address);
+        }
+        (services.free_pages)(address, pages);
     }
-    // SAFETY: the firmware just gave these pages to this program; it maps memory one to one.
-    unsafe { core::ptr::write_bytes(address as *mut u8, 0, pages * BLOCK_BYTES) };
-    Some(address)
+    None
 }
 
 /// Pages that stay taken in the kernel's eyes.

@@ -85,6 +85,7 @@ pub struct TextOutput {
     pub output_string: extern "efiapi" fn(*mut TextOutput, *const u16) -> Status,
 }
 
+pub const ALLOCATE_ANY_PAGES: u32 = 0;
 pub const ALLOCATE_MAX_ADDRESS: u32 = 1;
 pub const LOADER_DATA: u32 = 2;
 pub const LOCATE_BY_PROTOCOL: u32 = 2;
@@ -94,7 +95,7 @@ pub struct BootServices {
     header: TableHeader,
     task_priority: [*const c_void; 2],
     pub allocate_pages: extern "efiapi" fn(u32, u32, usize, *mut u64) -> Status,
-    free_pages: *const c_void,
+    pub free_pages: extern "efiapi" fn(u64, usize) -> Status,
     pub get_memory_map:
         extern "efiapi" fn(*mut usize, *mut c_void, *mut usize, *mut usize, *mut u32) -> Status,
     pub allocate_pool: extern "efiapi" fn(u32, usize, *mut *mut u8) -> Status,

@@ -7,11 +7,11 @@ use redox_boot::acpi::PhysicalReader;
 use redox_boot::environment::Environment;
 use redox_boot::protocol::{AreaKind, KernelArguments, MemoryArea};
 use redox_boot::redoxfs::{FileSystem, FileSystemError, Node, NodeKind};
-use redox_boot::text::{Printable, parse_number};
+use redox_boot::text::{Printable, Uuid, parse_number};
 
 use crate::check::{self, CheckError};
 use crate::console::{interrupted, say, write_bytes};
-use crate::disk::Disk;
+use crate::disk::{self, Disk};
 use crate::memory::{self, Physical};
 use crate::pci;
 use crate::power;
@@ -22,6 +22,8 @@ pub struct Session {
     pub arguments: KernelArguments,
     pub environment: Environment<'static>,
     pub areas: &'static [u8],
+    /// Its number among all disks.
+    pub disk: Option<usize>,
     pub file_system: Result<FileSystem<Disk>, String>,
     /// Whether a command failed.
     pub failed: bool,
@@ -35,6 +37,8 @@ ls [DIR]      names in a directory
 cat FILE      contents of a file
 sum [PATH]    SHA-256 of a file, or of all files below a directory
 check         compare all files with the manifest in the image
+disks         disks, numbered, and the file systems on them
+use N         work with the file system of disk N from now on
 pci           PCI functions
 mem           memory areas that were handed over, and the heap
 env           environment that was handed over
@@ -65,6 +69,8 @@ impl Session {
             "cat" => self.print(argument),
             "sum" => self.sum(argument),
             "check" => self.check(),
+            "disks" => self.print_disks(),
+            "use" => self.use_disk(argument),
             "pci" => print_functions(),
             "mem" => self.print_memory(),
             "env" => {
@@ -174,6 +180,45 @@ impl Session {
             }
         }
         Ok(())
+    }
+
+    fn print_disks(&self) -> Outcome {
+        for (number, candidate) in disk::candidates(self.environment).iter().enumerate() {
+            if self.disk == Some(number) {
+                // To open it anew would take it from the file system that is in use.
+                say!("{number} in use");
+                continue;
+            }
+            match disk::open(candidate, None, None) {
+                Ok(found) => {
+                    let header = found.file_system.header();
+                    say!("{number} {}: RedoxFS {}", found.place, Uuid(header.uuid));
+                }
+                Err(note) => say!("{number} {note}"),
+            }
+        }
+        Ok(())
+    }
+
+    fn use_disk(&mut self, argument: &str) -> Outcome {
+        let number = parse_number(argument).and_then(|number| usize::try_from(number).ok());
+        let candidates = disk::candidates(self.environment);
+        let candidate = number.and_then(|number| candidates.get(number));
+        let candidate =
+            candidate.ok_or_else(|| alloc::format!("`{argument}` is no disk's number; see `disks`"))?;
+        match disk::open(candidate, None, None) {
+            Ok(found) => {
+                say!("disk         {}", found.place);
+                (self.disk, self.file_system) = (number, Ok(found.file_system));
+                Ok(())
+            }
+            Err(message) => {
+                if self.disk == number {
+                    self.file_system = Err(message.clone());
+                }
+                Err(message)
+            }
+        }
     }
 
     fn print_memory(&self) -> Outcome {

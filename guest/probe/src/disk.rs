@@ -1,5 +1,6 @@
-//! The disk with the file system this kernel was started from: live memory, or a virtio disk found on PCI.
+//! The disk with the file system this kernel was started from: live memory, or a virtio disk on PCI or in a memory slot.
 
+use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -9,6 +10,7 @@ use redox_boot::device::{BlockReader, DeviceError, MemoryDisk};
 use redox_boot::environment::Environment;
 use redox_boot::partition::{USUAL_BLOCK, partition_blocks};
 use redox_boot::redoxfs::{FileSystem, FileSystemError};
+use redox_boot::virtio::slots::{self, Slot};
 
 use crate::memory::Physical;
 use crate::pci::{self, Function};
@@ -16,7 +18,7 @@ use crate::virtio_block::{self, VirtioBlock};
 
 pub enum Disk {
     Live(MemoryDisk<'static>),
-    Virtio(VirtioBlock),
+    Virtio(Box<VirtioBlock>),
 }
 
 impl BlockReader for Disk {
@@ -34,26 +36,66 @@ pub struct Found {
     pub place: String,
 }
 
-/// Finds the file system the loader named by its UUID; without a name, the first one. The error is for the user.
-pub fn find(environment: Environment<'_>) -> Result<Found, String> {
-    let wanted = environment.uuid("REDOXFS_UUID").map(|uuid| uuid.0);
-    let block = environment.number("REDOXFS_BLOCK");
+/// Where a disk may be.
+pub enum Candidate {
+    Live { base: u64, size: u64 },
+    Pci { kind: &'static str, function: Function },
+    Slot(Slot),
+}
+
+/// All there are, live memory first.
+pub fn candidates(environment: Environment<'_>) -> Vec<Candidate> {
+    let mut found = Vec::new();
     if let (Some(base), Some(size)) =
         (environment.number("DISK_LIVE_ADDR"), environment.number("DISK_LIVE_SIZE"))
     {
-        return find_live(base, size, block.unwrap_or(0));
+        found.push(Candidate::Live { base, size });
     }
+    found.extend(
+        pci::scan().into_iter().filter_map(|function| {
+            virtio_block::kind(&function).map(|kind| Candidate::Pci { kind, function })
+        }),
+    );
+    let slots = environment.get(slots::ENVIRONMENT_KEY).unwrap_or_default();
+    let slots = Slot::parse_list(slots).0.into_iter().filter(virtio_block::may_be_disk);
+    found.extend(slots.map(Candidate::Slot));
+    found
+}
+
+/// Opens the file system of one, the one with the UUID where one is wanted. A device is reset by this: whoever used it before
+/// has to let go of it.
+pub fn open(candidate: &Candidate, block: Option<u64>, wanted: Option<[u8; 16]>) -> Result<Found, String> {
+    match candidate {
+        Candidate::Live { base, size } => find_live(*base, *size, block.unwrap_or(0)),
+        Candidate::Pci { kind, function } => {
+            let place = format!("{kind} at {}", function.address);
+            let disk = virtio_block::open(function).map_err(|note| format!("{place}: {note}"))?;
+            find_on(place, disk, block, wanted)
+        }
+        Candidate::Slot(slot) => {
+            let place = format!("virtio-blk (memory slot) at {:#x}", slot.address);
+            let disk = virtio_block::open_slot(slot).map_err(|note| format!("{place}: {note}"))?;
+            find_on(place, disk, block, wanted)
+        }
+    }
+}
+
+/// Finds the file system the loader named by its UUID; without a name, the first one. With the number of its disk among
+/// the candidates. The error is for the user.
+pub fn find(environment: Environment<'_>) -> Result<(usize, Found), String> {
+    let wanted = environment.uuid("REDOXFS_UUID").map(|uuid| uuid.0);
+    let block = environment.number("REDOXFS_BLOCK");
     let mut notes: Vec<String> = Vec::new();
-    let disks =
-        pci::scan().into_iter().filter_map(|function| Some((virtio_block::kind(&function)?, function)));
-    for (kind, function) in disks {
-        match find_on(kind, &function, block, wanted) {
-            Ok(found) => return Ok(found),
-            Err(note) => notes.push(format!("{kind} at {}: {note}", function.address)),
+    for (number, candidate) in candidates(environment).iter().enumerate() {
+        match open(candidate, block, wanted) {
+            Ok(found) => return Ok((number, found)),
+            // What was handed over is what counts.
+            Err(note) if matches!(candidate, Candidate::Live { .. }) => return Err(note),
+            Err(note) => notes.push(note),
         }
     }
     if notes.is_empty() {
-        return Err("no virtio disk on PCI, and no live memory was handed over".into());
+        return Err("no virtio disk was found, and no live memory was handed over".into());
     }
     Err(notes.join("; "))
 }
@@ -71,16 +113,16 @@ fn find_live(base: u64, size: u64, block: u64) -> Result<Found, String> {
 }
 
 fn find_on(
-    kind: &str,
-    function: &Function,
+    place: String,
+    device: VirtioBlock,
     named_block: Option<u64>,
     wanted: Option<[u8; 16]>,
 ) -> Result<Found, String> {
-    let mut disk = Disk::Virtio(virtio_block::open(function)?);
-    let Disk::Virtio(device) = &disk else { return Err("not a virtio disk".into()) };
-    let place = format!("{kind} at {}, {} MiB", function.address, device.bytes() >> 20);
+    let place = format!("{place}, {} MiB", device.bytes() >> 20);
+    let failed = |error: &dyn core::fmt::Display| format!("{place}: {error}");
+    let mut disk = Disk::Virtio(Box::new(device));
     // The loader counts blocks on the device it used, which may have been a partition: look at all likely places.
-    let mut blocks: Vec<u64> = partition_blocks(&mut disk).map_err(|error| format!("{error}"))?;
+    let mut blocks: Vec<u64> = partition_blocks(&mut disk).map_err(|error| failed(&error))?;
     blocks.extend(named_block);
     blocks.extend([USUAL_BLOCK, 0]);
     let mut note = String::from("no RedoxFS");
@@ -91,7 +133,7 @@ fn find_on(
         match FileSystem::open(&mut disk, *block) {
             Ok(file_system) if wanted.is_none_or(|wanted| file_system.header().uuid == wanted) => {
                 drop(file_system);
-                let file_system = FileSystem::open(disk, *block).map_err(|error| format!("{error}"))?;
+                let file_system = FileSystem::open(disk, *block).map_err(|error| failed(&error))?;
                 return Ok(Found { file_system, place });
             }
             Ok(_) => note = format!("the RedoxFS at block {block} is another one"),
@@ -99,5 +141,5 @@ fn find_on(
             Err(error) => note = format!("{error}"),
         }
     }
-    Err(note)
+    Err(failed(&note))
 }

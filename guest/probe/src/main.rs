@@ -60,7 +60,7 @@ unsafe extern "sysv64" fn start(arguments: *const [u8; ARGUMENT_BYTES]) -> ! {
     let environment = Environment(environment);
     say!("\nRedox boot protocol probe {} on x86_64", env!("CARGO_PKG_VERSION"));
     print_arguments(&arguments, environment, areas);
-    let file_system = open_file_system(environment);
+    let (disk, file_system) = open_file_system(environment);
     if let Err(message) = &file_system {
         say!("disk         {message}");
     }
@@ -70,6 +70,7 @@ unsafe extern "sysv64" fn start(arguments: *const [u8; ARGUMENT_BYTES]) -> ! {
         areas,
         failed: file_system.is_err(),
         last_failed: false,
+        disk,
         file_system,
     };
     run_script(&mut session);
@@ -119,8 +120,12 @@ fn print_arguments(arguments: &KernelArguments, environment: Environment<'_>, ar
     }
 }
 
-fn open_file_system(environment: Environment<'_>) -> Result<FileSystem<Disk>, String> {
-    let found = disk::find(environment)?;
+/// The number of the disk and its file system.
+fn open_file_system(environment: Environment<'_>) -> (Option<usize>, Result<FileSystem<Disk>, String>) {
+    let (number, found) = match disk::find(environment) {
+        Ok(found) => found,
+        Err(message) => return (None, Err(message)),
+    };
     let header = found.file_system.header();
     say!("disk         {}", found.place);
     say!(
@@ -130,7 +135,7 @@ fn open_file_system(environment: Environment<'_>) -> Result<FileSystem<Disk>, St
         header.generation,
         found.file_system.start_block()
     );
-    Ok(found.file_system)
+    (Some(number), Ok(found.file_system))
 }
 
 fn run_script(session: &mut Session) {

@@ -1,5 +1,5 @@
-//! virtio-blk over PCI, reading only: transitional devices through their old I/O ports (1AF4:1001, as Redox's own
-//! driver uses them) and modern ones through memory (1AF4:1042).
+//! virtio-blk, reading only: over PCI transitional devices through their old I/O ports (1AF4:1001, as Redox's own driver
+//! uses them) and modern ones through memory (1AF4:1042); modern ones in memory slots.
 
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -9,8 +9,9 @@ use redox_boot::limits::BLOCK_BYTES;
 use redox_boot::virtio::block::{self, HEADER_BYTES, Operation, STATUS_MISSING, STATUS_OK, header};
 use redox_boot::virtio::capability::{BaseAddress, Place, base_address, structures};
 use redox_boot::virtio::ring::{Layout, Piece};
+use redox_boot::virtio::slots::Slot;
 use redox_boot::virtio::transport::{
-    NO_VECTOR, PciTransport, QueuePlace, Transport as _, negotiate, queue_layout, ready,
+    NO_VECTOR, PciTransport, QueuePlace, SlotTransport, Transport as _, negotiate, queue_layout, ready,
 };
 use redox_boot::virtio::{Kind, VENDOR};
 
@@ -46,6 +47,7 @@ pub struct VirtioBlock {
 enum Transport {
     Ports { base: u16 },
     Memory(PciTransport<Window>),
+    Slot(SlotTransport<Window>),
 }
 
 /// The kind of a function, where it is a disk this driver knows.
@@ -93,6 +95,7 @@ impl VirtioBlock {
             // SAFETY: the device's own registers, which this driver alone uses.
             Transport::Ports { base } => unsafe { cpu::write_port_u16(*base + PORT_QUEUE_NOTIFY, 0) },
             Transport::Memory(device) => device.notify(block::QUEUE),
+            Transport::Slot(device) => device.notify(block::QUEUE),
         });
         // SAFETY: the byte exists; the device wrote it behind the compiler's back.
         match unsafe { self.request.as_ptr().add(HEADER_BYTES).read_volatile() } {
@@ -150,21 +153,50 @@ fn open_ports(base: u16) -> Result<VirtioBlock, Refusal> {
 const MODERN_RING: u16 = 64;
 
 fn open_memory(function: &Function) -> Result<VirtioBlock, Refusal> {
-    let refused = |refusal: redox_boot::virtio::Refusal| refusal.to_string();
     let mut space = function.address;
     let found = structures(&mut space).map_err(refused)?;
-    let map = |place: Place| Window::map(place.address, place.bytes).ok_or("its registers cannot be mapped");
+    let map = |place: Place| map(place.address, place.bytes);
     let (common, notify) = (map(found.common)?, map(found.notify)?);
     let mut device =
         PciTransport::new(common, notify, found.notify_step, map(found.interrupt)?, map(found.device)?)
             .map_err(refused)?;
+    let (ring, sectors) = start(&mut device)?;
+    Ok(VirtioBlock::new(Transport::Memory(device), ring, sectors))
+}
+
+/// Whether a memory slot has a disk, or something that cannot be told. Changes nothing in the device.
+pub fn may_be_disk(slot: &Slot) -> bool {
+    !matches!(slot_device(slot), Ok(None))
+}
+
+pub fn open_slot(slot: &Slot) -> Result<VirtioBlock, Refusal> {
+    let mut device = slot_device(slot)?.ok_or("there is no disk")?;
+    let (ring, sectors) = start(&mut device)?;
+    Ok(VirtioBlock::new(Transport::Slot(device), ring, sectors))
+}
+
+fn slot_device(slot: &Slot) -> Result<Option<SlotTransport<Window>>, Refusal> {
+    let found = SlotTransport::new(map(slot.address, slot.bytes)?).map_err(refused)?;
+    Ok(found.filter(|(kind, _)| *kind == Kind::Block).map(|(_, device)| device))
+}
+
+/// Sets a modern device going, and gives its ring and its size in sectors.
+fn start(device: &mut impl redox_boot::virtio::transport::Transport) -> Result<(Ring, u64), Refusal> {
     // Reading whole sectors needs no feature.
-    let features = negotiate(&mut device, 0).map_err(refused)?;
-    let layout = queue_layout(&mut device, block::QUEUE, MODERN_RING, block::PIECES).map_err(refused)?;
+    let features = negotiate(device, 0).map_err(refused)?;
+    let layout = queue_layout(device, block::QUEUE, MODERN_RING, block::PIECES).map_err(refused)?;
     let ring = Ring::new(layout).ok_or("no memory for its queue")?;
     let place = QueuePlace { layout, address: ring.address(), vector: NO_VECTOR };
     device.enable_queue(block::QUEUE, place).map_err(refused)?;
-    ready(&mut device);
-    let disk = block::Disk::read(&device, features, REQUEST_BYTES_MAX as u32);
-    Ok(VirtioBlock::new(Transport::Memory(device), ring, disk.sectors))
+    ready(device);
+    let disk = block::Disk::read(device, features, REQUEST_BYTES_MAX as u32);
+    Ok((ring, disk.sectors))
+}
+
+fn map(address: u64, bytes: u64) -> Result<Window, Refusal> {
+    Window::map(address, bytes).ok_or_else(|| "its registers cannot be mapped".into())
+}
+
+fn refused(refusal: redox_boot::virtio::Refusal) -> Refusal {
+    refusal.to_string()
 }

@@ -7,6 +7,7 @@ use rednix_events::Event;
 use crate::cli::ImageArgs;
 use crate::evaluation::{self, Target};
 use crate::failure::Failure;
+use crate::machines;
 use crate::project::Project;
 use crate::relock;
 use crate::session::Session;
@@ -36,17 +37,35 @@ pub fn run(session: &Session, arguments: &ImageArgs) -> Result<(), Failure> {
 
 /// Builds a system's image, keeps it from collection, and gives its folder on this machine.
 pub fn build(session: &Session, project: Project, system: &str, locked: bool) -> Result<PathBuf, Failure> {
+    build_to_start(session, project, system, locked, false).map(|(folder, _)| folder)
+}
+
+/// As [`build`]; where the machine starts directly, with the folder of the loaders, in the same evaluation: what
+/// an evaluation read is checked once for both.
+pub fn build_to_start(
+    session: &Session,
+    project: Project,
+    system: &str,
+    locked: bool,
+    is_direct: bool,
+) -> Result<(PathBuf, Option<PathBuf>), Failure> {
     let paths = relock::building(session, project, locked, |project| {
-        let wanted = evaluation::wanted(session, &[Target::image(project, system)])?;
+        let mut targets = vec![Target::image(project, system)];
+        targets.extend(is_direct.then(|| machines::loader(project)));
+        let wanted = evaluation::wanted(session, &targets)?;
         let paths = session.build(&wanted)?;
-        session.remember(project, &wanted)?;
+        session.remember(project, &wanted[..1])?;
         Ok(paths)
     })?;
     let store = session.store()?;
     store.add_root(&format!("system-{}", system.replace('/', "-")), &paths[0])?;
+    let loaders = match paths.get(1) {
+        Some(path) if is_direct => Some(machines::loaders(&store, path)?),
+        _ => None,
+    };
     let folder = store.real_path(&paths[0]);
     tell_warnings(session, &folder)?;
-    Ok(folder)
+    Ok((folder, loaders))
 }
 
 /// What the image's builder had to say, also when the image was there already: it is about the image, not the build.

@@ -1,7 +1,7 @@
 //! `rednix run`: a system's image in a virtual machine whose serial console is this terminal.
 
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rednix_vm::{Keyboard, MachineSpec};
 
@@ -16,8 +16,7 @@ use super::{attend, image, print};
 pub fn run(session: &Session, arguments: &RunArgs) -> Result<u8, Failure> {
     let project = Project::find(&session.config, &arguments.tree)?;
     let wanted = machines::wanted(session, &project, &arguments.system)?;
-    let folder = image::build(session, project.clone(), &arguments.system, arguments.tree.locked)?;
-    let (vmm, mut spec) = machines::specification(&arguments.system, wanted, folder.join("disk.img"))?;
+    let (vmm, mut spec) = machines::specification(&arguments.system, wanted, PathBuf::new())?;
     machines::apply(&arguments.machine, &mut spec)?;
     let save_folder = arguments.machine.snapshot.as_deref().map(machines::whole).transpose()?;
     if let Some(folder) = &save_folder {
@@ -25,7 +24,11 @@ pub fn run(session: &Session, arguments: &RunArgs) -> Result<u8, Failure> {
     }
     let config = machines::config(session)?;
     let runner = rednix_vm::by_name(arguments.machine.vmm.as_deref().unwrap_or(&vmm))?;
-    machines::add_loader(session, &project, runner.as_ref(), &mut spec)?;
+    let is_direct = runner.is_direct(&spec) && spec.loader.is_none();
+    let (folder, loaders) =
+        image::build_to_start(session, project, &arguments.system, arguments.tree.locked, is_direct)?;
+    spec.image = folder.join("disk.img");
+    spec.loader = spec.loader.or_else(|| loaders.map(|folder| folder.join(runner.loader())));
     if arguments.dry_run {
         let command = rednix_vm::dry_run(runner.as_ref(), &spec, &config, session.events())
             .map_err(machines::failure)?;
