@@ -44,6 +44,8 @@ pub const CPUS_MAX: u32 = 255;
 /// Memory a system needs beside its image when the image is in memory.
 pub const DIRECT_SPARE_MIB: u64 = 96;
 
+/// Between two looks at a text screen for the loader's menu.
+pub const SCREEN_POLL: Duration = Duration::from_millis(300);
 /// Width and height of a screen in pixels.
 pub const RESOLUTION_MIN: u32 = 320;
 pub const RESOLUTION_MAX: u32 = 8192;

@@ -11,11 +11,12 @@ use std::time::{Duration, Instant};
 use rednix_events::{Activity, Event, Events};
 
 use crate::console::Transcript;
-use crate::control::{Control, Request};
+use crate::control::{Control, Request, Shared};
 use crate::error::{Error, Result};
 use crate::exit::{Exit, ExitKind};
 use crate::launch::{Held, Prepared, PrivateCard, Streams};
 use crate::limits::{DIAGNOSTICS_MAX, SEND_TIMEOUT};
+use crate::menu;
 use crate::process::{Process, Waited, writable};
 use crate::runner::{Config, Runner};
 use crate::spec::{Display, MachineSpec};
@@ -31,7 +32,7 @@ pub struct Machine<'a> {
     input: File,
     pub console: Transcript,
     reader: Option<std::thread::JoinHandle<()>>,
-    control: Box<dyn Control>,
+    control: Shared,
     diagnostics: Diagnostics,
     started: Instant,
     exit: Option<Exit>,
@@ -66,6 +67,8 @@ impl<'a> Machine<'a> {
         let (process, Streams { input, output, errors }) = prepared.spawn(spec, config, events, id, cards)?;
         let keyboard = (spec.display != Display::None).then(|| input.try_clone().ok()).flatten();
         let (console, reader) = Transcript::start(output, log_file, keyboard, events.clone(), id);
+        let control = Shared::new(prepared.control);
+        menu::watch_screen(spec, &control, prepared.held.scratch.path());
         Ok(Machine {
             runner,
             spec,
@@ -76,7 +79,7 @@ impl<'a> Machine<'a> {
             input,
             console,
             reader: Some(reader),
-            control: prepared.control,
+            control,
             diagnostics: Diagnostics::read(errors, None),
             started: Instant::now(),
             exit: None,
@@ -164,8 +167,7 @@ impl<'a> Machine<'a> {
                 if let Some(reader) = self.reader.take() {
                     let _ = reader.join();
                 }
-                let exit =
-                    judge(self.runner, self.spec, status, self.control.as_ref(), self.diagnostics.text())?;
+                let exit = judge(self.runner, self.spec, status, &self.control, self.diagnostics.text())?;
                 self.done(exit.to_string());
                 self.exit = Some(exit.clone());
                 Ok(Some(exit))

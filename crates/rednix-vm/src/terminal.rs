@@ -15,13 +15,13 @@ use rednix_events::{Activity, Event, Events};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::termios::{OptionalActions, OutputModes, Termios, tcgetattr, tcsetattr};
 
-use crate::control::{Control, Request};
+use crate::control::{Control, Request, Shared};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::launch::{Prepared, Streams};
 use crate::limits::{CONSOLE_POLL, OUTPUT_GRACE, STOP_POLL, TYPED_AHEAD_MAX};
 use crate::machine::{Diagnostics, failed, judge, milliseconds};
-use crate::menu::Menu;
+use crate::menu::{self, Menu};
 use crate::process::{Process, Waited, readable};
 use crate::runner::{Config, Runner};
 use crate::spec::{Display, MachineSpec};
@@ -100,12 +100,14 @@ pub fn run(
     let terminal = Modes::raw();
     let menus = Arc::<AtomicUsize>::default();
     let written = pump(output, menus.clone());
+    let control = Shared::new(prepared.control);
+    menu::watch_screen(spec, &control, prepared.held.scratch.path());
     let mut attached = Attached {
         spec,
         config,
         events,
         keyboard,
-        control: prepared.control,
+        control,
         is_terminal: terminal.0,
         input: Some(input),
         keys: Keys::default(),
@@ -123,7 +125,7 @@ pub fn run(
             if attached.quit {
                 Ok(Exit { kind: crate::exit::ExitKind::PoweredOff, status: 0 })
             } else {
-                judge(runner, spec, status, attached.control.as_ref(), diagnostics.text()).map_err(once)
+                judge(runner, spec, status, &attached.control, diagnostics.text()).map_err(once)
             }
         }
         Err(error) => {
@@ -157,7 +159,7 @@ struct Attached<'a> {
     config: &'a Config,
     events: &'a Events,
     keyboard: &'a Keyboard,
-    control: Box<dyn Control>,
+    control: Shared,
     is_terminal: bool,
     /// The guest's; none after the end of ours.
     input: Option<File>,
@@ -266,7 +268,7 @@ impl Attached<'_> {
         }
     }
 
-    /// On the keyboard, which loaders under BIOS read alone; at the console where there is no keyboard.
+    /// On the keyboard; at the console where there is no keyboard.
     fn answer_menu(&mut self) {
         if self.control.ask(&Request::Press(&["ret".to_owned()])).is_err() {
             self.pending.push(b'\r');

@@ -108,6 +108,9 @@ impl Control for Qmp {
                 ("send-key", json!({ "keys": keys }))
             }
             Request::Screenshot(file) => ("screendump", json!({ "filename": file, "format": "png" })),
+            Request::Memory { address, length, file } => {
+                ("pmemsave", json!({ "val": address, "size": length, "filename": file }))
+            }
             Request::Save(_) => return Err(super::cannot("QEMU", request)),
         };
         self.command(name, arguments).map(|_| ())

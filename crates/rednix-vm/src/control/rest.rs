@@ -78,7 +78,9 @@ impl Control for CloudHypervisor {
                 self.send("PUT", "/api/v1/vm.snapshot", &body)?;
                 keep_layer(&self.scratch, folder)
             }
-            Request::Press(_) | Request::Screenshot(_) => Err(cannot("Cloud Hypervisor", request)),
+            Request::Press(_) | Request::Screenshot(_) | Request::Memory { .. } => {
+                Err(cannot("Cloud Hypervisor", request))
+            }
         }
     }
 }
@@ -117,9 +119,11 @@ impl Control for Firecracker {
                 self.send("PUT", "/snapshot/create", &body)?;
                 keep_layer(&self.scratch, folder)
             }
-            Request::Quit | Request::Reset | Request::Press(_) | Request::Screenshot(_) => {
-                Err(cannot("Firecracker", request))
-            }
+            Request::Quit
+            | Request::Reset
+            | Request::Press(_)
+            | Request::Screenshot(_)
+            | Request::Memory { .. } => Err(cannot("Firecracker", request)),
         }
     }
 }
