@@ -96,6 +96,30 @@ pub fn disk(command: &mut Command, microvm: bool, direct: bool, spec: &MachineSp
     push(arguments, &["-device", &format!("{device},drive=disk0{order}")]);
 }
 
+/// Where the exchange disk is on board: the last port, which no other disk of ours has.
+const EXCHANGE_PORT: &str = "ide.5";
+
+pub fn has_exchange(microvm: bool, spec: &MachineSpec) -> bool {
+    spec.architecture == Architecture::X86_64 && !microvm
+}
+
+/// The disk for files, on the controller that every such machine has on board and Redox a driver for.
+pub fn exchange(arguments: &mut Vec<OsString>, file: &Path) {
+    let mut drive = OsString::from("if=none,id=exchange,format=raw,cache=unsafe,file=");
+    drive.push(escape_commas(file));
+    arguments.push("-drive".into());
+    arguments.push(drive);
+    push(arguments, &["-device", &format!("ide-hd,bus={EXCHANGE_PORT},drive=exchange,serial=exchange")]);
+}
+
+/// Names that Redox's driver has for it: by the controller's address, whose first part grew with time, and its number
+/// among the disks that are there.
+pub fn exchange_places(spec: &MachineSpec) -> Vec<String> {
+    let number = usize::from(spec.disk == Some(Disk::Ahci));
+    let place = |bus: &str| format!("/scheme/disk.pci-{bus}-1f.2_ahci/{number}");
+    ["00-00", "0000-00"].map(place).to_vec()
+}
+
 pub fn console(arguments: &mut Vec<OsString>, wiring: &Wiring<'_>) {
     // `signal=off`: Ctrl-C is for the guest.
     push(arguments, &["-chardev", "stdio,id=console,mux=off,signal=off", "-serial", "chardev:console"]);
