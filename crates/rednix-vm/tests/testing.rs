@@ -264,6 +264,22 @@ fn a_package_is_pushed() {
     }
 }
 
+/// A shell that no longer starts, as after a push of a broken one, does not keep the next push from putting it right.
+#[test]
+fn a_push_needs_no_second_shell() {
+    let Some(scene) = Scene::with(Exchange::There) else { return };
+    let (system, package) = (scene.file("system"), scene.file("package"));
+    let inside = package.join(system.strip_prefix("/").unwrap());
+    std::fs::create_dir_all(&inside).unwrap();
+    std::fs::write(inside.join("a"), vec![b'x'; 300_000]).unwrap();
+    scene.with_guest(|guest, deadline| {
+        assert_eq!(guest.run("sh() { echo Page fault; return 139; }", deadline).unwrap().status, 0);
+        let pushed = testing::push(guest, &package, &mut |_| {}, deadline).unwrap();
+        assert_eq!(pushed, Pushed { sent: 1, bytes: 300_000, same: 0 });
+    });
+    assert_eq!(std::fs::read(system.join("a")).unwrap(), vec![b'x'; 300_000]);
+}
+
 /// What the guest does not take is told with its name, and nothing is moved into place.
 #[test]
 fn a_push_that_fails_moves_nothing() {

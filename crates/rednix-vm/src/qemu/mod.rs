@@ -169,7 +169,7 @@ impl Runner for Qemu {
 
     fn exchange_places(&self, spec: &MachineSpec, _: &Path) -> Vec<String> {
         let has = arguments::has_exchange(*self == Qemu::Microvm, spec);
-        if has { arguments::exchange_places(spec) } else { Vec::new() }
+        if has { arguments::exchange_places() } else { Vec::new() }
     }
 
     fn control(&self, _: &Program, _: &Path) -> Result<(Box<dyn Control>, Option<OwnedFd>)> {
@@ -306,12 +306,11 @@ mod tests {
         };
         let text = Qemu::Pc.command(&program, &spec(), &config, &wiring).unwrap().shell_text();
         let expected = "-drive if=none,id=exchange,format=raw,cache=unsafe,file=/scratch/x/a,,b \
-            -device ide-hd,bus=ide.5,drive=exchange,serial=exchange -chardev stdio";
+            -device virtio-blk-pci,disable-legacy=off,disable-modern=off,addr=1d,drive=exchange -chardev stdio";
         assert!(text.contains(expected), "{text}");
-        let number = |disk| Qemu::Pc.exchange_places(&MachineSpec { disk, ..spec() }, &file)[0].clone();
-        assert_eq!(number(None), "/scheme/disk.pci-00-00-1f.2_ahci/0");
-        assert_eq!(number(Some(Disk::Ahci)), "/scheme/disk.pci-00-00-1f.2_ahci/1");
-        // Without that controller there is none, and files go over the console.
+        let places = Qemu::Pc.exchange_places(&spec(), &file);
+        assert_eq!(places[0], "/scheme/disk.pci-00-00-1d.0_virtio_blk/0");
+        // Without a PC's bus there is none, and files go over the console.
         assert!(Qemu::Microvm.exchange_places(&spec(), &file).is_empty());
         let i586 = MachineSpec { architecture: Architecture::I586, ..spec() };
         assert!(Qemu::Pc.exchange_places(&i586, &file).is_empty());

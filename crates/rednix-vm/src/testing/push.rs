@@ -208,7 +208,7 @@ impl Lines {
             return self.type_each(machine, deadline);
         }
         // A script says by itself which of its lines failed, and that it came to its end.
-        let mut script = Vec::new();
+        let mut script = vec![format!("echo {FAILED}begin.")];
         for (number, (line, _)) in self.0.iter().enumerate() {
             script.push(format!("{line} || echo {FAILED}{number}."));
         }
@@ -216,6 +216,10 @@ impl Lines {
         let output = transfer::run_script(machine, &script, deadline)?;
         let failed: BTreeSet<&str> =
             output.lines().filter_map(|line| line.trim().strip_prefix(FAILED)?.strip_suffix('.')).collect();
+        if !failed.contains("begin") {
+            // The shell at the console still runs when its program, just replaced by one that does not, starts no more.
+            return self.type_each(machine, deadline);
+        }
         let first = self.0.iter().enumerate().find(|(number, _)| failed.contains(&*number.to_string()));
         match first {
             Some((_, (_, what))) => guest(format!("{what} failed: {}", output.trim())),
