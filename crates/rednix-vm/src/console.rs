@@ -1,9 +1,11 @@
-//! The guest's console as text: escape sequences removed, kept for matching, logged raw, sent as events line by
-//! line. It does not know what the text means.
+//! The guest's console as text: escape sequences removed, kept for matching, logged and shown raw, sent as events line
+//! by line. It does not know what the text means, the loader's menu excepted.
 
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -103,10 +105,42 @@ struct Seen {
     ended: bool,
 }
 
+/// Where a console's bytes go as they are.
+#[derive(Debug, Default)]
+struct Raw {
+    log: Option<File>,
+    /// Somebody's screen.
+    shown: Option<File>,
+}
+
+impl Raw {
+    fn write(&mut self, bytes: &[u8]) {
+        // A full disk must not end the machine; the text in memory is still matched.
+        if let Some(log) = &mut self.log {
+            let _ = log.write_all(bytes);
+        }
+        // Nor does a screen that is gone: the guest must not stand still for that.
+        if self.shown.as_mut().is_some_and(|shown| shown.write_all(bytes).is_err()) {
+            self.shown = None;
+        }
+    }
+}
+
+/// What becomes of a console beside its text in memory.
+#[derive(Debug, Default)]
+pub(crate) struct Ways {
+    pub log: Option<File>,
+    pub shown: Option<File>,
+    /// The loader's menu is answered by typing here; none: menus are counted.
+    pub keyboard: Option<File>,
+}
+
 /// A console being read by its own thread.
 #[derive(Clone, Debug)]
 pub struct Transcript {
     shared: Arc<(Mutex<Seen>, Condvar)>,
+    raw: Arc<Mutex<Raw>>,
+    menus: Arc<AtomicUsize>,
 }
 
 /// How a wait for text ended.
@@ -122,17 +156,16 @@ pub enum Found {
 }
 
 impl Transcript {
-    /// Reads `source` to its end in a new thread; writes every byte to `log`, every line as an event. The loader's menu
-    /// is answered by typing at `keyboard`.
-    pub fn start(
+    /// Reads `source` to its end in a new thread; every line is an event, where somebody wants them.
+    pub(crate) fn start(
         mut source: File,
-        mut log: File,
-        mut keyboard: Option<File>,
-        events: Events,
-        id: Activity,
+        ways: Ways,
+        events: Option<(Events, Activity)>,
     ) -> (Self, std::thread::JoinHandle<()>) {
-        let transcript = Transcript { shared: Arc::default() };
-        let shared = transcript.shared.clone();
+        let Ways { log, shown, mut keyboard } = ways;
+        let raw = Arc::new(Mutex::new(Raw { log, shown }));
+        let transcript = Transcript { shared: Arc::default(), raw: raw.clone(), menus: Arc::default() };
+        let (shared, menus) = (transcript.shared.clone(), transcript.menus.clone());
         let thread = std::thread::spawn(move || {
             let mut plain = Plain::default();
             let mut menu = Menu::default();
@@ -149,22 +182,23 @@ impl Transcript {
                     }
                     Err(_) => break,
                 };
-                // A full disk must not end the machine; the text in memory is still matched.
-                let _ = log.write_all(&buffer[..count]);
-                if let Some(keyboard) = &mut keyboard
-                    && menu.feed(&buffer[..count]) > 0
-                {
-                    let _ = keyboard.write_all(b"\r");
+                raw.lock().expect("no holder panics").write(&buffer[..count]);
+                match (menu.feed(&buffer[..count]), &mut keyboard) {
+                    (0, _) => {}
+                    (_, Some(keyboard)) => drop(keyboard.write_all(b"\r")),
+                    (count, None) => drop(menus.fetch_add(count, Ordering::Relaxed)),
                 }
                 let mut text = String::new();
                 plain.feed(&buffer[..count], &mut text);
-                emit_lines(&text, &mut line, &events, id);
+                if let Some((events, id)) = &events {
+                    emit_lines(&text, &mut line, events, *id);
+                }
                 let mut seen = shared.0.lock().expect("no holder panics");
                 seen.text.push_str(&text);
                 trim(&mut seen);
                 shared.1.notify_all();
             }
-            if !line.is_empty() {
+            if let Some((events, id)) = events.filter(|_| !line.is_empty()) {
                 events.emit(Event::MachineOutput { id, line });
             }
             shared.0.lock().expect("no holder panics").ended = true;
@@ -175,6 +209,32 @@ impl Transcript {
 
     fn lock(&self) -> MutexGuard<'_, Seen> {
         self.shared.0.lock().expect("no holder panics")
+    }
+
+    /// Shows what the log has, and from then on everything that comes.
+    pub fn show(&self, log: &Path, mut screen: File) {
+        // Nothing comes between the log's end and the rest: whoever reads the console waits for us.
+        let mut raw = self.raw.lock().expect("no holder panics");
+        let before = std::fs::read(log).unwrap_or_default();
+        raw.shown = screen.write_all(&before).is_ok().then_some(screen);
+    }
+
+    pub fn hide(&self) {
+        self.raw.lock().expect("no holder panics").shown = None;
+    }
+
+    /// Menus of the loader that nobody has answered; they count as answered then.
+    pub(crate) fn take_menus(&self) -> usize {
+        self.menus.swap(0, Ordering::Relaxed)
+    }
+
+    /// Waits until everything was read, or as long as that; a screen that takes nothing must not keep us from ending.
+    pub(crate) fn finish(&self, patience: Duration) {
+        let deadline = Instant::now() + patience;
+        let mut seen = self.lock();
+        while !seen.ended && Instant::now() < deadline {
+            seen = self.shared.1.wait_timeout(seen, STOP_POLL).expect("no holder panics").0;
+        }
     }
 
     /// Waits until `wanted` finds something at or after `from`. `wanted` and `forbidden` answer the end of their

@@ -14,6 +14,7 @@ use tempfile::TempDir;
 use crate::acceleration;
 use crate::control::Control;
 use crate::error::{Error, Result};
+use crate::exchange::ExchangeDisk;
 use crate::limits::{DIAGNOSTICS_MAX, SOCKET_TIMEOUT};
 use crate::process::{Process, Waited};
 use crate::runner::{CardSocket, Command, Config, Runner, Wiring};
@@ -26,6 +27,18 @@ pub struct PrivateCard {
     pub address: [u8; 6],
 }
 
+/// What a machine has beside what its specification says, because of who runs it.
+#[derive(Debug, Default)]
+pub struct Extras<'a> {
+    /// Cards on networks between machines. The monitor gets a descriptor of each socket of its own.
+    pub cards: &'a [PrivateCard],
+    /// A disk through which files go to the guest and back, where the monitor can give it one.
+    pub exchange: bool,
+    /// Its console is shown on standard output, and what the monitor says on standard error: [`crate::terminal::Attached`]
+    /// passes keys on.
+    pub terminal: bool,
+}
+
 /// The command that [`crate::run`] would start, as shell text. Starts no machine (but may run the KVM smoke test).
 pub fn dry_run(runner: &dyn Runner, spec: &MachineSpec, config: &Config, events: &Events) -> Result<String> {
     runner.check(spec)?;
@@ -33,7 +46,7 @@ pub fn dry_run(runner: &dyn Runner, spec: &MachineSpec, config: &Config, events:
     let kvm = acceleration::choose(runner, &program, spec, config, events)?;
     let scratch = config.scratch_folder.join(format!("rednix-{}", spec.name));
     let end_on_reset = spec.restart == Some(false);
-    let wiring = Wiring { kvm, control: None, cards: &[], scratch: &scratch, end_on_reset };
+    let wiring = Wiring { kvm, control: None, cards: &[], exchange: None, scratch: &scratch, end_on_reset };
     let command = runner.command(&program, spec, config, &wiring)?;
     let folder = crate::runner::quote(scratch.as_os_str());
     Ok(format!("mkdir -p {folder} && cd {folder}\n{}", command.shell_text()))
@@ -43,6 +56,7 @@ pub fn dry_run(runner: &dyn Runner, spec: &MachineSpec, config: &Config, events:
 pub(crate) struct Prepared {
     pub command: Command,
     pub control: Box<dyn Control>,
+    pub exchange: Option<ExchangeDisk>,
     /// The monitor's end of the control socket.
     inherited: Option<OwnedFd>,
     helpers: Vec<Process>,
@@ -64,7 +78,7 @@ impl Prepared {
         config: &Config,
         events: &Events,
         end_on_reset: bool,
-        cards: &[PrivateCard],
+        extras: &Extras<'_>,
     ) -> Result<Self> {
         runner.check(spec)?;
         let program = runner.find(spec, config)?;
@@ -73,14 +87,17 @@ impl Prepared {
         std::fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
         let scratch = Scratch::new(folder)?;
         let (control, inherited) = runner.control(&program, scratch.path())?;
-        let sockets: Vec<CardSocket> = cards
+        let sockets: Vec<CardSocket> = extras
+            .cards
             .iter()
             .map(|card| CardSocket { descriptor: card.socket.as_raw_fd(), address: card.address })
             .collect();
+        let exchange = if extras.exchange { exchange(runner, spec, &scratch)? } else { None };
         let wiring = Wiring {
             kvm,
             control: inherited.as_ref().map(AsRawFd::as_raw_fd),
             cards: &sockets,
+            exchange: exchange.as_ref().map(ExchangeDisk::path),
             scratch: scratch.path(),
             end_on_reset,
         };
@@ -99,6 +116,7 @@ impl Prepared {
         Ok(Prepared {
             command,
             control,
+            exchange,
             inherited,
             helpers: Vec::new(),
             needs_terminal: runner.needs_terminal(),
@@ -277,6 +295,18 @@ impl Scratch {
             }
         }
     }
+}
+
+/// The disk for files, where the monitor can give it to such a machine.
+fn exchange(runner: &dyn Runner, spec: &MachineSpec, scratch: &Scratch) -> Result<Option<ExchangeDisk>> {
+    let path = scratch.path().join("exchange.img");
+    let places = runner.exchange_places(spec, &path);
+    if places.is_empty() {
+        return Ok(None);
+    }
+    // The folder's name is new for each machine.
+    let name = scratch.path().file_name().unwrap_or_default().to_string_lossy();
+    ExchangeDisk::create(&path, &name, places).map(Some)
 }
 
 /// A copy we may write although the original may be read only.

@@ -80,6 +80,15 @@ pub const REPEAT_PAUSE: Duration = Duration::from_millis(500);
 pub const COPY_MAX: u64 = 32 << 20;
 /// What one command of such a copy takes, in bytes: a console that loses something loses no more.
 pub const COPY_PIECE: usize = 256 << 10;
+/// Paths in one line of a push to a running machine.
+pub const PUSH_PATHS_AT_ONCE: usize = 12;
+/// The disk through which host and guest hand each other files, in bytes; as a file of the host it has no more than what
+/// is in it.
+pub const EXCHANGE_DISK: u64 = 4 << 30;
+/// One file handed over by it, in bytes.
+pub const EXCHANGE_FILE_MAX: u64 = 1 << 30;
+/// Shorter files go over the console, in bytes: typing them costs no more than typing where they lie.
+pub const EXCHANGE_FROM: u64 = 1 << 10;
 /// How often a copy out of a guest is tried: what a kernel prints meanwhile spoils one.
 pub const COPY_TRIES: usize = 3;
 /// Lines typed before their echo is waited for, and for how long it is.

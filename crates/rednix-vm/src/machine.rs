@@ -3,19 +3,20 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rednix_events::{Activity, Event, Events};
 
-use crate::console::Transcript;
+use crate::console::{Transcript, Ways};
 use crate::control::{Control, Request, Shared};
 use crate::error::{Error, Result};
+use crate::exchange::ExchangeDisk;
 use crate::exit::{Exit, ExitKind};
-use crate::launch::{Held, Prepared, PrivateCard, Streams};
-use crate::limits::{DIAGNOSTICS_MAX, SEND_TIMEOUT};
+use crate::launch::{Extras, Held, Prepared, Streams};
+use crate::limits::{DIAGNOSTICS_MAX, OUTPUT_GRACE, SEND_TIMEOUT};
 use crate::menu;
 use crate::process::{Process, Waited, writable};
 use crate::runner::{Config, Runner};
@@ -29,10 +30,13 @@ pub struct Machine<'a> {
     events: Events,
     pub id: Activity,
     process: Process,
-    input: File,
+    /// None once what is typed has an end.
+    input: Option<File>,
     pub console: Transcript,
     reader: Option<std::thread::JoinHandle<()>>,
     control: Shared,
+    exchange: Option<ExchangeDisk>,
+    on_terminal: bool,
     diagnostics: Diagnostics,
     started: Instant,
     exit: Option<Exit>,
@@ -48,25 +52,36 @@ impl<'a> Machine<'a> {
         events: &Events,
         log: &Path,
     ) -> Result<Machine<'a>> {
-        Self::start_with(runner, spec, config, events, log, &[])
+        Self::start_with(runner, spec, config, events, Some(log), &Extras::default())
     }
 
-    /// The same, with cards on networks between machines. The monitor gets a descriptor of each socket of its own.
+    /// The same, with what a specification does not say.
     pub fn start_with(
         runner: &'a dyn Runner,
         spec: &'a MachineSpec,
         config: &'a Config,
         events: &Events,
-        log: &Path,
-        cards: &[PrivateCard],
+        log: Option<&Path>,
+        extras: &Extras<'_>,
     ) -> Result<Machine<'a>> {
-        let log_file = File::create(log).map_err(Error::io("create", log))?;
-        let end_on_reset = !spec.restart.unwrap_or(false);
-        let mut prepared = Prepared::new(runner, spec, config, events, end_on_reset, cards)?;
+        let log_file = log.map(|log| File::create(log).map_err(Error::io("create", log))).transpose()?;
+        let on_terminal = extras.terminal;
+        // Somebody at a terminal goes on with a guest that resets itself.
+        let end_on_reset = !spec.restart.unwrap_or(on_terminal);
+        let mut prepared = Prepared::new(runner, spec, config, events, end_on_reset, extras)?;
         let id = Activity::next();
-        let (process, Streams { input, output, errors }) = prepared.spawn(spec, config, events, id, cards)?;
-        let keyboard = (spec.display != Display::None).then(|| input.try_clone().ok()).flatten();
-        let (console, reader) = Transcript::start(output, log_file, keyboard, events.clone(), id);
+        let (process, Streams { input, output, errors }) =
+            prepared.spawn(spec, config, events, id, extras.cards)?;
+        let mut ways = Ways { log: log_file, ..Ways::default() };
+        if on_terminal {
+            ways.shown = duplicate(io::stdout().as_fd());
+        } else if spec.display != Display::None {
+            ways.keyboard = input.try_clone().ok();
+        }
+        let told = (!on_terminal).then(|| (events.clone(), id));
+        let (console, reader) = Transcript::start(output, ways, told);
+        let diagnostics =
+            Diagnostics::read(errors, if on_terminal { duplicate(io::stderr().as_fd()) } else { None });
         let control = Shared::new(prepared.control);
         menu::watch_screen(spec, &control, prepared.held.scratch.path());
         Ok(Machine {
@@ -76,11 +91,13 @@ impl<'a> Machine<'a> {
             events: events.clone(),
             id,
             process,
-            input,
+            input: Some(input),
             console,
             reader: Some(reader),
             control,
-            diagnostics: Diagnostics::read(errors, None),
+            exchange: prepared.exchange,
+            on_terminal,
+            diagnostics,
             started: Instant::now(),
             exit: None,
             _held: prepared.held,
@@ -96,11 +113,14 @@ impl<'a> Machine<'a> {
     pub fn send(&mut self, text: &str) -> Result<()> {
         let deadline = Instant::now() + SEND_TIMEOUT;
         let mut rest = text.as_bytes();
+        let Some(input) = &mut self.input else {
+            return Err(failed(self.spec, "type at its console", io::ErrorKind::BrokenPipe.into()));
+        };
         while !rest.is_empty() {
-            match self.input.write(rest) {
+            match input.write(rest) {
                 Ok(count) => rest = &rest[count..],
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    let _ = writable(self.input.as_fd(), Duration::from_millis(50));
+                    let _ = writable(input.as_fd(), Duration::from_millis(50));
                     if Instant::now() >= deadline {
                         let source =
                             io::Error::new(io::ErrorKind::TimedOut, "the guest does not read its console");
@@ -111,6 +131,29 @@ impl<'a> Machine<'a> {
             }
         }
         Ok(())
+    }
+
+    /// What a terminal needs: the process, which is ready for reading once it has ended, and the guest's input.
+    pub(crate) fn descriptors(&self) -> (BorrowedFd<'_>, Option<BorrowedFd<'_>>) {
+        (self.process.as_fd(), self.input.as_ref().map(AsFd::as_fd))
+    }
+
+    /// The guest's input, which a terminal writes to without waiting.
+    pub(crate) fn input(&mut self) -> &mut Option<File> {
+        &mut self.input
+    }
+
+    pub(crate) fn config(&self) -> &'a Config {
+        self.config
+    }
+
+    pub(crate) fn spec(&self) -> &'a MachineSpec {
+        self.spec
+    }
+
+    /// The disk through which files go, where it has one.
+    pub fn exchange(&mut self) -> Option<&mut ExchangeDisk> {
+        self.exchange.as_mut()
     }
 
     /// The screen as a PNG file of the host.
@@ -164,10 +207,15 @@ impl<'a> Machine<'a> {
         let waited = self.process.wait(Some(deadline), &self.config.stop);
         match waited.map_err(|source| failed(self.spec, "wait for it", source))? {
             Waited::Ended(status) => {
-                if let Some(reader) = self.reader.take() {
-                    let _ = reader.join();
-                }
-                let exit = judge(self.runner, self.spec, status, &self.control, self.diagnostics.text())?;
+                self.finish_console();
+                let exit = judge(
+                    self.runner,
+                    self.spec,
+                    status,
+                    &self.control,
+                    self.diagnostics.text(),
+                    self.on_terminal,
+                )?;
                 self.done(exit.to_string());
                 self.exit = Some(exit.clone());
                 Ok(Some(exit))
@@ -183,10 +231,22 @@ impl<'a> Machine<'a> {
             // Asking first lets the monitor close its files; it need not agree.
             let _ = self.control.ask(&Request::Quit);
             self.process.terminate().map_err(|source| failed(self.spec, "end it", source))?;
+            self.finish_console();
             self.done("switched off".into());
             self.exit = Some(Exit { kind: ExitKind::PoweredOff, status: 0 });
         }
         Ok(())
+    }
+
+    /// What the guest said last is still on its way.
+    fn finish_console(&mut self) {
+        if self.on_terminal {
+            // A terminal that takes nothing must not keep us from ending.
+            self.console.finish(OUTPUT_GRACE);
+            self.reader = None;
+        } else if let Some(reader) = self.reader.take() {
+            let _ = reader.join();
+        }
     }
 
     fn done(&self, message: String) {
@@ -201,22 +261,21 @@ impl<'a> Machine<'a> {
 impl Drop for Machine<'_> {
     fn drop(&mut self) {
         if self.exit.is_none() {
-            let _ = self.process.kill();
+            let _ = if self.on_terminal { self.process.terminate() } else { self.process.kill() };
             self.done("ended".into());
         }
-        if let Some(reader) = self.reader.take() {
-            let _ = reader.join();
-        }
+        self.finish_console();
     }
 }
 
-/// What a status means, with what the control socket knows.
-pub(crate) fn judge(
+/// What a status means, with what the control socket knows. `said`: what the monitor said was seen.
+fn judge(
     runner: &dyn Runner,
     spec: &MachineSpec,
     status: i32,
     control: &dyn Control,
     diagnostics: String,
+    said: bool,
 ) -> Result<Exit> {
     let mut exit = runner.exit(status);
     let greeted = control.has_machine();
@@ -231,7 +290,8 @@ pub(crate) fn judge(
                 program: runner.name().into(),
                 machine: spec.name.clone(),
                 status,
-                diagnostics,
+                // The monitor's own words are on the terminal already.
+                diagnostics: if said { String::new() } else { diagnostics },
                 hint: spec.start_hint(),
             });
         }
@@ -243,16 +303,20 @@ pub(crate) fn judge(
     Ok(exit)
 }
 
+fn duplicate(descriptor: BorrowedFd<'_>) -> Option<File> {
+    descriptor.try_clone_to_owned().ok().map(File::from)
+}
+
 pub(crate) fn failed(spec: &MachineSpec, operation: &'static str, source: io::Error) -> Error {
     Error::Machine { machine: spec.name.clone(), operation, source }
 }
 
-pub(crate) fn milliseconds(since: Instant) -> u64 {
+fn milliseconds(since: Instant) -> u64 {
     since.elapsed().as_millis().try_into().unwrap_or(u64::MAX)
 }
 
 /// What the monitor says on standard error, read by a thread.
-pub(crate) struct Diagnostics {
+struct Diagnostics {
     text: Arc<Mutex<String>>,
     thread: Option<std::thread::JoinHandle<()>>,
 }

@@ -100,6 +100,8 @@ pub struct Wiring<'a> {
     pub control: Option<i32>,
     /// Cards on networks between machines.
     pub cards: &'a [CardSocket],
+    /// The file of the disk through which files go to the guest and back.
+    pub exchange: Option<&'a Path>,
     /// A private folder for files the monitor writes; the monitor's working folder.
     pub scratch: &'a Path,
     /// The machine ends when the guest resets.
@@ -210,6 +212,12 @@ pub trait Runner {
     /// File name of the loader of ours that this monitor can start in firmware's place.
     fn loader(&self) -> &'static str {
         "loader.pvh"
+    }
+
+    /// Where the guest of such a machine finds the disk that this file is, the likeliest place first; none: this monitor
+    /// gives no machine such a disk.
+    fn exchange_places(&self, _spec: &MachineSpec, _file: &Path) -> Vec<String> {
+        Vec::new()
     }
 
     /// Whether it reads its console from nothing but a terminal: then it gets one of its own in place of pipes.

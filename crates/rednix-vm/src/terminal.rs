@@ -2,27 +2,21 @@
 //! output as they are. The monitor itself never sees the terminal, so whatever happens to either, this process can put
 //! the terminal's modes back and end the monitor.
 
-use std::fs::File;
-use std::io::{self, IsTerminal, Read, Write};
+use std::io::{self, IsTerminal, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, channel};
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 use std::time::Instant;
 
-use rednix_events::{Activity, Event, Events};
+use rednix_events::{Event, Events};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::termios::{OptionalActions, OutputModes, Termios, tcgetattr, tcsetattr};
 
-use crate::control::{Control, Request, Shared};
 use crate::error::{Error, Result};
-use crate::exit::Exit;
-use crate::launch::{Prepared, Streams};
-use crate::limits::{CONSOLE_POLL, OUTPUT_GRACE, STOP_POLL, TYPED_AHEAD_MAX};
-use crate::machine::{Diagnostics, failed, judge, milliseconds};
-use crate::menu::{self, Menu};
-use crate::process::{Process, Waited, readable};
+use crate::exit::{Exit, ExitKind};
+use crate::launch::Extras;
+use crate::limits::{STOP_POLL, TYPED_AHEAD_MAX};
+use crate::machine::{Machine, failed};
 use crate::runner::{Config, Runner};
 use crate::spec::{Display, MachineSpec};
 
@@ -33,6 +27,8 @@ pub struct Keyboard {
     pub save_folder: Option<PathBuf>,
     /// Folder for screenshots.
     pub screenshot_folder: PathBuf,
+    /// There are other machines to go to.
+    pub several: bool,
 }
 
 /// The byte of Ctrl-A, which begins what is not for the guest.
@@ -46,6 +42,7 @@ enum Wish {
     PauseOrResume,
     Screenshot,
     Save,
+    Next,
     Help,
 }
 
@@ -71,7 +68,8 @@ impl Keys {
             }
             match byte {
                 PREFIX | b'a' => guest.push(PREFIX),
-                b'x' => wishes.push(Wish::Quit),
+                b'x' | b'X' => wishes.push(Wish::Quit),
+                b'n' | b'N' => wishes.push(Wish::Next),
                 b'o' => wishes.push(Wish::PowerButton),
                 b'r' => wishes.push(Wish::Reset),
                 b'p' => wishes.push(Wish::PauseOrResume),
@@ -92,128 +90,97 @@ pub fn run(
     events: &Events,
     keyboard: &Keyboard,
 ) -> Result<Exit> {
-    let end_on_reset = spec.restart == Some(false);
-    let mut prepared = Prepared::new(runner, spec, config, events, end_on_reset, &[])?;
-    let id = Activity::next();
-    let started = Instant::now();
-    let (mut process, Streams { input, output, errors }) = prepared.spawn(spec, config, events, id, &[])?;
-    let terminal = Modes::raw();
-    let menus = Arc::<AtomicUsize>::default();
-    let written = pump(output, menus.clone());
-    let control = Shared::new(prepared.control);
-    menu::watch_screen(spec, &control, prepared.held.scratch.path());
-    let mut attached = Attached {
-        spec,
-        config,
-        events,
-        keyboard,
-        control,
-        is_terminal: terminal.0,
-        input: Some(input),
-        keys: Keys::default(),
-        pending: Vec::new(),
-        paused: false,
-        screenshots: 0,
-        quit: false,
-        menus,
-    };
-    let mut diagnostics = Diagnostics::read(errors, duplicate(io::stderr().as_fd()));
-    let result = match attached.until_end(&mut process) {
-        Ok(status) => {
-            // What the guest said last is still on its way.
-            let _ = written.recv_timeout(OUTPUT_GRACE);
-            if attached.quit {
-                Ok(Exit { kind: crate::exit::ExitKind::PoweredOff, status: 0 })
-            } else {
-                judge(runner, spec, status, &attached.control, diagnostics.text()).map_err(once)
+    let extras = Extras { terminal: true, ..Extras::default() };
+    let mut machine = Machine::start_with(runner, spec, config, events, None, &extras)?;
+    let mut attached = Attached::new(keyboard, events);
+    loop {
+        match attached.turn(&mut machine)? {
+            Turn::Goes | Turn::Next => {}
+            Turn::Ended(exit) => return Ok(exit),
+            Turn::Left => {
+                machine.switch_off()?;
+                return Ok(Exit { kind: ExitKind::PoweredOff, status: 0 });
             }
         }
-        Err(error) => {
-            let _ = process.terminate();
-            Err(error)
-        }
-    };
-    drop(process);
-    drop(terminal);
-    let message = match &result {
-        Ok(exit) => exit.to_string(),
-        Err(error) => error.to_string(),
-    };
-    events.emit(Event::MachineDone { id, duration_ms: milliseconds(started), message });
-    drop(prepared.held);
-    result
-}
-
-/// The monitor's own words are on the terminal already.
-fn once(error: Error) -> Error {
-    match error {
-        Error::Start { program, machine, status, hint, .. } => {
-            Error::Start { program, machine, status, diagnostics: String::new(), hint }
-        }
-        other => other,
     }
 }
 
-struct Attached<'a> {
-    spec: &'a MachineSpec,
-    config: &'a Config,
+/// What came of a moment at the terminal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Turn {
+    Goes,
+    /// The machine ended by itself.
+    Ended(Exit),
+    /// The user wants it to end.
+    Left,
+    /// The user wants the next machine.
+    Next,
+}
+
+/// This process's terminal as that of a machine: raw until this is dropped. What the machine prints comes to the screen
+/// by the machine's own thread.
+pub struct Attached<'a> {
     events: &'a Events,
     keyboard: &'a Keyboard,
-    control: Shared,
-    is_terminal: bool,
-    /// The guest's; none after the end of ours.
-    input: Option<File>,
+    modes: Modes,
     keys: Keys,
+    /// Typed, and not yet taken by the guest.
     pending: Vec<u8>,
+    /// Nothing more comes from standard input.
+    at_end: bool,
     paused: bool,
     screenshots: u32,
-    quit: bool,
-    /// Menus of the loader that nobody has answered.
-    menus: Arc<AtomicUsize>,
 }
 
-impl Attached<'_> {
-    /// Serves the keyboard until the monitor ends; answers its status.
-    fn until_end(&mut self, process: &mut Process) -> Result<i32> {
-        let wrong = |source| failed(self.spec, "wait for it", source);
-        let stdin = io::stdin();
-        loop {
-            if self.config.stop.requested() {
-                return Err(Error::Interrupted);
-            }
-            let ready = self.wait(process.as_fd(), stdin.as_fd()).map_err(wrong)?;
-            if ready.ended
-                && let Waited::Ended(status) =
-                    process.wait(Some(Instant::now()), &self.config.stop).map_err(wrong)?
-            {
-                return Ok(status);
-            }
-            if self.menus.swap(0, Ordering::Relaxed) > 0 && self.spec.display != Display::None {
-                self.answer_menu();
-            }
-            if ready.typed {
-                self.read(stdin.as_fd())?;
-            }
-            if ready.takes {
-                self.pass_on();
-            }
-            if self.quit {
-                return match process.terminate() {
-                    Ok(status) => Ok(status),
-                    Err(source) => Err(failed(self.spec, "end it", source)),
-                };
-            }
+impl<'a> Attached<'a> {
+    pub fn new(keyboard: &'a Keyboard, events: &'a Events) -> Self {
+        Attached {
+            events,
+            keyboard,
+            modes: Modes::raw(),
+            keys: Keys::default(),
+            pending: Vec::new(),
+            at_end: false,
+            paused: false,
+            screenshots: 0,
         }
     }
 
-    fn wait(&self, process: BorrowedFd<'_>, stdin: BorrowedFd<'_>) -> io::Result<Ready> {
+    /// Waits for a moment, serves the keyboard, and says what came of it.
+    pub fn turn(&mut self, machine: &mut Machine<'_>) -> Result<Turn> {
+        let stdin = io::stdin();
+        if machine.config().stop.requested() {
+            return Err(Error::Interrupted);
+        }
+        let wrong = |source| failed(machine.spec(), "wait for it", source);
+        let ready = self.wait(machine, stdin.as_fd()).map_err(wrong)?;
+        if ready.ended
+            && let Some(exit) = machine.wait(Instant::now())?
+        {
+            return Ok(Turn::Ended(exit));
+        }
+        if machine.console.take_menus() > 0 && machine.spec().display != Display::None {
+            self.answer_menu(machine);
+        }
+        let mut turn = Turn::Goes;
+        if ready.typed {
+            turn = self.read(machine, stdin.as_fd())?;
+        }
+        if ready.takes {
+            self.pass_on(machine);
+        }
+        Ok(turn)
+    }
+
+    fn wait(&self, machine: &Machine<'_>, stdin: BorrowedFd<'_>) -> io::Result<Ready> {
+        let (process, input) = machine.descriptors();
         let mut descriptors = vec![PollFd::from_borrowed_fd(process, PollFlags::IN)];
-        let reads = self.input.is_some() && self.pending.len() < TYPED_AHEAD_MAX;
+        let reads = !self.at_end && self.pending.len() < TYPED_AHEAD_MAX;
         if reads {
             descriptors.push(PollFd::from_borrowed_fd(stdin, PollFlags::IN));
         }
-        if let (Some(input), false) = (&self.input, self.pending.is_empty()) {
-            descriptors.push(PollFd::from_borrowed_fd(input.as_fd(), PollFlags::OUT));
+        if let (Some(input), false) = (input, self.pending.is_empty()) {
+            descriptors.push(PollFd::from_borrowed_fd(input, PollFlags::OUT));
         }
         let pause = Timespec { tv_sec: 0, tv_nsec: STOP_POLL.subsec_nanos().into() };
         match poll(&mut descriptors, Some(&pause)) {
@@ -224,41 +191,43 @@ impl Attached<'_> {
         Ok(Ready { ended: is_ready(0), typed: reads && is_ready(1), takes: is_ready(1 + usize::from(reads)) })
     }
 
-    fn read(&mut self, stdin: BorrowedFd<'_>) -> Result<()> {
+    fn read(&mut self, machine: &mut Machine<'_>, stdin: BorrowedFd<'_>) -> Result<Turn> {
         let mut buffer = [0; 4096];
         // Not through the standard library's buffer: what is in there would not wake the wait above.
         let count = match rustix::io::read(stdin, &mut buffer) {
             Ok(count) => count,
-            Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => return Ok(()),
+            Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => return Ok(Turn::Goes),
             Err(_) => 0,
         };
         if count == 0 {
             // A terminal that ends is gone for good; a file or pipe has just been read.
-            if self.is_terminal {
+            if self.modes.0 {
                 return Err(Error::Interrupted);
             }
-            if self.pending.is_empty() {
-                self.input = None;
-            } else {
-                self.pass_on();
-                self.input = None;
-            }
-            return Ok(());
+            self.at_end = true;
+            self.pass_on(machine);
+            return Ok(Turn::Goes);
         }
         let mut wishes = Vec::new();
-        if self.is_terminal {
+        if self.modes.0 {
             self.keys.feed(&buffer[..count], &mut self.pending, &mut wishes);
         } else {
             self.pending.extend(&buffer[..count]);
         }
-        self.pass_on();
-        wishes.into_iter().for_each(|wish| self.fulfil(wish));
-        Ok(())
+        self.pass_on(machine);
+        for wish in wishes {
+            match wish {
+                Wish::Quit => return Ok(Turn::Left),
+                Wish::Next if self.keyboard.several => return Ok(Turn::Next),
+                other => self.fulfil(machine, other),
+            }
+        }
+        Ok(Turn::Goes)
     }
 
     /// Gives the guest what it takes now.
-    fn pass_on(&mut self) {
-        let Some(input) = &mut self.input else { return };
+    fn pass_on(&mut self, machine: &mut Machine<'_>) {
+        let Some(input) = machine.input() else { return };
         match input.write(&self.pending) {
             Ok(count) => drop(self.pending.drain(..count)),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -266,18 +235,21 @@ impl Attached<'_> {
             // The monitor has closed it: what is typed goes nowhere.
             Err(_) => self.pending.clear(),
         }
-    }
-
-    /// On the keyboard; at the console where there is no keyboard.
-    fn answer_menu(&mut self) {
-        if self.control.ask(&Request::Press(&["ret".to_owned()])).is_err() {
-            self.pending.push(b'\r');
-            self.pass_on();
+        if self.at_end && self.pending.is_empty() {
+            *machine.input() = None;
         }
     }
 
-    fn fulfil(&mut self, wish: Wish) {
-        let message = match self.attempt(wish) {
+    /// On the keyboard, which loaders under BIOS read alone; at the console where there is no keyboard.
+    fn answer_menu(&mut self, machine: &mut Machine<'_>) {
+        if machine.press(&["ret".to_owned()]).is_err() {
+            self.pending.push(b'\r');
+            self.pass_on(machine);
+        }
+    }
+
+    fn fulfil(&mut self, machine: &mut Machine<'_>, wish: Wish) {
+        let message = match self.attempt(machine, wish) {
             Ok(message) => message,
             Err(error) => error.to_string(),
         };
@@ -286,55 +258,55 @@ impl Attached<'_> {
         }
     }
 
-    fn attempt(&mut self, wish: Wish) -> Result<String> {
+    fn attempt(&mut self, machine: &mut Machine<'_>, wish: Wish) -> Result<String> {
         match wish {
-            Wish::Quit => {
-                self.quit = true;
-                let _ = self.control.ask(&Request::Quit);
-                Ok(String::new())
-            }
             Wish::PowerButton => {
-                self.control.ask(&Request::PowerButton)?;
+                machine.shutdown()?;
                 Ok("the power button was pressed".into())
             }
             Wish::Reset => {
-                self.control.ask(&Request::Reset)?;
+                machine.reset()?;
                 Ok("the reset button was pressed".into())
             }
             Wish::PauseOrResume => {
-                self.control.ask(if self.paused { &Request::Resume } else { &Request::Pause })?;
+                if self.paused {
+                    machine.resume()?
+                } else {
+                    machine.pause()?
+                }
                 self.paused = !self.paused;
                 Ok(if self.paused { "paused" } else { "goes on" }.into())
             }
-            Wish::Screenshot => self.screenshot(),
-            Wish::Save => self.save(),
-            Wish::Help => Ok(HELP.into()),
+            Wish::Screenshot => self.screenshot(machine),
+            Wish::Save => self.save(machine),
+            Wish::Help if self.keyboard.several => Ok(format!("{HELP}, n goes to the next machine")),
+            Wish::Quit | Wish::Next | Wish::Help => Ok(HELP.into()),
         }
     }
 
-    fn screenshot(&mut self) -> Result<String> {
+    fn screenshot(&mut self, machine: &mut Machine<'_>) -> Result<String> {
         let file = loop {
             self.screenshots += 1;
-            let name = format!("{}-{}.png", self.spec.name, self.screenshots);
+            let name = format!("{}-{}.png", machine.spec().name, self.screenshots);
             let file = self.keyboard.screenshot_folder.join(name);
             if !file.exists() {
                 break file;
             }
         };
-        self.control.ask(&Request::Screenshot(&file))?;
+        machine.screenshot(&file)?;
         Ok(format!("the screen is in `{}`", file.display()))
     }
 
-    fn save(&mut self) -> Result<String> {
+    fn save(&mut self, machine: &mut Machine<'_>) -> Result<String> {
         let Some(folder) = &self.keyboard.save_folder else {
             return Ok("there is no folder for the machine's state: give one with --snapshot".into());
         };
         if !self.paused {
-            self.control.ask(&Request::Pause)?;
+            machine.pause()?;
         }
-        let result = self.control.ask(&Request::Save(folder));
+        let result = machine.save(folder);
         if !self.paused {
-            self.control.ask(&Request::Resume)?;
+            machine.resume()?;
         }
         result?;
         Ok(format!("the machine's state is in `{}`; the machine goes on", folder.display()))
@@ -345,40 +317,6 @@ struct Ready {
     ended: bool,
     typed: bool,
     takes: bool,
-}
-
-/// Copies the guest's output to ours in a thread of its own: a terminal that takes nothing must not keep us from ending.
-fn pump(mut output: File, menus: Arc<AtomicUsize>) -> Receiver<()> {
-    let (done, receiver) = channel();
-    let target = duplicate(io::stdout().as_fd());
-    std::thread::spawn(move || {
-        let mut target = target;
-        let mut menu = Menu::default();
-        let mut buffer = [0; 16 << 10];
-        loop {
-            match output.read(&mut buffer) {
-                Ok(0) => break,
-                // Read on even if nobody takes it: the guest must not stand still for that.
-                Ok(count) => {
-                    menus.fetch_add(menu.feed(&buffer[..count]), Ordering::Relaxed);
-                    if target.as_mut().is_some_and(|target| target.write_all(&buffer[..count]).is_err()) {
-                        target = None;
-                    }
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    let _ = readable(output.as_fd(), CONSOLE_POLL);
-                }
-                Err(_) => break,
-            }
-        }
-        let _ = done.send(());
-    });
-    receiver
-}
-
-fn duplicate(descriptor: BorrowedFd<'_>) -> Option<File> {
-    descriptor.try_clone_to_owned().ok().map(File::from)
 }
 
 /// The terminal's modes as they were, for whoever ends the process.
@@ -428,9 +366,9 @@ mod tests {
             (&[b"\x01", b"p", b"p"], b"p", &[Wish::PauseOrResume]),
             (&[b"\x01\x01\x01a"], b"\x01\x01", &[]),
             (
-                &[b"\x01o\x01r\x01s\x01w\x01?"],
+                &[b"\x01o\x01r\x01s\x01w\x01?\x01n"],
                 b"",
-                &[Wish::PowerButton, Wish::Reset, Wish::Screenshot, Wish::Save, Wish::Help],
+                &[Wish::PowerButton, Wish::Reset, Wish::Screenshot, Wish::Save, Wish::Help, Wish::Next],
             ),
         ];
         for (reads, guest, wishes) in cases {

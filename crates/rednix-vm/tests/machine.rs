@@ -1,23 +1,23 @@
 //! Machines end to end: a scripted monitor for everything about consoles, tests and endings; a real QEMU with a boot
 //! sector of our own where it is installed.
 
+mod support;
+
 use std::io::{BufRead, BufReader, Read, Write};
-use std::os::fd::OwnedFd;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command as Process, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rednix_events::{Event, Events, Outcome, Recorder, Silent};
-use rednix_vm::control::{Control, Qmp};
-use rednix_vm::runner::{Command, Wiring};
+use rednix_events::{Event, Events, Outcome, Recorder};
 use rednix_vm::spec::{Acceleration, Firmware, Network};
 use rednix_vm::{
-    Config, Error, Exit, ExitKind, Machine, MachineSpec, Program, Result, Runner, TestReport, TestSpec,
-    run_test,
+    Config, Error, Exit, ExitKind, Machine, MachineSpec, Runner, TestReport, TestSpec, run_test,
 };
 use serde_json::{Value, json};
+use support::{Exchange, MadeUp, Place, silent};
+
+const MADE_UP: MadeUp = MadeUp { exchange: Exchange::Absent };
 
 /// A monitor that is a shell script playing a guest: lines end with a carriage return, as from a terminal.
 const SCRIPT: &str = r#"#!/usr/bin/env bash
@@ -38,59 +38,8 @@ done
 sleep 1000
 "#;
 
-struct Scripted {
-    program: PathBuf,
-}
-
-impl Runner for Scripted {
-    fn name(&self) -> &'static str {
-        "scripted"
-    }
-
-    fn find(&self, _: &MachineSpec, config: &Config) -> Result<Program> {
-        match config.find_program("monitor") {
-            Some(path) => Ok(Program::at(path)),
-            None => Err(Error::Missing { what: "`monitor`".into(), how: "nothing".into() }),
-        }
-    }
-
-    fn limitations(&self) -> &'static [&'static str] {
-        &[]
-    }
-
-    fn check(&self, spec: &MachineSpec) -> Result<()> {
-        spec.check()
-    }
-
-    fn smoke_test(&self, _: &Program, _: &Config) -> Result<std::result::Result<(), String>> {
-        Ok(Err("a script".into()))
-    }
-
-    fn command(
-        &self,
-        program: &Program,
-        _: &MachineSpec,
-        _: &Config,
-        wiring: &Wiring<'_>,
-    ) -> Result<Command> {
-        let environment = vec![("TMPDIR".into(), wiring.scratch.into())];
-        Ok(Command { program: program.path.clone(), environment, ..Command::default() })
-    }
-
-    fn control(&self, _: &Program, _: &Path) -> Result<(Box<dyn Control>, Option<OwnedFd>)> {
-        let (ours, theirs) = Qmp::pair()?;
-        Ok((Box::new(ours), Some(theirs.into())))
-    }
-
-    fn exit(&self, status: i32) -> Exit {
-        rednix_vm::qemu::Qemu::Pc.exit(status)
-    }
-}
-
 struct Scene {
-    folder: tempfile::TempDir,
-    runner: Scripted,
-    config: Config,
+    place: Place,
 }
 
 impl Scene {
@@ -99,36 +48,27 @@ impl Scene {
     }
 
     fn with_script(script: &str) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let program = folder.path().join("monitor");
-        std::fs::write(&program, script).unwrap();
-        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
-        std::fs::write(folder.path().join("disk.img"), [0; 512]).unwrap();
-        let config = Config::new(
-            vec![folder.path().into()],
-            folder.path().join("scratch"),
-            folder.path().join("logs"),
-        );
-        Scene { runner: Scripted { program }, config, folder }
+        Scene { place: Place::new(script) }
     }
 
     fn machine(&self) -> MachineSpec {
-        MachineSpec {
-            acceleration: Acceleration::Tcg,
-            ..MachineSpec::new("guest", self.folder.path().join("disk.img"))
-        }
+        self.place.machine("guest")
+    }
+
+    fn scratch(&self) -> &Path {
+        &self.place.config.scratch_folder
+    }
+
+    fn start<'a>(&'a self, spec: &'a MachineSpec, events: &Events, log: &str) -> Machine<'a> {
+        Machine::start(&MADE_UP, spec, &self.place.config, events, &self.place.file(log)).unwrap()
     }
 
     fn test(&self, rest: Value) -> TestReport {
         let mut value = json!({ "name": "test", "machine": self.machine() });
         value.as_object_mut().unwrap().extend(rest.as_object().unwrap().clone());
         let spec: TestSpec = serde_json::from_value(value).unwrap();
-        run_test(&self.runner, &spec, &self.config, &silent()).unwrap()
+        run_test(&MADE_UP, &spec, &self.place.config, &silent()).unwrap()
     }
-}
-
-fn silent() -> Events {
-    Arc::new(Silent)
 }
 
 fn alive(pid: u32) -> bool {
@@ -149,7 +89,6 @@ fn gone_soon(pid: u32) -> bool {
 #[test]
 fn tests_pass_and_fail_for_the_right_reason() {
     let scene = Scene::new();
-    assert!(scene.runner.program.exists());
     let cases = [
         (json!([{ "waitFor": "booting guest" }, { "powerOff": true }]), ""),
         (
@@ -183,11 +122,8 @@ fn tests_pass_and_fail_for_the_right_reason() {
         assert!(report.message.contains(expected), "{steps}: {:?} has no {expected:?}", report.message);
         assert_eq!(report.console_tail.is_empty(), expected.is_empty());
     }
-    let left: Vec<_> = std::fs::read_dir(&scene.config.scratch_folder)
-        .unwrap()
-        .flatten()
-        .map(|item| item.file_name())
-        .collect();
+    let left: Vec<_> =
+        std::fs::read_dir(scene.scratch()).unwrap().flatten().map(|item| item.file_name()).collect();
     assert_eq!(left, ["monitor.pid"], "machines leave nothing in the scratch folder");
 }
 
@@ -200,7 +136,7 @@ fn the_console_is_kept_raw_and_sent_plain() {
     )
     .unwrap();
     let events: Events = recorder.clone();
-    let report = run_test(&scene.runner, &spec, &scene.config, &events).unwrap();
+    let report = run_test(&MADE_UP, &spec, &scene.place.config, &events).unwrap();
     let log = std::fs::read(report.console_log.unwrap()).unwrap();
     assert!(log.windows(4).any(|bytes| bytes == b"\x1b[2J"), "the log is raw");
     let lines: Vec<String> = recorder
@@ -223,7 +159,7 @@ fn the_console_is_kept_raw_and_sent_plain() {
 #[test]
 fn a_missing_monitor_skips_and_a_failing_one_fails() {
     let mut scene = Scene::new();
-    scene.config.search_path.clear();
+    scene.place.config.search_path.clear();
     let steps = json!({ "steps": [{ "waitFor": "x" }] });
     let report = scene.test(steps.clone());
     assert_eq!((report.outcome, report.console_log), (Outcome::Skipped, None));
@@ -256,19 +192,18 @@ fn wrong_tests_are_refused_before_a_machine_starts() {
         let message = serde_json::from_value::<TestSpec>(value).unwrap_err().to_string();
         assert!(message.contains(expected), "{message}");
     }
-    assert!(!scene.config.scratch_folder.join("started").exists());
+    assert!(!scene.scratch().join("started").exists());
 }
 
 #[test]
 fn a_stop_request_ends_the_test_and_the_monitor() {
     let scene = Scene::new();
-    let log = scene.folder.path().join("log");
     let spec = scene.machine();
     let events = silent();
-    let mut machine = Machine::start(&scene.runner, &spec, &scene.config, &events, &log).unwrap();
+    let mut machine = scene.start(&spec, &events, "log");
     let pid = machine.process_id();
     assert!(alive(pid));
-    let stop = scene.config.stop.clone();
+    let stop = scene.place.config.stop.clone();
     let thread = std::thread::spawn(move || {
         std::thread::sleep(Duration::from_millis(200));
         stop.request();
@@ -287,10 +222,8 @@ fn helper_holds_a_machine() {
     let scene = Scene::new();
     let spec = scene.machine();
     let events = silent();
-    let machine =
-        Machine::start(&scene.runner, &spec, &scene.config, &events, &scene.folder.path().join("log"))
-            .unwrap();
-    println!("\npid {} folder {}", machine.process_id(), scene.folder.path().display());
+    let machine = scene.start(&spec, &events, "log");
+    println!("\npid {} folder {}", machine.process_id(), scene.place.folder.path().display());
     std::thread::sleep(Duration::from_secs(60));
 }
 
@@ -335,11 +268,9 @@ fn sweeps_what_was_left(folder: &Path) {
     };
     assert_eq!(machines(), 1, "the dead machine left its folder");
     let mut scene = Scene::new();
-    scene.config.scratch_folder = folder.join("scratch");
+    scene.place.config.scratch_folder = folder.join("scratch");
     let (spec, events) = (scene.machine(), silent());
-    let start = |name: &str| {
-        Machine::start(&scene.runner, &spec, &scene.config, &events, &folder.join(name)).unwrap()
-    };
+    let start = |name: &str| scene.start(&spec, &events, name);
     let first = start("log1");
     assert_eq!(machines(), 1, "only its own");
     let second = start("log2");
@@ -519,6 +450,8 @@ mod terminal {
             unlockpt(&master).unwrap();
             let name = ptsname(&master, Vec::new()).unwrap();
             let slave = || File::options().read(true).write(true).open(name.to_str().unwrap()).unwrap();
+            let modes = tcgetattr(&master).unwrap().local_modes;
+            assert!(modes.contains(LocalModes::ICANON | LocalModes::ECHO), "cooked before");
             let stop_file = folder.path().join("stop");
             let mut command = helper("helper_runs_interactively");
             command.stdin(slave()).stdout(slave()).stderr(slave()).env("STOP_FILE", &stop_file);
@@ -561,7 +494,6 @@ mod terminal {
         ];
         for (expected, keys) in endings {
             let Some(mut terminal) = Terminal::start() else { return };
-            assert!(terminal.cooked(), "cooked before");
             terminal.wait_for("boot sector speaking");
             assert!(!terminal.cooked(), "raw while it runs");
             // Ctrl-C is the guest's: it comes back as an echo, and the machine goes on.

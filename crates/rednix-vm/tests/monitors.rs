@@ -43,7 +43,8 @@ impl Scene {
         runner.check(spec).unwrap();
         let program = Program { path: Path::new("/bin").join(vmm), identity: String::new() };
         let scratch = Path::new("/scratch/x");
-        let wiring = Wiring { kvm: true, control: None, cards: &[], scratch, end_on_reset: false };
+        let wiring =
+            Wiring { kvm: true, control: None, cards: &[], exchange: None, scratch, end_on_reset: false };
         let command = runner.command(&program, spec, &self.config, &wiring).unwrap();
         command.shell_text().replace(&self.folder.path().display().to_string(), "F")
     }
@@ -93,7 +94,8 @@ fn a_saved_machine_is_restored_with_its_disk() {
         let runner = by_name(vmm).unwrap();
         let program = Program { path: "/bin/x".into(), identity: String::new() };
         let scratch = Path::new("/scratch/x");
-        let wiring = Wiring { kvm: true, control: None, cards: &[], scratch, end_on_reset: false };
+        let wiring =
+            Wiring { kvm: true, control: None, cards: &[], exchange: None, scratch, end_on_reset: false };
         let error = runner.command(&program, &spec, &scene.config, &wiring).unwrap_err();
         assert!(error.to_string().contains("save one there first"), "{error}");
     }

@@ -2,17 +2,17 @@
 //! with consoles, shells, files, several machines and endings is tried here; what they do with real monitors in the
 //! machine tests of the library.
 
-use std::os::fd::OwnedFd;
+mod support;
+
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use rednix_events::{Events, Outcome, Silent};
-use rednix_vm::control::{Control, Qmp};
-use rednix_vm::runner::{Command, Wiring};
-use rednix_vm::spec::Acceleration;
-use rednix_vm::{Config, Error, Exit, MachineSpec, Program, Result, Runner, TestReport, TestSpec, run_test};
+use rednix_events::Outcome;
+use rednix_vm::testing::{self, Guest, Pushed, Shell, Surroundings};
+use rednix_vm::{Error, TestReport, TestSpec, run_test};
 use serde_json::{Value, json};
+use support::{Exchange, MadeUp, Place, silent};
 
 const MONITOR: &str = r#"#!/bin/sh
 printf 'booting\r\n'
@@ -33,92 +33,61 @@ cd $TMPDIR
 PS1='# ' exec sh -i
 ";
 
-struct Terminal;
-
-impl Runner for Terminal {
-    fn name(&self) -> &'static str {
-        "terminal"
-    }
-
-    fn find(&self, _: &MachineSpec, config: &Config) -> Result<Program> {
-        match config.find_program("monitor") {
-            Some(path) => Ok(Program::at(path)),
-            None => Err(Error::Missing { what: "`monitor`".into(), how: "nothing".into() }),
-        }
-    }
-
-    fn limitations(&self) -> &'static [&'static str] {
-        &[]
-    }
-
-    fn check(&self, spec: &MachineSpec) -> Result<()> {
-        spec.check()
-    }
-
-    fn smoke_test(&self, _: &Program, _: &Config) -> Result<std::result::Result<(), String>> {
-        Ok(Err("a script".into()))
-    }
-
-    fn command(
-        &self,
-        program: &Program,
-        _: &MachineSpec,
-        _: &Config,
-        wiring: &Wiring<'_>,
-    ) -> Result<Command> {
-        let environment = vec![("TMPDIR".into(), wiring.scratch.into())];
-        Ok(Command { program: program.path.clone(), environment, ..Command::default() })
-    }
-
-    fn control(&self, _: &Program, _: &Path) -> Result<(Box<dyn Control>, Option<OwnedFd>)> {
-        let (ours, theirs) = Qmp::pair()?;
-        Ok((Box::new(ours), Some(theirs.into())))
-    }
-
-    fn exit(&self, status: i32) -> Exit {
-        rednix_vm::qemu::Qemu::Pc.exit(status)
-    }
-}
-
 struct Scene {
-    folder: tempfile::TempDir,
-    config: Config,
+    place: Place,
+    runner: MadeUp,
 }
 
 impl Scene {
-    /// None, and a line that says so, where the host has no `script`.
+    /// A guest that has a console alone. None, and a line that says so, where the host has no `script`.
     fn new() -> Option<Scene> {
         let has_script = ["/usr/bin/script", "/bin/script"].iter().any(|path| Path::new(path).exists());
         if !has_script {
             println!("skipped: `script`, which gives the made-up guest its terminal, is not installed");
             return None;
         }
-        let folder = tempfile::tempdir().unwrap();
-        let program = folder.path().join("monitor");
-        std::fs::write(&program, MONITOR).unwrap();
-        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
-        std::fs::write(folder.path().join("guest.sh"), GUEST).unwrap();
-        std::fs::write(folder.path().join("disk.img"), [0; 512]).unwrap();
-        let config = Config::new(
-            vec![folder.path().into()],
-            folder.path().join("scratch"),
-            folder.path().join("logs"),
-        );
-        Some(Scene { folder, config })
+        let place = Place::new(MONITOR);
+        std::fs::write(place.file("guest.sh"), GUEST).unwrap();
+        Some(Scene { place, runner: MadeUp::default() })
+    }
+
+    /// One that has the disk for files too.
+    fn with(exchange: Exchange) -> Option<Scene> {
+        Some(Scene { runner: MadeUp { exchange }, ..Self::new()? })
     }
 
     fn file(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
+        self.place.file(name)
     }
 
     fn machine(&self, name: &str) -> Value {
-        let spec =
-            MachineSpec { acceleration: Acceleration::Tcg, ..MachineSpec::new(name, self.file("disk.img")) };
-        let mut value = serde_json::to_value(spec).unwrap();
+        let mut value = serde_json::to_value(self.place.machine(name)).unwrap();
         value["shell"] = json!("sh");
         // Said by the specification, but not by the test: the private network is the default of several.
         value.as_object_mut().unwrap().remove("network");
         value
+    }
+
+    /// A guest of its own that somebody is logged in to.
+    fn with_guest<T>(&self, work: impl FnOnce(&mut Guest<'_>, Instant) -> T) -> T {
+        let spec = self.place.machine("box");
+        let (events, folder) = (silent(), self.file("logs"));
+        std::fs::create_dir_all(&folder).unwrap();
+        let around = Surroundings {
+            config: &self.place.config,
+            events: &events,
+            folder: &folder,
+            switch: None,
+            forbidden: &[],
+            run: 7,
+        };
+        let exchange = self.runner.exchange != Exchange::Absent;
+        let place = testing::Place { exchange, ..testing::Place::default() };
+        let mut guest = Guest::new(&around, &self.runner, Shell::Sh, &spec, place);
+        let deadline = Instant::now() + Duration::from_secs(60);
+        guest.start().unwrap();
+        guest.login("root", Some("secret"), deadline).unwrap();
+        work(&mut guest, deadline)
     }
 
     fn test(&self, machines: &[&str], steps: Value) -> TestReport {
@@ -126,8 +95,7 @@ impl Scene {
             machines.iter().map(|name| ((*name).to_owned(), self.machine(name))).collect();
         let test = json!({ "name": "test", "machines": machines, "steps": steps, "failOn": ["panicked"], "capture": true });
         let spec: TestSpec = serde_json::from_value(test).unwrap();
-        let events: Events = Arc::new(Silent);
-        run_test(&Terminal, &spec, &self.config, &events).unwrap()
+        run_test(&self.runner, &spec, &self.place.config, &silent()).unwrap()
     }
 
     /// Steps after a login, and what the report has to say.
@@ -193,36 +161,142 @@ fn wrong_passwords_are_told() {
     assert!(report.console_tail.iter().any(|line| line.contains("Login incorrect")));
 }
 
+/// Over the console, and by the exchange disk.
 #[test]
 fn files_go_in_and_out_whole() {
-    let Some(scene) = Scene::new() else { return };
-    let bytes: Vec<u8> = (0..20_000_u32).map(|at| ((at * 7) ^ (at >> 3)) as u8).collect();
+    for exchange in [Exchange::Absent, Exchange::Hidden, Exchange::There] {
+        let Some(scene) = Scene::with(exchange) else { return };
+        let bytes: Vec<u8> = (0..20_000_u32).map(|at| ((at * 7) ^ (at >> 3)) as u8).collect();
+        std::fs::write(scene.file("data"), &bytes).unwrap();
+        std::fs::write(scene.file("other"), "other").unwrap();
+        std::fs::write(scene.file("nothing"), "").unwrap();
+        let report = scene.expect(
+            json!([
+                { "copyIn": { "from": scene.file("data"), "to": "it's here" } },
+                { "run": "wc -c < \"it's here\"", "output": "20000" },
+                { "copyOut": { "from": "it's here", "to": "back", "same": scene.file("data") } },
+                { "copyIn": { "from": scene.file("nothing"), "to": "empty" } },
+                { "run": "test -e empty -a ! -s empty" },
+                { "copyOut": { "from": "empty", "same": scene.file("nothing") } },
+            ]),
+            "",
+        );
+        let back = report.files.iter().find(|file| file.ends_with("back")).unwrap();
+        assert!(std::fs::read(back).unwrap() == bytes);
+        let by_disk =
+            std::fs::read_to_string(report.console_log.unwrap()).unwrap().contains("truncate -s 20000");
+        assert_eq!(by_disk, exchange == Exchange::There, "which way they went");
+        let into = |from: &Path, to: &str| json!({ "copyIn": { "from": from, "to": to } });
+        let data = scene.file("data");
+        scene.expect(json!([{ "copyOut": { "from": "missing" } }]), "reading `missing` ended with status 1");
+        scene.expect(
+            json!([into(&data, "a"), { "copyOut": { "from": "a", "same": scene.file("other") } }]),
+            "it differs from",
+        );
+        scene.expect(json!([into(&data, "/no/such/folder")]), "writing `/no/such/folder` ended with status");
+        scene.expect(json!([into(Path::new("/no/such/file"), "a")]), "cannot read `/no/such/file`");
+    }
+}
+
+/// What a console would take minutes for.
+#[test]
+fn large_files_go_by_the_exchange_disk() {
+    let Some(scene) = Scene::with(Exchange::There) else { return };
+    let bytes: Vec<u8> = (0..9_000_001_u32).map(|at| ((at * 7) ^ (at >> 9)) as u8).collect();
     std::fs::write(scene.file("data"), &bytes).unwrap();
-    std::fs::write(scene.file("other"), "other").unwrap();
-    std::fs::write(scene.file("nothing"), "").unwrap();
-    let report = scene.expect(
-        json!([
-            { "copyIn": { "from": scene.file("data"), "to": "it's here" } },
-            { "run": "wc -c < \"it's here\"", "output": "20000" },
-            { "copyOut": { "from": "it's here", "to": "back", "same": scene.file("data") } },
-            { "copyIn": { "from": scene.file("nothing"), "to": "empty" } },
-            { "run": "test -e empty -a ! -s empty" },
-        ]),
+    let copy_in = json!({ "copyIn": { "from": scene.file("data"), "to": "here" }, "timeout": 30 });
+    let copy_out = json!({ "copyOut": { "from": "here", "same": scene.file("data") }, "timeout": 30 });
+    // The machine that starts again has a new disk.
+    let login = json!({ "login": { "user": "root", "password": "secret" }, "timeout": 20 });
+    scene.expect(
+        json!([copy_in, copy_out, { "powerCut": true }, { "start": true }, login, copy_in, copy_out]),
         "",
     );
-    let back = report.files.iter().find(|file| file.ends_with("back")).unwrap();
-    assert!(std::fs::read(back).unwrap() == bytes);
-    scene.expect(json!([{ "copyOut": { "from": "missing" } }]), "reading `missing` ended with status 1");
-    scene.expect(
-        json!([{ "copyIn": { "from": scene.file("data"), "to": "a" } }, { "copyOut": { "from": "a", "same": scene.file("other") } }]),
-        "it differs from",
-    );
-    scene.expect(
-        json!([{ "copyIn": { "from": scene.file("data"), "to": "/no/such/folder" } }]),
-        "writing `/no/such/folder` ended with status",
-    );
-    scene
-        .expect(json!([{ "copyIn": { "from": "/no/such/file", "to": "a" } }]), "cannot read `/no/such/file`");
+    // A copy that is spoilt on either way is found out.
+    let spoil =
+        "dd() { command dd \"$@\"; printf x | command dd of=here bs=1 seek=9 conv=notrunc status=none; }";
+    for copy in [&copy_in, &copy_out] {
+        scene.expect(json!([copy_in, { "run": spoil }, copy]), "`here` did not come through whole");
+    }
+}
+
+/// Files of a package come into a running guest: what differs, and nothing else, whole, and executable where they are.
+#[test]
+fn a_package_is_pushed() {
+    for exchange in [Exchange::Absent, Exchange::There] {
+        let Some(scene) = Scene::with(exchange) else { return };
+        // The guest's root is this machine's own, so the package's files have their places in the test's folder.
+        let system = scene.file("system");
+        let package = scene.file("package");
+        let inside = |name: &str| package.join(system.strip_prefix("/").unwrap()).join(name);
+        let program: Vec<u8> = (0..1_500_000_u32).map(|at| ((at * 31) ^ (at >> 7)) as u8).collect();
+        let program = if exchange == Exchange::There { program } else { program[..9000].to_vec() };
+        std::fs::create_dir_all(inside("bin")).unwrap();
+        std::fs::create_dir_all(inside("etc/new")).unwrap();
+        std::fs::create_dir_all(system.join("etc")).unwrap();
+        std::fs::write(inside("bin/it's one"), &program).unwrap();
+        std::fs::set_permissions(inside("bin/it's one"), std::fs::Permissions::from_mode(0o755)).unwrap();
+        std::fs::write(inside("etc/new/empty"), "").unwrap();
+        std::fs::write(inside("etc/known"), "known").unwrap();
+        std::fs::write(inside("etc/changed"), "new").unwrap();
+        std::os::unix::fs::symlink("it's one", inside("bin/two")).unwrap();
+        std::fs::write(system.join("etc/known"), "known").unwrap();
+        std::fs::write(system.join("etc/changed"), "old").unwrap();
+
+        let (first, second) = scene.with_guest(|guest, deadline| {
+            let mut said = Vec::new();
+            let mut push = |guest: &mut Guest<'_>| {
+                let mut say = |path: &str| said.push(path.to_owned());
+                testing::push(guest, &package, &mut say, deadline).unwrap()
+            };
+            let pushed = (push(guest), push(guest));
+            assert!(said[0].ends_with("/bin/it's one") && said.len() == 3, "{said:?}");
+            pushed
+        });
+        let bytes = program.len() as u64 + 3;
+        assert_eq!(first, Pushed { sent: 3, bytes, same: 1 });
+        assert_eq!(second, Pushed { sent: 0, bytes: 0, same: 4 });
+        assert!(std::fs::read(system.join("bin/two")).unwrap() == program);
+        let mode = |name: &str| std::fs::metadata(system.join(name)).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode("bin/it's one"), mode("etc/changed")), (0o755, 0o644));
+        assert_eq!(std::fs::read(system.join("etc/changed")).unwrap(), b"new");
+        assert_eq!(std::fs::read(system.join("etc/new/empty")).unwrap(), b"");
+    }
+}
+
+/// A shell that no longer starts, as after a push of a broken one, does not keep the next push from putting it right.
+#[test]
+fn a_push_needs_no_second_shell() {
+    let Some(scene) = Scene::with(Exchange::There) else { return };
+    let (system, package) = (scene.file("system"), scene.file("package"));
+    let inside = package.join(system.strip_prefix("/").unwrap());
+    std::fs::create_dir_all(&inside).unwrap();
+    std::fs::write(inside.join("a"), vec![b'x'; 300_000]).unwrap();
+    scene.with_guest(|guest, deadline| {
+        assert_eq!(guest.run("sh() { echo Page fault; return 139; }", deadline).unwrap().status, 0);
+        let pushed = testing::push(guest, &package, &mut |_| {}, deadline).unwrap();
+        assert_eq!(pushed, Pushed { sent: 1, bytes: 300_000, same: 0 });
+    });
+    assert_eq!(std::fs::read(system.join("a")).unwrap(), vec![b'x'; 300_000]);
+}
+
+/// What the guest does not take is told with its name, and nothing is moved into place.
+#[test]
+fn a_push_that_fails_moves_nothing() {
+    let Some(scene) = Scene::with(Exchange::There) else { return };
+    let (system, package) = (scene.file("system"), scene.file("package"));
+    let inside = package.join(system.strip_prefix("/").unwrap());
+    std::fs::create_dir_all(inside.join("blocked")).unwrap();
+    std::fs::create_dir_all(&system).unwrap();
+    std::fs::write(inside.join("a"), "new").unwrap();
+    std::fs::write(inside.join("blocked/b"), "new").unwrap();
+    std::fs::write(system.join("a"), "old").unwrap();
+    std::fs::write(system.join("blocked"), "a file where a folder should be").unwrap();
+    let problem = scene.with_guest(|guest, deadline| {
+        format!("{:?}", testing::push(guest, &package, &mut |_| {}, deadline).unwrap_err())
+    });
+    assert!(problem.contains("making `") && problem.contains("/system/blocked` failed"), "{problem}");
+    assert_eq!(std::fs::read(system.join("a")).unwrap(), b"old");
 }
 
 #[test]
@@ -261,14 +335,14 @@ fn machines_are_told_apart_and_start_again() {
         assert_eq!(report.outcome, Outcome::Failed);
         assert!(report.message.contains(expected), "{}", report.message);
     }
-    let left: Vec<_> = std::fs::read_dir(&scene.config.scratch_folder).unwrap().flatten().collect();
+    let left: Vec<_> = std::fs::read_dir(&scene.place.config.scratch_folder).unwrap().flatten().collect();
     assert!(left.is_empty(), "{left:?}");
 }
 
 #[test]
 fn an_interruption_is_no_result() {
     let Some(scene) = Scene::new() else { return };
-    let stop = scene.config.stop.clone();
+    let stop = scene.place.config.stop.clone();
     let thread = std::thread::spawn(move || {
         std::thread::sleep(std::time::Duration::from_millis(300));
         stop.request();
@@ -277,8 +351,7 @@ fn an_interruption_is_no_result() {
         json!({ "name": "test", "machine": scene.machine("box"), "steps": [{ "sleep": 30 }] }),
     )
     .unwrap();
-    let events: Events = Arc::new(Silent);
-    let result = run_test(&Terminal, &spec, &scene.config, &events);
+    let result = run_test(&scene.runner, &spec, &scene.place.config, &silent());
     assert!(matches!(result, Err(Error::Interrupted)), "{result:?}");
     thread.join().unwrap();
 }

@@ -35,7 +35,8 @@ in
       { command = { send = "analytical"; expect = "confirm password: "; }; }
       # The shell's prompt again: what is typed before would be lost.
       { command = { send = "analytical"; expect = "# "; }; timeout = 180; }
-      { send = "exit\r"; }
+      # In root's shell: systems of early 2026 ask for no other login on this console once its session ends.
+      { send = "login\r"; }
       { login = { user = "ada"; password = "analytical"; }; timeout = 120; }
       { run = "id -un"; output = { regex = "^ada$"; }; }
       { run = "echo mine > /home/ada/file"; }

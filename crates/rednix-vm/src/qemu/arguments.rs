@@ -96,6 +96,37 @@ pub fn disk(command: &mut Command, microvm: bool, direct: bool, spec: &MachineSp
     push(arguments, &["-device", &format!("{device},drive=disk0{order}")]);
 }
 
+/// The exchange disk's place on the bus, which nothing of ours takes by itself.
+const EXCHANGE_SLOT: &str = "1d";
+
+pub fn has_exchange(microvm: bool, spec: &MachineSpec) -> bool {
+    spec.architecture == Architecture::X86_64 && !microvm
+}
+
+/// The disk for files, as a transitional virtio device. Redox's driver for the controller on board takes no disk there that
+/// firmware has not touched, and firmware touches none but the one it boots from.
+pub fn exchange(arguments: &mut Vec<OsString>, file: &Path) {
+    let mut drive = OsString::from("if=none,id=exchange,format=raw,cache=unsafe,file=");
+    drive.push(escape_commas(file));
+    arguments.push("-drive".into());
+    arguments.push(drive);
+    push(
+        arguments,
+        &[
+            "-device",
+            &format!(
+                "virtio-blk-pci,disable-legacy=off,disable-modern=off,addr={EXCHANGE_SLOT},drive=exchange"
+            ),
+        ],
+    );
+}
+
+/// Names that Redox's driver has for it, by its address, whose first part grew with time.
+pub fn exchange_places() -> Vec<String> {
+    let place = |bus: &str| format!("/scheme/disk.pci-{bus}-{EXCHANGE_SLOT}.0_virtio_blk/0");
+    ["00-00", "0000-00"].map(place).to_vec()
+}
+
 pub fn console(arguments: &mut Vec<OsString>, wiring: &Wiring<'_>) {
     // `signal=off`: Ctrl-C is for the guest.
     push(arguments, &["-chardev", "stdio,id=console,mux=off,signal=off", "-serial", "chardev:console"]);

@@ -154,6 +154,9 @@ impl Runner for Qemu {
         if spec.disk != Some(Disk::None) && (spec.disk.is_some() || !self.is_direct(spec)) {
             arguments::disk(&mut command, microvm, self.is_direct(spec), spec);
         }
+        if let Some(file) = wiring.exchange {
+            arguments::exchange(&mut command.arguments, file);
+        }
         arguments::console(&mut command.arguments, wiring);
         arguments::network(&mut command.arguments, microvm, spec);
         for (number, card) in wiring.cards.iter().enumerate() {
@@ -162,6 +165,11 @@ impl Runner for Qemu {
         arguments::devices(&mut command.arguments, spec);
         command.arguments.extend(spec.extra_arguments.iter().map(OsString::from));
         Ok(command)
+    }
+
+    fn exchange_places(&self, spec: &MachineSpec, _: &Path) -> Vec<String> {
+        let has = arguments::has_exchange(*self == Qemu::Microvm, spec);
+        if has { arguments::exchange_places() } else { Vec::new() }
     }
 
     fn control(&self, _: &Program, _: &Path) -> Result<(Box<dyn Control>, Option<OwnedFd>)> {
@@ -193,7 +201,14 @@ mod tests {
         let program = Program { path: "/bin/qemu".into(), identity: "1".into() };
         let config = Config::new(vec![], "/scratch".into(), "/logs".into());
         let scratch = PathBuf::from("/scratch/x");
-        let wiring = Wiring { kvm, control: Some(9), cards: &[], scratch: &scratch, end_on_reset: true };
+        let wiring = Wiring {
+            kvm,
+            control: Some(9),
+            cards: &[],
+            exchange: None,
+            scratch: &scratch,
+            end_on_reset: true,
+        };
         qemu.command(&program, spec, &config, &wiring).unwrap().shell_text()
     }
 
@@ -273,6 +288,32 @@ mod tests {
         assert!(
             !words(Qemu::Pc, &MachineSpec { exit_device: false, ..spec() }, false).contains("isa-debug-exit")
         );
+    }
+
+    #[test]
+    fn the_exchange_disk_is_where_the_guest_is_told() {
+        let program = Program { path: "/bin/qemu".into(), identity: "1".into() };
+        let config = Config::new(vec![], "/scratch".into(), "/logs".into());
+        let scratch = PathBuf::from("/scratch/x");
+        let file = scratch.join("a,b");
+        let wiring = Wiring {
+            kvm: false,
+            control: None,
+            cards: &[],
+            exchange: Some(&file),
+            scratch: &scratch,
+            end_on_reset: true,
+        };
+        let text = Qemu::Pc.command(&program, &spec(), &config, &wiring).unwrap().shell_text();
+        let expected = "-drive if=none,id=exchange,format=raw,cache=unsafe,file=/scratch/x/a,,b \
+            -device virtio-blk-pci,disable-legacy=off,disable-modern=off,addr=1d,drive=exchange -chardev stdio";
+        assert!(text.contains(expected), "{text}");
+        let places = Qemu::Pc.exchange_places(&spec(), &file);
+        assert_eq!(places[0], "/scheme/disk.pci-00-00-1d.0_virtio_blk/0");
+        // Without a PC's bus there is none, and files go over the console.
+        assert!(Qemu::Microvm.exchange_places(&spec(), &file).is_empty());
+        let i586 = MachineSpec { architecture: Architecture::I586, ..spec() };
+        assert!(Qemu::Pc.exchange_places(&i586, &file).is_empty());
     }
 
     fn direct(folder: &Path) -> MachineSpec {

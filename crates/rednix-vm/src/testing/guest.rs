@@ -13,7 +13,7 @@ use super::shell::{Answer, Question, Shell, Token};
 use crate::console::{Found, Transcript};
 use crate::error::Error;
 use crate::exit::Exit;
-use crate::launch::PrivateCard;
+use crate::launch::{Extras, PrivateCard};
 use crate::limits::{ECHO_PATIENCE, LOGIN_PAUSE, PACED_LINES, PROMPT_PAUSE, REPEAT_PAUSE};
 use crate::machine::Machine;
 use crate::runner::{Config, Runner};
@@ -53,14 +53,26 @@ pub struct Surroundings<'a> {
     pub run: u32,
 }
 
+/// What a machine has because of what is done with it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Place {
+    /// Its number on the private network.
+    pub number: Option<usize>,
+    /// A disk for files to and from it.
+    pub exchange: bool,
+    /// Its console is that of our terminal.
+    pub terminal: bool,
+}
+
 /// A machine's place in a test, whether it runs or not.
 pub struct Guest<'a> {
     around: &'a Surroundings<'a>,
     runner: &'a dyn Runner,
     spec: &'a MachineSpec,
     pub shell: Shell,
-    /// Its number on the private network.
-    number: Option<usize>,
+    place: Place,
+    /// Where the guest has the exchange disk, once that was looked for.
+    pub(super) exchange_place: Option<Option<String>>,
     machine: Option<Machine<'a>>,
     /// How the last machine ended.
     exit: Option<Exit>,
@@ -78,14 +90,15 @@ impl<'a> Guest<'a> {
         runner: &'a dyn Runner,
         shell: Shell,
         spec: &'a MachineSpec,
-        number: Option<usize>,
+        place: Place,
     ) -> Self {
         Guest {
             around,
             runner,
             spec,
             shell,
-            number,
+            place,
+            exchange_place: None,
             machine: None,
             exit: None,
             console: None,
@@ -131,12 +144,14 @@ impl<'a> Guest<'a> {
         let number = if self.starts == 1 { String::new() } else { format!(".{}", self.starts) };
         let log = self.around.folder.join(format!("{}{number}.console", self.spec.name));
         let mut cards = Vec::new();
-        if let (Some(switch), Some(number)) = (self.around.switch, self.number) {
+        if let (Some(switch), Some(number)) = (self.around.switch, self.place.number) {
             let socket = switch.plug(number).map_err(Error::io("make a network card in", &log))?;
             cards.push(PrivateCard { socket: socket.into(), address: network::mac_of(number).0 });
         }
         let Surroundings { config, events, .. } = self.around;
-        let machine = Machine::start_with(self.runner, self.spec, config, events, &log, &cards);
+        let Place { exchange, terminal, .. } = self.place;
+        let extras = Extras { cards: &cards, exchange, terminal };
+        let machine = Machine::start_with(self.runner, self.spec, config, events, Some(&log), &extras);
         if machine.is_err() {
             let _ = std::fs::remove_file(&log);
         } else {
@@ -145,7 +160,7 @@ impl<'a> Guest<'a> {
         let machine = machine?;
         self.console = Some(machine.console.clone());
         self.machine = Some(machine);
-        (self.exit, self.position) = (None, 0);
+        (self.exit, self.position, self.exchange_place) = (None, 0, None);
         Ok(())
     }
 
@@ -198,6 +213,11 @@ impl<'a> Guest<'a> {
             self.around.forbidden[which].0,
             self.name()
         )
+    }
+
+    /// A name for something in the guest that nothing else of this run, or of another one, has.
+    pub(super) fn next_name(&self) -> String {
+        format!("{:08x}-{}", self.around.run, self.commands)
     }
 
     pub fn send(&mut self, text: &str) -> Done {
@@ -287,6 +307,8 @@ impl<'a> Guest<'a> {
 
     /// Logs in where a login is asked for, and waits until the shell answers.
     pub fn login(&mut self, user: &str, password: Option<&str>, deadline: Instant) -> Done {
+        // Another user may read the disk, or not.
+        self.exchange_place = None;
         let asks = |text: &str| find_prompt(text, "login: ");
         self.expect(&asks, deadline)?;
         self.send_line(user)?;
@@ -329,6 +351,11 @@ impl<'a> Guest<'a> {
             self.machine = None;
         }
         Ok(exit)
+    }
+
+    /// How it ended, if it was seen to.
+    pub fn exit(&self) -> Option<&Exit> {
+        self.exit.as_ref()
     }
 
     /// Ends the machine, at once or after asking its monitor.

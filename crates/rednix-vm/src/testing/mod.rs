@@ -7,6 +7,7 @@ mod keyboard;
 pub mod network;
 mod pattern;
 mod ports;
+mod push;
 mod report;
 mod run;
 pub mod schedule;
@@ -16,8 +17,9 @@ mod spec;
 mod step;
 pub mod transfer;
 
-pub use guest::{Guest, Problem, Surroundings};
+pub use guest::{Guest, Place, Problem, Surroundings};
 pub use pattern::Pattern;
+pub use push::{Pushed, push};
 pub use report::{StepReport, TestReport, counts, to_json, to_junit};
 pub use run::{OnFailure, run_test, run_test_by_name};
 pub use shell::{Answer, Shell};

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use rednix_events::{Event, Events, Outcome};
 
-use super::guest::{Done, Guest, Problem, Surroundings, guest};
+use super::guest::{Done, Guest, Place, Problem, Surroundings, guest};
 use super::network::{Switch, address_of};
 use super::pattern::{Matcher, Pattern};
 use super::report::{StepReport, TestReport};
@@ -121,7 +121,8 @@ fn perform<'a>(
     let mut guests: Vec<Guest<'_>> = Vec::new();
     for (at, wanted) in spec.machines.iter().enumerate() {
         let number = if wanted.private_network { numbers.next() } else { None };
-        guests.push(Guest::new(around, runners[at], wanted.shell, &machines[at], number));
+        let place = Place { number, exchange: spec.copies(at), terminal: false };
+        guests.push(Guest::new(around, runners[at], wanted.shell, &machines[at], place));
     }
     let mut stage = Stage { spec, script, guests, folder: around.folder, skipped: Vec::new(), answer: None };
     let result = stage.play(report, on_failure);

@@ -184,6 +184,13 @@ impl TestSpec {
         }
     }
 
+    /// Whether files are copied to this machine or from it, other than at a console that takes none.
+    pub fn copies(&self, machine: usize) -> bool {
+        let copying =
+            |step: &Step| step.action.copies() && self.machine_of(step).is_ok_and(|number| number == machine);
+        self.machines[machine].shell != Shell::Probe && self.steps.iter().any(copying)
+    }
+
     /// Whether this machine's disk has to outlive one process of its monitor.
     pub fn keeps_disk(&self, machine: usize) -> bool {
         let on_it = |step: &&Step| self.machine_of(step).is_ok_and(|number| number == machine);

@@ -299,6 +299,11 @@ impl Action {
         })
     }
 
+    /// Whether a file goes to the machine, or comes from it.
+    pub fn copies(&self) -> bool {
+        matches!(self, Action::CopyIn { .. } | Action::CopyOut { .. })
+    }
+
     /// Whether the machine's disk has to outlive its process.
     pub fn keeps_disk(&self) -> bool {
         matches!(self, Action::Start | Action::Reboot(_) | Action::PowerCut)

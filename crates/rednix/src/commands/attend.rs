@@ -1,34 +1,28 @@
-//! `rednix run --push`: a machine whose console goes through this program, so that `rednix push` can use it too. The
-//! terminal is the machine's as ever, Ctrl-A X ends it; in between, requests come over a socket in the user's state
-//! folder, one at a time.
+//! `rednix run --push`: a machine at the terminal that `rednix push` can put files into. In between what is typed, requests
+//! come over a socket in the user's state folder, one at a time; what is typed meanwhile waits.
 //!
 //! A request is one line of JSON, and so is each answer: `{ "say" }` while it works, `{ "done" }` or `{ "error" }` at
 //! its end. Whoever may connect can write files in the guest: the folder is its owner's alone.
 
-use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rednix_store::hash::{Hash, HashAlgorithm};
-use rednix_vm::testing::{Guest, Problem, Shell, Surroundings, transfer};
-use rednix_vm::{Config, Exit, MachineSpec, Runner};
+use rednix_vm::testing::{self, Guest, Place, Problem, Shell, Surroundings, transfer};
+use rednix_vm::{Attached, Config, Exit, Keyboard, MachineSpec, Runner, Turn};
 use serde::{Deserialize, Serialize};
 
-use super::terminal::{Follow, PREFIX, Raw, typed};
 use crate::failure::Failure;
 use crate::session::Session;
 
 /// How long the shell may take to answer that it is there.
 const GREETING: Duration = Duration::from_secs(10);
-/// One file through the console.
-const FILE_TIMEOUT: Duration = Duration::from_secs(600);
+/// A package's files.
+const PUSH_TIMEOUT: Duration = Duration::from_secs(3600);
 /// A request's line, in bytes.
 const REQUEST_MAX: u64 = 64 << 10;
-/// Paths whose hashes are asked for in one command.
-const PATHS_AT_ONCE: usize = 12;
 
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Request {
@@ -60,9 +54,9 @@ pub fn run(
     runner: &dyn Runner,
     spec: &MachineSpec,
     config: &Config,
+    keyboard: &Keyboard,
 ) -> Result<Exit, Failure> {
     let (listener, socket) = listen(&folder(session), &spec.name)?;
-    let spec = MachineSpec { restart: Some(true), ..spec.clone() };
     let logs = session.cache_folder("console-logs")?;
     let around = Surroundings {
         config,
@@ -72,14 +66,14 @@ pub fn run(
         forbidden: &[],
         run: std::process::id(),
     };
-    let mut guest = Guest::new(&around, runner, Shell::Ion, &spec, None);
+    let place = Place { exchange: true, terminal: true, ..Place::default() };
+    let mut guest = Guest::new(&around, runner, Shell::Ion, spec, place);
     guest.start().map_err(failure)?;
-    let raw = Raw::enter();
-    let result = attend(&mut guest, &listener);
-    drop(raw);
+    let mut attached = Attached::new(keyboard, session.events());
+    let result = attend(&mut guest, &listener, &mut attached);
+    drop(attached);
     let _ = std::fs::remove_file(&socket);
-    let exit = result.map_err(failure)?;
-    Ok(exit)
+    result.map_err(failure)
 }
 
 fn failure(problem: Problem) -> Failure {
@@ -111,44 +105,29 @@ fn listen(folder: &Path, name: &str) -> Result<(UnixListener, PathBuf), Failure>
     Err(Failure::failed(format!("a hundred machines named `{name}` run already")))
 }
 
-/// Passes keys and output, and takes requests, until the machine ends.
-fn attend(guest: &mut Guest<'_>, listener: &UnixListener) -> Result<Exit, Problem> {
-    let mut shown = Follow::new(guest.logs.last().map(|log| log.as_path()));
-    let (mut after_prefix, mut has_input) = (false, true);
+/// Serves the terminal, and takes requests, until the machine ends.
+fn attend(
+    guest: &mut Guest<'_>,
+    listener: &UnixListener,
+    attached: &mut Attached<'_>,
+) -> Result<Exit, Problem> {
     loop {
-        shown.print();
+        match attached.turn(guest.machine()?)? {
+            Turn::Goes | Turn::Next => {}
+            Turn::Ended(exit) => return Ok(exit),
+            Turn::Left => guest.cut(true)?,
+        }
+        if let Some(exit) = guest.exit() {
+            return Ok(exit.clone());
+        }
         if let Ok((stream, _)) = listener.accept() {
-            serve(guest, stream, &mut shown)?;
-        }
-        let mut keys = [0; 256];
-        let count = if has_input { typed(&mut keys) } else { None };
-        if !has_input {
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        has_input &= count != Some(0);
-        let mut text = Vec::new();
-        for &key in &keys[..count.unwrap_or(0)] {
-            match (after_prefix, key) {
-                (true, b'x' | b'X') => guest.cut(true)?,
-                (false, PREFIX) => after_prefix = true,
-                (_, key) => {
-                    after_prefix = false;
-                    text.push(key);
-                }
-            }
-        }
-        if let Some(exit) = guest.ended(Instant::now())? {
-            shown.print();
-            return Ok(exit);
-        }
-        if !text.is_empty() {
-            guest.send(&String::from_utf8_lossy(&text))?;
+            serve(guest, stream)?;
         }
     }
 }
 
 /// One request. What goes wrong is told to who asked; only the machine's end ends us.
-fn serve(guest: &mut Guest<'_>, stream: UnixStream, shown: &mut Follow) -> Result<(), Problem> {
+fn serve(guest: &mut Guest<'_>, stream: UnixStream) -> Result<(), Problem> {
     let mut out = match stream.set_nonblocking(false).and_then(|()| stream.try_clone()) {
         Ok(out) => out,
         Err(_) => return Ok(()),
@@ -172,7 +151,6 @@ fn serve(guest: &mut Guest<'_>, stream: UnixStream, shown: &mut Follow) -> Resul
         Ok(_) if line.is_empty() => return Ok(()),
         _ => Answer::Error("the request is not understood; is it another rednix?".into()),
     };
-    shown.print();
     tell(&mut out, &answer);
     Ok(())
 }
@@ -185,74 +163,23 @@ fn tell(out: &mut UnixStream, answer: &Answer) {
     }
 }
 
-/// What a package has at one place.
-#[derive(Debug, PartialEq, Eq)]
-enum Entry {
-    Folder,
-    Link(String),
-    File { source: PathBuf, hash: String, executable: bool },
-}
-
-/// The package's files by their place in the guest, folders before what is in them.
-fn entries(root: &Path) -> std::io::Result<BTreeMap<String, Entry>> {
-    let mut all = BTreeMap::new();
-    let mut pending = vec![(root.to_path_buf(), String::new())];
-    while let Some((folder, place)) = pending.pop() {
-        for item in std::fs::read_dir(&folder)? {
-            let item = item?;
-            let place = format!("{place}/{}", item.file_name().to_string_lossy());
-            let kind = item.file_type()?;
-            let entry = if kind.is_dir() {
-                pending.push((item.path(), place.clone()));
-                Entry::Folder
-            } else if kind.is_symlink() {
-                Entry::Link(std::fs::read_link(item.path())?.to_string_lossy().into_owned())
-            } else {
-                let hash = Hash::of(HashAlgorithm::Sha256, &std::fs::read(item.path())?).to_hex();
-                let executable = item.metadata()?.permissions().mode() & 0o111 != 0;
-                Entry::File { source: item.path(), hash, executable }
-            };
-            all.insert(place, entry);
-        }
-    }
-    Ok(all)
-}
-
 fn push(guest: &mut Guest<'_>, request: &Request, mut say: impl FnMut(String)) -> Result<String, Problem> {
-    let entries = entries(&request.root)
-        .map_err(|e| Problem::Guest(format!("cannot read `{}`: {e}", request.root.display())))?;
     greet(guest, request)?;
-    let paths: Vec<&String> = entries
-        .iter()
-        .filter(|(_, entry)| matches!(entry, Entry::File { .. }))
-        .map(|(path, _)| path)
-        .collect();
-    let known = hashes(guest, &paths)?;
-    let deadline = || Instant::now() + FILE_TIMEOUT;
-    let (mut sent, mut same) = (0, 0);
-    for (path, entry) in &entries {
-        let word = transfer::word(guest.shell, path)?;
-        match entry {
-            Entry::Folder => succeed(guest, &format!("test -d {word} || mkdir {word}"))?,
-            Entry::Link(target) => {
-                let target = transfer::word(guest.shell, target)?;
-                // A folder of the system may be a link to where the package has it, and stays.
-                succeed(guest, &format!("test -d {word} || ln -sf {target} {word}"))?;
-            }
-            Entry::File { hash, .. } if known.get(path) == Some(hash) => same += 1,
-            Entry::File { source, executable, .. } => {
-                say(path.clone());
-                let new = transfer::word(guest.shell, &format!("{path}.pushed"))?;
-                // It compares what came through.
-                transfer::copy_in(guest, source, &format!("{path}.pushed"), deadline())?;
-                let mode = if *executable { "755" } else { "644" };
-                succeed(guest, &format!("chmod {mode} {new}"))?;
-                succeed(guest, &format!("mv {new} {word}"))?;
-                sent += 1;
-            }
-        }
+    let deadline = Instant::now() + PUSH_TIMEOUT;
+    if !transfer::has_disk(guest, deadline)? {
+        say("(over the console, slowly: whoever is logged in cannot read the machine's disk for files)"
+            .into());
     }
-    Ok(format!("{}: {sent} files sent, {same} were the same", request.package))
+    let started = Instant::now();
+    let pushed = testing::push(guest, &request.root, &mut |path| say(path.to_owned()), deadline)?;
+    Ok(format!(
+        "{}: {} files sent, {} bytes in {:.1} s; {} were the same",
+        request.package,
+        pushed.sent,
+        pushed.bytes,
+        started.elapsed().as_secs_f64(),
+        pushed.same
+    ))
 }
 
 /// Finds a shell at the console, and logs in where a login is asked for.
@@ -269,35 +196,5 @@ fn greet(guest: &mut Guest<'_>, request: &Request) -> Result<(), Problem> {
             "the machine's console answers no command; leave it at a shell's prompt or at the login".into(),
         )),
         Err(other) => Err(other),
-    }
-}
-
-/// The hashes of those files that are there.
-fn hashes(guest: &mut Guest<'_>, paths: &[&String]) -> Result<BTreeMap<String, String>, Problem> {
-    let mut known = BTreeMap::new();
-    for some in paths.chunks(PATHS_AT_ONCE) {
-        let mut command = String::from("sha256sum");
-        for path in some {
-            command.push(' ');
-            command.push_str(&transfer::word(guest.shell, path)?);
-        }
-        // What is not there is no failure: it is sent.
-        let answer = guest.run(&command, Instant::now() + FILE_TIMEOUT)?;
-        for line in answer.output.lines() {
-            if let Some((hash, path)) = line.split_once(' ').filter(|(hash, _)| hash.len() == 64) {
-                known.insert(path.trim_start_matches([' ', '*']).to_owned(), hash.to_owned());
-            }
-        }
-    }
-    Ok(known)
-}
-
-fn succeed(guest: &mut Guest<'_>, command: &str) -> Result<(), Problem> {
-    let answer = guest.run(command, Instant::now() + FILE_TIMEOUT)?;
-    match answer.status {
-        0 => Ok(()),
-        status => {
-            Err(Problem::Guest(format!("`{command}` ended with status {status}: {}", answer.output.trim())))
-        }
     }
 }

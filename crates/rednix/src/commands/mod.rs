@@ -22,7 +22,6 @@ pub mod run;
 pub mod shell;
 pub mod store;
 mod subject;
-mod terminal;
 pub mod test;
 pub mod tree;
 pub mod update;

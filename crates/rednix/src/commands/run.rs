@@ -37,10 +37,10 @@ pub fn run(session: &Session, arguments: &RunArgs) -> Result<u8, Failure> {
     }
     // From here on the terminal belongs to the machine.
     session.view.finish();
+    let keyboard = Keyboard { save_folder, screenshot_folder: std::env::current_dir()?, several: false };
     let exit = if arguments.push {
-        attend::run(session, runner.as_ref(), &spec, &config)?
+        attend::run(session, runner.as_ref(), &spec, &config, &keyboard)?
     } else {
-        let keyboard = Keyboard { save_folder, screenshot_folder: std::env::current_dir()? };
         rednix_vm::run(runner.as_ref(), &spec, &config, session.events(), &keyboard)
             .map_err(machines::failure)?
     };

@@ -1,66 +1,60 @@
 //! The console of a machine whose test failed, in this terminal: what it prints is shown, what is typed is sent, until
 //! Ctrl-A X. With several machines Ctrl-A N goes to the next.
 
+use std::fs::File;
 use std::io::{IsTerminal, Write};
+use std::os::fd::AsFd;
 
+use rednix_events::Events;
 use rednix_vm::testing::Guest;
-
-use crate::commands::terminal::{Follow, PREFIX, Raw, typed};
+use rednix_vm::{Attached, Keyboard, Turn};
 
 /// Shows the console until the user leaves it or the machine ends. Needs a terminal.
-pub fn open(guests: &mut [Guest<'_>], at: usize, message: &str) {
+pub fn open(guests: &mut [Guest<'_>], at: usize, message: &str, events: &Events) {
     let mut err = std::io::stderr();
-    let _ = writeln!(err, "\r\n{message}");
+    let _ = writeln!(err, "\n{message}");
     if !std::io::stdin().is_terminal() {
         let _ = writeln!(err, "--interactive: standard input is no terminal, so no console is opened");
         return;
     }
-    let _ = writeln!(
-        err,
-        "the console of `{}` is yours; Ctrl-A X ends{}",
-        guests[at].name(),
-        if guests.len() > 1 { ", Ctrl-A N goes to the next machine" } else { "" }
-    );
-    let Some(_raw) = Raw::enter() else { return };
-    converse(guests, at);
-    let _ = writeln!(err, "\r");
+    let several = guests.len() > 1;
+    let next = if several { ", Ctrl-A N goes to the next machine" } else { "" };
+    let _ = writeln!(err, "the console of `{}` is yours; Ctrl-A X ends{next}", guests[at].name());
+    let screenshot_folder = std::env::current_dir().unwrap_or_default();
+    let keyboard = Keyboard { save_folder: None, screenshot_folder, several };
+    let mut attached = Attached::new(&keyboard, events);
+    converse(guests, at, &mut attached);
+    drop(attached);
+    let _ = writeln!(err);
 }
 
-fn converse(guests: &mut [Guest<'_>], mut at: usize) {
-    let mut shown = Follow::new(guests[at].logs.last().map(|log| log.as_path()));
-    let mut after_prefix = false;
-    while guests[at].runs() {
-        shown.print();
-        let mut keys = [0; 256];
-        let count = match typed(&mut keys) {
-            Some(0) => return,
-            Some(count) => count,
-            None => {
-                // A machine that ended is noticed when it is asked.
-                let _ = guests[at].ended(std::time::Instant::now());
-                continue;
+fn converse(guests: &mut [Guest<'_>], mut at: usize, attached: &mut Attached<'_>) {
+    show(&guests[at]);
+    while let Ok(machine) = guests[at].machine() {
+        match attached.turn(machine) {
+            Ok(Turn::Goes) => {}
+            Ok(Turn::Next) => {
+                hide(&guests[at]);
+                let running = (1..guests.len()).map(|step| (at + step) % guests.len());
+                at = running.into_iter().find(|&other| guests[other].runs()).unwrap_or(at);
+                let _ = writeln!(std::io::stderr(), "\n-- {} --", guests[at].name());
+                show(&guests[at]);
             }
-        };
-        let mut text = Vec::new();
-        for &key in &keys[..count] {
-            match (after_prefix, key) {
-                (true, b'x' | b'X') => return,
-                (true, b'n' | b'N') => {
-                    at = (at + 1) % guests.len();
-                    let _ = write!(std::io::stderr(), "\r\n-- {} --\r\n", guests[at].name());
-                    shown = Follow::new(guests[at].logs.last().map(|log| log.as_path()));
-                    after_prefix = false;
-                }
-                (false, PREFIX) => after_prefix = true,
-                (_, key) => {
-                    after_prefix = false;
-                    text.push(key);
-                }
-            }
-        }
-        if !text.is_empty() && guests[at].send(&String::from_utf8_lossy(&text)).is_err() {
-            return;
+            Ok(Turn::Left | Turn::Ended(_)) | Err(_) => break,
         }
     }
-    shown.print();
+    hide(&guests[at]);
+}
+
+fn show(guest: &Guest<'_>) {
+    let screen = std::io::stdout().as_fd().try_clone_to_owned().map(File::from);
+    if let (Some(console), Some(log), Ok(screen)) = (guest.console(), guest.logs.last(), screen) {
+        console.show(log, screen);
+    }
+}
+
+fn hide(guest: &Guest<'_>) {
+    if let Some(console) = guest.console() {
+        console.hide();
+    }
 }

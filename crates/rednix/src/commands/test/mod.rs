@@ -7,7 +7,7 @@ use std::path::Path;
 
 use rednix_events::Outcome;
 use rednix_vm::testing::schedule::{self, Budget};
-use rednix_vm::testing::{self, OnFailure, run_test_by_name};
+use rednix_vm::testing::{self, Guest, OnFailure, run_test_by_name};
 use rednix_vm::{Config, MachineSpec, TestReport, TestSpec};
 use serde_json::{Value, json};
 
@@ -118,7 +118,9 @@ fn run_all(
     let failure = std::sync::Mutex::new(None);
     let events = session.events().clone();
     let results = schedule::run_all(&needs, budget, |number| {
-        let look: Option<OnFailure<'_>> = if options.interactive { Some(&interactive::open) } else { None };
+        let open =
+            |guests: &mut [Guest<'_>], at, message: &str| interactive::open(guests, at, message, &events);
+        let look: Option<OnFailure<'_>> = if options.interactive { Some(&open) } else { None };
         match run_test_by_name(&specs[number], config, &events, look) {
             Ok(report) => Some(report),
             Err(error) => {

@@ -1,0 +1,120 @@
+//! What the tests of machines share: a monitor that is a script, its image, and where both lie. It has no tests.
+
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rednix_events::{Events, Silent};
+use rednix_vm::control::{Control, Qmp};
+use rednix_vm::runner::{Command, Wiring};
+use rednix_vm::spec::Acceleration;
+use rednix_vm::{Config, Error, Exit, MachineSpec, Program, Result, Runner};
+
+/// The exchange disk of a made-up machine. Not every test needs each.
+#[allow(dead_code)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Exchange {
+    #[default]
+    Absent,
+    /// It is there, and the guest cannot read it.
+    Hidden,
+    /// The guest finds it as the file that it is on the host.
+    There,
+}
+
+/// A runner whose monitor is the program `monitor` of the search path: it plays the guest at its standard input and
+/// output, has a control socket that nobody answers on, and statuses as QEMU has them.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct MadeUp {
+    pub exchange: Exchange,
+}
+
+impl Runner for MadeUp {
+    fn name(&self) -> &'static str {
+        "made-up"
+    }
+
+    fn find(&self, _: &MachineSpec, config: &Config) -> Result<Program> {
+        match config.find_program("monitor") {
+            Some(path) => Ok(Program::at(path)),
+            None => Err(Error::Missing { what: "`monitor`".into(), how: "nothing".into() }),
+        }
+    }
+
+    fn limitations(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    fn check(&self, spec: &MachineSpec) -> Result<()> {
+        spec.check()
+    }
+
+    fn smoke_test(&self, _: &Program, _: &Config) -> Result<std::result::Result<(), String>> {
+        Ok(Err("a script".into()))
+    }
+
+    fn command(
+        &self,
+        program: &Program,
+        _: &MachineSpec,
+        _: &Config,
+        wiring: &Wiring<'_>,
+    ) -> Result<Command> {
+        let environment = vec![("TMPDIR".into(), wiring.scratch.into())];
+        Ok(Command { program: program.path.clone(), environment, ..Command::default() })
+    }
+
+    fn exchange_places(&self, _: &MachineSpec, file: &Path) -> Vec<String> {
+        let mut places = vec!["/no/such/disk".to_owned(), "/dev/zero".to_owned()];
+        match self.exchange {
+            Exchange::Absent => places.clear(),
+            Exchange::Hidden => {}
+            Exchange::There => places.push(file.to_string_lossy().into_owned()),
+        }
+        places
+    }
+
+    fn control(&self, _: &Program, _: &Path) -> Result<(Box<dyn Control>, Option<OwnedFd>)> {
+        let (ours, theirs) = Qmp::pair()?;
+        Ok((Box::new(ours), Some(theirs.into())))
+    }
+
+    fn exit(&self, status: i32) -> Exit {
+        rednix_vm::qemu::Qemu::Pc.exit(status)
+    }
+}
+
+/// A folder with the monitor and an image.
+pub struct Place {
+    pub folder: tempfile::TempDir,
+    pub config: Config,
+}
+
+impl Place {
+    pub fn new(monitor: &str) -> Place {
+        let folder = tempfile::tempdir().unwrap();
+        let program = folder.path().join("monitor");
+        std::fs::write(&program, monitor).unwrap();
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+        std::fs::write(folder.path().join("disk.img"), [0; 512]).unwrap();
+        let config = Config::new(
+            vec![folder.path().into()],
+            folder.path().join("scratch"),
+            folder.path().join("logs"),
+        );
+        Place { folder, config }
+    }
+
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub fn machine(&self, name: &str) -> MachineSpec {
+        MachineSpec { acceleration: Acceleration::Tcg, ..MachineSpec::new(name, self.file("disk.img")) }
+    }
+}
+
+pub fn silent() -> Events {
+    Arc::new(Silent)
+}
