@@ -36,7 +36,7 @@ let
       steps = [
         { waitFor = "probe> "; timeout = 180; }
         { run = "use 1"; output = "virtio-blk (memory slot)"; }
-      ] ++ lib.drop 1 usual.steps;
+      ] ++ builtins.tail usual.steps;
     };
 in
 {

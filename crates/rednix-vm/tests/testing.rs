@@ -33,6 +33,13 @@ cd $TMPDIR
 PS1='# ' exec sh -i
 ";
 
+/// Guests here have this machine's own `/tmp`: two at once must not have the same names there.
+fn run_number() -> u32 {
+    static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+    let number = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    std::process::id().wrapping_mul(64).wrapping_add(number)
+}
+
 struct Scene {
     place: Place,
     runner: MadeUp,
@@ -79,7 +86,7 @@ impl Scene {
             folder: &folder,
             switch: None,
             forbidden: &[],
-            run: 7,
+            run: run_number(),
         };
         let exchange = self.runner.exchange != Exchange::Absent;
         let place = testing::Place { exchange, ..testing::Place::default() };

@@ -24,9 +24,8 @@ pub fn machine(arguments: &mut Vec<OsString>, microvm: bool, spec: &MachineSpec,
         Architecture::X86_64 if microvm => "microvm,acpi=on,pit=on,pic=on,rtc=on",
         Architecture::X86_64 => "q35",
         Architecture::I586 => "pc",
-        Architecture::Aarch64 => "virt",
         // The kernel takes the device tree, and stops at ACPI's tables.
-        Architecture::Riscv64 => "virt,acpi=off",
+        Architecture::Aarch64 | Architecture::Riscv64 => "virt,acpi=off",
     };
     push(arguments, &["-name", &spec.name, "-no-user-config", "-nodefaults", "-machine", machine]);
     if wiring.kvm {
@@ -43,6 +42,21 @@ pub fn machine(arguments: &mut Vec<OsString>, microvm: bool, spec: &MachineSpec,
         if gdb.wait {
             push(arguments, &["-S"]);
         }
+    }
+}
+
+/// `microvm` names its memory slots in ACPI alone; said on the command line as well, the loader hands them on. The disk's
+/// is the first, the card's the second.
+pub fn slots(arguments: &mut Vec<OsString>, spec: &MachineSpec) {
+    let taken = [spec.disk == Some(Disk::VirtioModern), spec.network != Network::None];
+    let numbers = (0u32..).zip(taken).filter(|(_, is_taken)| *is_taken);
+    let words: Vec<String> = numbers
+        .map(|(number, _)| {
+            format!("virtio_mmio.device=512@{:#x}:{}", 0xfeb0_0000 + number * 0x200, 24 + number)
+        })
+        .collect();
+    if !words.is_empty() {
+        push(arguments, &["-append", &words.join(" ")]);
     }
 }
 
@@ -75,7 +89,7 @@ pub fn disk(command: &mut Command, microvm: bool, direct: bool, spec: &MachineSp
         Disk::None => return,
         Disk::VirtioModern if microvm => {
             push(arguments, &["-global", "virtio-mmio.force-legacy=false"]);
-            (None, "virtio-blk-device")
+            (None, "virtio-blk-device,bus=virtio-mmio-bus.0")
         }
         // Legacy registers too: Redox's driver knows only the transitional device.
         Disk::Virtio => (None, "virtio-blk-pci,disable-legacy=off,disable-modern=off"),
@@ -149,7 +163,7 @@ pub fn network(arguments: &mut Vec<OsString>, microvm: bool, spec: &MachineSpec)
         Network::Bridge { name, .. } => format!("bridge,id=net0,br={name}"),
     };
     let card = match spec.network.card().unwrap_or_default() {
-        _ if microvm => "virtio-net-device",
+        _ if microvm => "virtio-net-device,bus=virtio-mmio-bus.1",
         Card::E1000 => "e1000",
         Card::Rtl8139 => "rtl8139",
         Card::Virtio => "virtio-net-pci,disable-legacy=off,disable-modern=off",

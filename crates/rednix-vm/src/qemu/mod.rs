@@ -147,6 +147,9 @@ impl Runner for Qemu {
         if self.is_direct(spec) {
             command.arguments.extend(["-kernel".into(), spec.check_direct()?.into()]);
             command.arguments.extend(["-initrd".into(), OsString::from(&spec.image)]);
+            if microvm {
+                arguments::slots(&mut command.arguments, spec);
+            }
         } else if spec.firmware == Firmware::Uefi {
             // That for BIOS is built in.
             firmware::find(spec.architecture, program, config)?.add_to(&mut command);
@@ -333,7 +336,10 @@ mod tests {
         assert!(!text.contains("drive="), "{text}");
         let text =
             words(Qemu::Microvm, &MachineSpec { disk: Some(Disk::VirtioModern), ..direct.clone() }, false);
-        assert!(text.contains("force-legacy=false -device virtio-blk-device,drive=disk0 -chardev"), "{text}");
+        let device =
+            "force-legacy=false -device virtio-blk-device,bus=virtio-mmio-bus.0,drive=disk0 -chardev";
+        assert!(text.contains(device), "{text}");
+        assert!(text.contains("-append virtio_mmio.device=512@0xfeb00000:24 "), "{text}");
         assert!(Qemu::Microvm.check(&direct).is_ok());
         let default = MachineSpec { firmware: Firmware::Uefi, ..direct };
         assert!(Qemu::Microvm.is_direct(&default) && !Qemu::Pc.is_direct(&default));

@@ -270,8 +270,8 @@ fn pushed() -> Outcome {
         if text == "second" { Ok(()) } else { Err(format!("the file has {text:?}")) }
     };
     let result = work();
-    // Ctrl-A X at its console.
-    let typed = machine.stdin.take().map(|mut input| std::io::Write::write_all(&mut input, b"\x01x"));
+    // What comes over a pipe goes to the guest, whose shell is the whole machine here.
+    let typed = machine.stdin.take().map(|mut input| std::io::Write::write_all(&mut input, b"exit\r"));
     let mut seen = String::new();
     if let Some(mut output) = machine.stderr.take() {
         let _ = output.read_to_string(&mut seen);
