@@ -54,7 +54,7 @@ in
   probe-modern-disk = probe { disk = "virtioModern"; };
 
   # A second copy of the image, in a memory slot beside the one in memory.
-  probe-microvm-disk = slotDisk "poweroff" 0 { vmm = "microvm"; };
+  probe-microvm-disk = slotDisk "exit 25" 51 { vmm = "microvm"; };
   probe-firecracker-disk = slotDisk "reboot" 0 { vmm = "firecracker"; };
 
   # The same image from another controller's point of view, and an orderly end.
