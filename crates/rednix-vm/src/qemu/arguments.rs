@@ -31,7 +31,10 @@ pub fn machine(arguments: &mut Vec<OsString>, microvm: bool, spec: &MachineSpec,
     if wiring.kvm {
         push(arguments, &["-accel", "kvm", "-cpu", "host"]);
     } else {
-        push(arguments, &["-accel", "tcg,thread=multi", "-cpu", "max"]);
+        // UEFI parks the other processors in `mwait` where there is one, and emulated that is a busy loop: a core of the
+        // host for as long as the guest lets them rest. Without it the firmware takes `hlt`.
+        let cpu = if is_pc(spec) { "max,monitor=off" } else { "max" };
+        push(arguments, &["-accel", "tcg,thread=multi", "-cpu", cpu]);
     }
     push(arguments, &["-m", &format!("{}M", spec.memory_mib), "-smp", &spec.cpus.to_string()]);
     if wiring.end_on_reset {

@@ -226,7 +226,7 @@ mod tests {
     #[test]
     fn a_whole_command_line() {
         let expected = "TMPDIR=/scratch/x /bin/qemu -name probe -no-user-config -nodefaults -machine q35 \
-            -accel tcg,thread=multi -cpu max -m 1024M -smp 2 -no-reboot \
+            -accel tcg,thread=multi -cpu max,monitor=off -m 1024M -smp 2 -no-reboot \
             -drive if=none,id=disk0,format=raw,snapshot=on,cache=unsafe,file=/store/a,,b/disk.img \
             -device virtio-blk-pci,disable-legacy=off,disable-modern=off,drive=disk0,bootindex=0 \
             -chardev stdio,id=console,mux=off,signal=off -serial chardev:console \
@@ -249,7 +249,7 @@ mod tests {
         let size = "640x480".parse().ok();
         let i586 = MachineSpec { architecture: Architecture::I586, ..spec() };
         let riscv = MachineSpec { architecture: Architecture::Riscv64, ..spec() };
-        let cases: [(MachineSpec, &str); 26] = [
+        let cases: [(MachineSpec, &str); 27] = [
             (disk(Disk::Nvme), "-device nvme,serial=rednix,drive=disk0,bootindex=0"),
             (disk(Disk::Ahci), "-device ide-hd,bus=ide.0,drive=disk0"),
             (disk(Disk::Ide), "-device piix3-ide,id=pata -device ide-hd,bus=pata.0,drive=disk0"),
@@ -281,7 +281,8 @@ mod tests {
             (MachineSpec { extra_arguments: vec!["-foo bar".into()], ..spec() }, "iosize=0x04 '-foo bar'"),
             (i586.clone(), "-machine pc "),
             (i586, "-device ide-hd,bus=ide.0,drive=disk0"),
-            (riscv, "-machine virt,acpi=off "),
+            (riscv.clone(), "-machine virt,acpi=off "),
+            (riscv, "-cpu max -m"),
         ];
         for (spec, expected) in cases {
             let text = words(Qemu::Pc, &spec, false);
