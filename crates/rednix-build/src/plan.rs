@@ -225,7 +225,7 @@ impl Planner<'_> {
         }
         // Rooted first, looked at then: a collection between the two cannot take them away.
         self.store.add_temp_roots(candidates.iter().map(|(_, _, path)| path))?;
-        self.store.restore_archived(candidates.iter().map(|(_, _, path)| path))?;
+        self.store.restore_readable(candidates.iter().map(|(_, _, path)| path))?;
         let valid = self.store.valid_among(candidates.iter().map(|(_, _, path)| path))?;
         for (id, output, path) in candidates {
             if valid.contains(&path) {

@@ -72,7 +72,15 @@ pub enum Error {
     #[error("there is no store at `{}`", root.display())]
     NoStore { root: PathBuf },
 
-    #[error("the store was opened read-only: cannot {operation}")]
+    #[error(
+        "cannot write to the store at `{}`: {source}\n\nhint: use another store (`--store FOLDER`, or `REDNIX_STORE`); what only reads works here",
+        root.display()
+    )]
+    NotWritable { root: PathBuf, source: io::Error },
+
+    #[error(
+        "cannot {operation}: the store was opened read-only\n\nhint: it lies where you cannot write; use another store (`--store FOLDER`, or `REDNIX_STORE`)"
+    )]
     ReadOnly { operation: &'static str },
 
     #[error("`{path}` is not in the store")]
@@ -88,8 +96,20 @@ pub enum Error {
     #[error("the store's database holds something unexpected in {place}: {reason}")]
     Corrupt { place: String, reason: String },
 
+    /// Apart from `HashMismatch`, because there is a remedy, and builds go on without.
+    #[error(
+        "`{path}` cannot be restored: its copy in the archive is damaged\n\nhint: `rednix store verify --repair` deletes it there; what was built can be built again"
+    )]
+    DamagedArchive { path: String },
+
     #[error("waiting for another process to finish `{path}` was given up after {waited_s} seconds")]
     LockTimeout { path: String, waited_s: u64 },
+
+    #[error(
+        "the list of what a process works with, `{}`, has {bytes_max} bytes or more\n\nhint: end that process (the file is named by its number) before collecting",
+        path.display()
+    )]
+    TooManyRoots { path: PathBuf, bytes_max: u64 },
 
     #[error("`{}` cannot become a root: {reason}", path.display())]
     BadRoot { path: PathBuf, reason: String },

@@ -240,7 +240,49 @@ fn a_damaged_archive_restores_nothing_wrong() {
     }
     assert!(!store.restore_archived([&path]).is_ok_and(|restored| restored.contains(&path)));
     assert!(!store.is_valid(&path).unwrap());
-    assert_clean(&store);
+    assert_eq!(store.verify(VerifyOptions::default()).unwrap().problems, [Problem::Archived(path)]);
+}
+
+/// A copy in the archive that cannot be read is no reason to delete the one in the store; archiving heals it, and
+/// every other path made of the same chunks.
+#[test]
+fn archiving_again_heals_what_is_damaged_there() {
+    let (folder, store) = new_store();
+    let mut tree = Tree::directory();
+    tree.insert("noise", Tree::file(noise(1, 300_000))).unwrap();
+    let path = store.add_source_tree("x", &tree).unwrap().path;
+    tree.insert("more", Tree::file("more")).unwrap();
+    let other = store.add_source_tree("y", &tree).unwrap().path;
+    let store = reopen(&folder, store);
+    store.archive_unneeded(&GcOptions::default()).unwrap();
+    drop(store);
+    let file = folder.path().join("nix/var/rednix/archive.sqlite");
+    let archive = rusqlite::Connection::open(&file).unwrap();
+    archive.execute("UPDATE blocks SET data = zeroblob(length(data))", []).unwrap();
+    drop(archive);
+
+    let store = Store::open(folder.path(), OpenOptions::default()).unwrap();
+    let problems = store.verify(VerifyOptions::default()).unwrap().problems;
+    let mut both = [path.clone(), other.clone()];
+    both.sort();
+    assert_eq!(problems, both.map(Problem::Archived));
+    assert!(matches!(store.restore_archived([&path]), Err(rednix_store::Error::DamagedArchive { .. })));
+    store.restore_readable([&path]).unwrap();
+    assert!(!store.is_valid(&path).unwrap());
+
+    let mut tree = Tree::directory();
+    tree.insert("noise", Tree::file(noise(1, 300_000))).unwrap();
+    assert_eq!(store.add_source_tree("x", &tree).unwrap().path, path);
+    let store = reopen(&folder, store);
+    assert!(store.archive_unneeded(&GcOptions::default()).unwrap().paths.contains(&path));
+    assert!(store.check_archived(&path).unwrap());
+    assert_eq!(store.restore_archived([&path]).unwrap(), std::slice::from_ref(&path));
+
+    // What is still damaged goes with the repair; what is readable stays.
+    let repaired = store.repair().unwrap();
+    assert_eq!(repaired.forgotten, [other]);
+    assert!(store.check_archived(&path).unwrap());
+    assert!(store.verify(VerifyOptions::default()).unwrap().is_clean());
 }
 
 /// Something like a program: the same instructions with other addresses in each version.

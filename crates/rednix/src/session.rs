@@ -8,7 +8,7 @@ use rednix_build::{BuildConfig, Builder, CancelToken, WorkFolder, WorkFolders};
 use rednix_events::{Event, Events};
 use rednix_fetch::Fetcher;
 use rednix_store::path::StorePath;
-use rednix_store::store::{OpenOptions, Store};
+use rednix_store::store::{Access, OpenOptions, Store};
 
 use crate::cli::Global;
 use crate::config::Config;
@@ -112,8 +112,20 @@ impl Session {
         if let Some(store) = self.store.get() {
             return Ok(store.clone());
         }
-        let store = Arc::new(self.open_store(&self.config.store)?);
-        Ok(self.store.get_or_init(|| store).clone())
+        let store = self.open_store(Access::Create)?;
+        Ok(self.store.get_or_init(|| Arc::new(store)).clone())
+    }
+
+    /// The store for what only reads: also one in which this user can write nothing.
+    pub fn store_to_read(&self) -> Result<Arc<Store>, Failure> {
+        if let Some(store) = self.store.get() {
+            return Ok(store.clone());
+        }
+        let store = match self.open_store(Access::Create) {
+            Err(rednix_store::Error::NotWritable { .. }) => self.open_store(Access::ReadOnly)?,
+            other => other?,
+        };
+        Ok(self.store.get_or_init(|| Arc::new(store)).clone())
     }
 
     /// Lets builds use a project's working copies, and says which there are: their results are not pure.
@@ -136,10 +148,10 @@ impl Session {
         self.store = std::cell::OnceCell::new();
     }
 
-    fn open_store(&self, root: &Path) -> Result<Store, Failure> {
-        let options =
-            OpenOptions { link_equal_files: self.config.link_equal_files, ..OpenOptions::default() };
-        Ok(Store::open(root, options.with_events(self.events().clone()))?)
+    fn open_store(&self, access: Access) -> rednix_store::Result<Store> {
+        let link_equal_files = self.config.link_equal_files;
+        let options = OpenOptions { access, link_equal_files, ..OpenOptions::default() };
+        Store::open(&self.config.store, options.with_events(self.events().clone()))
     }
 
     /// Evaluators that may run at once.

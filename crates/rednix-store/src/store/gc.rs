@@ -85,12 +85,16 @@ impl<'a> Collection<'a> {
 
 impl Leaving for Collection<'_> {
     type Error = Error;
-    type Lock = GcGuard;
+    /// None where nothing is deleted, and nothing can be.
+    type Lock = Option<GcGuard>;
     /// A row's number.
     type Path = i64;
 
-    async fn lock_all(&mut self) -> Result<GcGuard> {
-        self.store.lock_for_collection()
+    async fn lock_all(&mut self) -> Result<Option<GcGuard>> {
+        if self.options.dry_run && self.store.is_read_only() {
+            return Ok(None);
+        }
+        self.store.lock_for_collection().map(Some)
     }
 
     async fn unneeded(&mut self) -> Result<Vec<i64>> {
@@ -172,7 +176,9 @@ pub(super) struct Graph {
 impl Store {
     /// Removes everything that no root needs.
     pub fn gc(&self, options: &GcOptions) -> Result<GcReport> {
-        self.need_writable("collect garbage")?;
+        if !options.dry_run {
+            self.need_writable("collect garbage")?;
+        }
         let mut collection = Collection::new(self, options, None);
         // Small steps where the end may come early.
         let early = options.bytes_max.is_some() || options.store_bytes_max.is_some();

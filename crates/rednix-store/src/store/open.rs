@@ -74,7 +74,17 @@ impl Store {
     pub fn open(root: impl AsRef<Path>, options: OpenOptions) -> Result<Store> {
         let root = std::path::absolute(root.as_ref())
             .map_err(|source| Error::io("find the absolute name of", root.as_ref(), source))?;
-        let layout = Layout::new(root);
+        let layout = Layout::new(root.clone());
+        let reads_only = options.access == Access::ReadOnly;
+        Store::open_at(layout, options).map_err(|error| match error.os_error() {
+            Some(code) if !reads_only && is_refusal(code) => {
+                Error::NotWritable { root, source: std::io::Error::from_raw_os_error(code) }
+            }
+            _ => error,
+        })
+    }
+
+    fn open_at(layout: Layout, options: OpenOptions) -> Result<Store> {
         let present = read_schema(&layout)?.is_some();
         if !present && options.access != Access::Create {
             return Err(Error::NoStore { root: layout.root().to_path_buf() });
@@ -108,6 +118,11 @@ impl Store {
         }
         Ok(store)
     }
+}
+
+fn is_refusal(code: i32) -> bool {
+    use rustix::io::Errno;
+    [Errno::ROFS, Errno::ACCESS, Errno::PERM].map(Errno::raw_os_error).contains(&code)
 }
 
 /// Makes folders, database and schema file; another process may be doing the same.

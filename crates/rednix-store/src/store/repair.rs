@@ -13,7 +13,7 @@ use super::database::Database;
 use super::layout::Layout;
 use super::open::OpenOptions;
 use super::scratch::unique_name;
-use super::{PathInfo, Store, VerifyOptions, locks, schema};
+use super::{PathInfo, Problem, Store, VerifyOptions, locks, schema};
 use crate::derivation::Derivation;
 use crate::error::{Error, Result};
 use crate::handle::Dir;
@@ -28,6 +28,8 @@ use crate::scan::{Scanned, scan_path};
 pub struct RepairReport {
     /// Contents came back from the archive.
     pub restored: Vec<StorePath>,
+    /// Deleted from the archive, which could not give them back.
+    pub forgotten: Vec<StorePath>,
     /// Not valid any more: damaged, or referring to something damaged; with what they were built from.
     pub taken_back: BTreeMap<StorePath, Option<StorePath>>,
 }
@@ -52,13 +54,14 @@ impl Store {
         let mut report = RepairReport::default();
         let problems = self.verify(VerifyOptions::default())?.problems;
         let mut hopeless = Vec::new();
-        for path in problems.iter().map(super::Problem::path) {
-            if self.put_back(path)? {
-                report.restored.push(path.clone())
-            } else {
-                hopeless.push(path.clone())
+        for problem in problems {
+            match problem {
+                Problem::Archived(path) => report.forgotten.push(path),
+                other if self.put_back(other.path())? => report.restored.push(other.path().clone()),
+                other => hopeless.push(other.path().clone()),
             }
         }
+        self.forget_archived(&report.forgotten)?;
         let all = self.with_referrers(hopeless)?;
         for (path, info) in self.path_infos(&all)? {
             report.taken_back.insert(path, info.deriver);

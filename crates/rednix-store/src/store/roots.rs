@@ -232,6 +232,10 @@ impl Store {
             let path = entry.map_err(|error| Error::io("list", &folder, error))?.path();
             let mut file = match File::open(&path) {
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+                // Those of the user whose store this is.
+                Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied && self.is_read_only() => {
+                    continue;
+                }
                 other => other.map_err(|error| Error::io("open", &path, error))?,
             };
             if locks::try_flock(&file, &path, FlockOperation::NonBlockingLockShared)? {
@@ -244,6 +248,10 @@ impl Store {
                 .take(TEMPORARY_ROOTS_BYTES_MAX)
                 .read_to_end(&mut text)
                 .map_err(|error| Error::io("read", &path, error))?;
+            // Taking less than all of them would let a collection delete what somebody is promised.
+            if text.len() as u64 == TEMPORARY_ROOTS_BYTES_MAX {
+                return Err(Error::TooManyRoots { path, bytes_max: TEMPORARY_ROOTS_BYTES_MAX });
+            }
             let paths = text.split(|byte| *byte == 0).filter_map(|item| std::str::from_utf8(item).ok());
             live.insert(path, paths.filter_map(|text| StorePath::parse(text).ok()).collect());
         }

@@ -37,12 +37,17 @@ pub enum Problem {
     Changed { path: StorePath, expected: String, found: String },
     /// The contents could not be read.
     Unreadable { path: StorePath, message: String },
+    /// Not valid, but archived, and what the archive has of it cannot be read back.
+    Archived(StorePath),
 }
 
 impl Problem {
     pub fn path(&self) -> &StorePath {
         match self {
-            Problem::Missing(path) | Problem::Changed { path, .. } | Problem::Unreadable { path, .. } => path,
+            Problem::Missing(path)
+            | Problem::Changed { path, .. }
+            | Problem::Unreadable { path, .. }
+            | Problem::Archived(path) => path,
         }
     }
 }
@@ -55,14 +60,16 @@ impl std::fmt::Display for Problem {
                 write!(f, "`{path}` was changed: expected {expected}, got {found}")
             }
             Problem::Unreadable { path, message } => write!(f, "`{path}` cannot be checked: {message}"),
+            Problem::Archived(path) => write!(f, "`{path}` is damaged in the archive"),
         }
     }
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct VerifyReport {
-    /// Sorted by path.
+    /// Sorted by path; those of the archive last.
     pub problems: Vec<Problem>,
+    /// Valid paths.
     pub checked: usize,
     pub bytes: u64,
 }
@@ -80,7 +87,10 @@ impl Store {
         let bytes = infos.iter().map(|info| info.nar_size).sum();
         let what = if options.check_contents { "checking the contents of" } else { "looking for" };
         self.events.emit(Event::Step { what: format!("{what} {} store paths", infos.len()) });
-        let problems = self.check_all(&infos, options);
+        let mut problems = self.check_all(&infos, options);
+        if options.check_contents {
+            problems.extend(self.damaged_in_archive()?.into_iter().map(Problem::Archived));
+        }
         Ok(VerifyReport { problems, checked: infos.len(), bytes })
     }
 

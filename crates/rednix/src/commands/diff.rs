@@ -21,7 +21,7 @@ const SHOWN_MAX: usize = 40;
 
 pub fn run(session: &Session, arguments: &DiffArgs) -> Result<(), Failure> {
     let project = Project::find(&session.config, &arguments.tree)?;
-    let graph = Graph::new(session.store()?);
+    let graph = Graph::new(session.store_to_read()?);
     let old = Subject::find(session, &project, &graph, &arguments.old)?;
     let new = Subject::find(session, &project, &graph, &arguments.new)?;
     session.view.finish();

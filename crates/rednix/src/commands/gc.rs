@@ -10,7 +10,8 @@ use crate::session::Session;
 pub fn run(session: &Session, arguments: &GcArgs) -> Result<(), Failure> {
     let dry_run = arguments.unneeded.dry_run;
     let options = GcOptions { store_bytes_max: arguments.max_size, ..store::options(&arguments.unneeded) };
-    let report = session.store()?.gc(&options)?;
+    let store = if dry_run { session.store_to_read()? } else { session.store()? };
+    let report = store.gc(&options)?;
     session.view.finish();
     for path in &report.removed {
         print(&format!("{path}\n"))?;

@@ -13,7 +13,7 @@ use crate::session::Session;
 use super::print;
 
 pub fn run(session: &Session, arguments: &LogArgs) -> Result<(), Failure> {
-    let store = session.store()?;
+    let store = session.store_to_read()?;
     let mut derivations = Vec::new();
     if let Some(path) = store.store_path_of(std::path::Path::new(&arguments.of)) {
         if path.is_derivation() {

@@ -18,7 +18,7 @@ use super::subject::{Subject, store_path};
 
 pub fn run(session: &Session, arguments: &WhyArgs) -> Result<(), Failure> {
     let project = Project::find(&session.config, &arguments.tree)?;
-    let graph = Graph::new(session.store()?);
+    let graph = Graph::new(session.store_to_read()?);
     let of = Subject::find(session, &project, &graph, &arguments.of)?;
     let Some(needs) = &arguments.needs else {
         session.view.finish();

@@ -25,7 +25,7 @@ pub fn run(session: &Session, arguments: &WhyRebuildArgs) -> Result<(), Failure>
     let project = Project::find(&session.config, &arguments.tree)?;
     let wanted = evaluation::wanted(session, &[Target::reported(&project, &arguments.of)])?;
     let now = &wanted[0].derivation;
-    let graph = Graph::new(session.store()?);
+    let graph = Graph::new(session.store_to_read()?);
     let found = last_different(&graph, &project, now)?;
     session.view.finish();
     let (old, how) = match found {

@@ -5,9 +5,11 @@ use std::path::Path;
 use crate::Outcome;
 use crate::support::{Run, call, run, scratch, write};
 
-pub const TESTS: [(&str, fn() -> Outcome); 4] = [
+pub const TESTS: [(&str, fn() -> Outcome); 6] = [
     ("store_commands", store_commands),
     ("store_archives_and_restores", store_archives_and_restores),
+    ("store_messages", store_messages),
+    ("read_only_stores", read_only_stores),
     ("store_repairs_itself", store_repairs_itself),
     ("paths_by_inputs_for_caches_without_realisations", paths_by_inputs),
 ];
@@ -106,6 +108,80 @@ fn store_archives_and_restores() -> Outcome {
     store(&root, &["store", "archive", "--forget", &path]).expect(0, &["deleted 1 paths"])?;
     output(&root, &["gc"])?;
     store(&root, &["store", "restore", &path]).expect(1, &["is not in the archive"])?;
+    Ok(None)
+}
+
+/// Each names what was asked for and ends with a way out.
+fn store_messages() -> Outcome {
+    let folder = scratch();
+    let root = folder.path().join("root");
+    let thing = sample(folder.path());
+    let path = output(&root, &["store", "add", &thing])?.trim().to_owned();
+    let absent = format!("{path}/absent");
+    let below_a_file = format!("{path}/text/x");
+    let cases: [(&[&str], i32, &[&str]); 7] = [
+        (&["store", "add", "/nope"], 1, &["cannot add `/nope`", "hint"]),
+        (&["store", "add", &thing, "-o", "/nope/x"], 2, &["link `/nope/x`", "no folder `/nope`", "hint"]),
+        (&["store", "cat", &absent], 1, &["has no `absent`", "store ls", "hint"]),
+        (&["store", "cat", &below_a_file], 1, &["has no `text/x`", "hint"]),
+        (&["store", "ls", &absent], 1, &["has no `absent`", "hint"]),
+        (&["store", "restore", &thing], 1, &["cannot unpack", "something is there", "hint"]),
+        (&["store", "archive", "--forget", &path], 1, &["is not in the archive", "--list", "hint"]),
+    ];
+    for (arguments, status, words) in cases {
+        store(&root, arguments).expect(status, words).map_err(|error| format!("{arguments:?}: {error}"))?;
+    }
+    let place = folder.path().join("place");
+    let mut restore = call(&["store", "restore", place.to_str().expect("plain"), "--store"]);
+    let input = std::fs::File::open(folder.path().join("thing/text")).map_err(|e| e.to_string())?;
+    run(restore.arg(&root).stdin(input))
+        .expect(1, &["cannot unpack standard input", "store dump", "hint"])?;
+    Ok(None)
+}
+
+/// What only reads works where nothing can be written; what writes says so.
+fn read_only_stores() -> Outcome {
+    let folder = scratch();
+    let root = folder.path().join("root");
+    let path = output(&root, &["store", "add", &sample(folder.path())])?.trim().to_owned();
+    let script = r#"mount --bind "$1" "$1" && mount -o remount,bind,ro "$1" || { echo cannot mount >&2; exit 77; }
+        store=$1; shift; exec "$@" --store "$store""#;
+    let inside = |arguments: &[&str]| {
+        let mut command = std::process::Command::new("unshare");
+        command.args(["--user", "--map-root-user", "--mount", "sh", "-c", script, "sh"]).arg(&root);
+        let program = call(arguments);
+        command.arg(program.get_program()).args(program.get_args());
+        command.envs(program.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        run(&mut command)
+    };
+    let first = inside(&["store", "path-info", &path]);
+    if first.status == Some(77) || first.stderr.contains("unshare failed") {
+        return Ok(Some(format!("no read-only mounts here: {}", first.stderr.trim())));
+    }
+    let tool = format!("{path}/bin/tool");
+    let reading: [(&[&str], &str); 7] = [
+        (&["store", "path-info", &path], &path),
+        (&["store", "ls", &path], "bin"),
+        (&["store", "cat", &tool], "#!/bin/sh"),
+        (&["store", "roots"], ""),
+        (&["store", "archive", "--list"], ""),
+        (&["store", "verify"], ""),
+        (&["gc", "--dry-run"], &path),
+    ];
+    for (arguments, words) in reading {
+        let result = inside(arguments);
+        result.expect(0, &[]).map_err(|error| format!("{arguments:?}: {error}"))?;
+        if !result.stdout.contains(words) {
+            return Err(format!("{arguments:?}: {}", result.stdout));
+        }
+    }
+    for arguments in
+        [&["store", "add", "/etc/hostname"][..], &["gc"], &["store", "optimise"], &["store", "archive"]]
+    {
+        inside(arguments)
+            .expect(1, &["cannot write to the store at", "Read-only file system", "hint", "REDNIX_STORE"])
+            .map_err(|error| format!("{arguments:?}: {error}"))?;
+    }
     Ok(None)
 }
 

@@ -144,16 +144,22 @@ impl<'t> Chunker<'t> {
         let hash: [u8; 32] = *blake3::hash(chunk).as_bytes();
         let at = self.at;
         self.at += chunk.len() as u64;
-        if let Some(number) = self.known(&hash)? {
+        let known = self.known(&hash)?;
+        if let Some(number) = known {
             self.recipe.push(number);
             if let Some(older) = &mut self.older {
                 older.note(number, at);
             }
-            return Ok(());
+            if self.pending.contains_key(&hash) || self.is_kept(number, chunk)? {
+                return Ok(());
+            }
+            self.drop_row(number)?;
         }
-        let number = self.next_chunk;
-        self.next_chunk += 1;
-        self.recipe.push(number);
+        let number = known.unwrap_or(self.next_chunk);
+        if known.is_none() {
+            self.next_chunk += 1;
+            self.recipe.push(number);
+        }
         self.pending.insert(hash, number);
         let middle = at + chunk.len() as u64 / 2;
         let like = self.older.as_ref().and_then(|older| older.place(middle));
@@ -185,6 +191,24 @@ impl<'t> Chunker<'t> {
             .and_then(|mut statement| statement.query_row([&hash[..]], |row| row.get(0)).optional())
             .map_err(|source| self.archive.fail(source))?;
         Ok(found.map(|id| id as u64))
+    }
+
+    /// Whether what is stored under a number is this chunk, read back: what relies on it is deleted elsewhere.
+    fn is_kept(&mut self, number: u64, chunk: &[u8]) -> Result<bool> {
+        let place = self.archive.chunk_in(self.transaction, number)?;
+        let Some((block, offset, bytes)) = place else { return Ok(false) };
+        let Some(data) = self.blocks.get(self.archive, self.transaction, block)? else { return Ok(false) };
+        Ok(offset.checked_add(bytes).and_then(|end| data.get(offset..end)) == Some(chunk))
+    }
+
+    /// Takes the place away from a damaged chunk. It gets another under the same number, so that everything made of
+    /// it can be read again.
+    fn drop_row(&self, number: u64) -> Result<()> {
+        self.transaction
+            .prepare_cached("DELETE FROM chunks WHERE id = ?1")
+            .and_then(|mut statement| statement.execute([number as i64]))
+            .map_err(|source| self.archive.fail(source))?;
+        Ok(())
     }
 
     fn write_blocks(&mut self) -> Result<()> {

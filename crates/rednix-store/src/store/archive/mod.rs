@@ -1,6 +1,6 @@
 //! The archive: paths not in use, as NARs cut into content-defined chunks that are stored once and compressed in
-//! blocks, those of a newer version against those of an older one. What is archived is not valid; it comes back through the same door as anything copied in, checked
-//! against its hash. One SQLite file of our own, which C++ Nix never looks at. Decides nothing about what is needed.
+//! blocks, those of a newer version against those of an older one. What is archived is not valid; it comes back through
+//! the same door as anything copied in, checked against its hash. One SQLite file of our own, which C++ Nix never looks at. Decides nothing about what is needed.
 
 mod alignment;
 mod blocks;
@@ -10,6 +10,8 @@ mod index;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Instant;
+
+use rednix_events::Event;
 
 use super::database::Database;
 use super::gc::Collection;
@@ -67,6 +69,10 @@ pub(super) struct Archiving<'a> {
     nar_bytes: u64,
 }
 
+fn is_no_space(error: &Error) -> bool {
+    matches!(error, Error::NoSpace { .. })
+}
+
 impl Archiving<'_> {
     pub fn keep<'p>(&mut self, paths: impl Iterator<Item = &'p StorePath>) -> Result<()> {
         let (store, archive) = (self.store, self.archive);
@@ -77,10 +83,7 @@ impl Archiving<'_> {
                 let info = info.ok_or_else(|| Error::NotValid { path: path.to_string() })?;
                 self.nar_bytes += info.nar_size;
                 let realisations = store.realisations_of(path)?;
-                if archive.info_in(transaction, path)?.is_some_and(|old| old.info.nar_hash == info.nar_hash) {
-                    archive.put_realisations(transaction, &realisations)?;
-                    continue;
-                }
+                // Also what is there already: the store is about to lose its copy, so the archive's must be readable.
                 let older = archive.older_in(transaction, &info)?;
                 chunker.begin(older.as_deref(), info.nar_size)?;
                 let dumped = nar::dump(store.real_path(path), &mut chunker);
@@ -183,13 +186,29 @@ impl Store {
                 let read = |connection: &_| archive.recipe_in(connection, &one.info.path);
                 let recipe = archive.database.read("look up an archived path", read)?;
                 let mut reader = ChunkReader::new(archive, recipe);
-                if self.add_nar(&mut reader, &one.info)? {
-                    restored.push(one.info.path.clone());
+                match self.add_nar(&mut reader, &one.info) {
+                    Ok(true) => restored.push(one.info.path.clone()),
+                    Ok(false) => {}
+                    Err(error) if is_no_space(&error) || self.check_archived(&one.info.path)? => {
+                        return Err(error);
+                    }
+                    Err(_) => return Err(Error::DamagedArchive { path: one.info.path.to_string() }),
                 }
                 self.register_realisations(&one.realisations)?;
             }
         }
         Ok(restored)
+    }
+
+    /// [`Store::restore_archived`], passing over what is damaged there, with a notice: it can be made again.
+    pub fn restore_readable<'a>(&self, paths: impl IntoIterator<Item = &'a StorePath>) -> Result<()> {
+        for path in paths {
+            match self.restore_archived([path]) {
+                Err(error @ Error::DamagedArchive { .. }) => self.notice(error.to_string()),
+                other => drop(other?),
+            }
+        }
+        Ok(())
     }
 
     /// What has to come back for a path, references first; nothing where something of it is in neither place.
@@ -220,16 +239,38 @@ impl Store {
         Ok(Some(order))
     }
 
+    /// Archived paths that cannot be read back as what they were, in the order of their names.
+    pub fn damaged_in_archive(&self) -> Result<Vec<StorePath>> {
+        let paths = self.archived_paths()?;
+        if !paths.is_empty() {
+            self.events.emit(Event::Step { what: format!("checking {} archived paths", paths.len()) });
+        }
+        let mut damaged = Vec::new();
+        for path in paths.into_keys() {
+            if !self.check_archived(&path)? {
+                damaged.push(path);
+            }
+        }
+        Ok(damaged)
+    }
+
     /// Whether an archived path can be read back and is what it was; nothing is written.
     pub fn check_archived(&self, path: &StorePath) -> Result<bool> {
         let (Some(archive), Some(one)) = (self.archive_if_any()?, self.archived(path)?) else {
             return Ok(false);
         };
         let read = |connection: &_| archive.recipe_in(connection, path);
-        let recipe = archive.database.read("look up an archived path", read)?;
+        let recipe = match archive.database.read("look up an archived path", read) {
+            Err(Error::Corrupt { .. }) => return Ok(false),
+            other => other?,
+        };
         let mut reader = HashingReader::new(ChunkReader::new(archive, recipe), HashAlgorithm::Sha256);
-        std::io::copy(&mut reader, &mut std::io::sink())
-            .map_err(|error| Error::io("read the archive", self.archive_file(), error))?;
+        match std::io::copy(&mut reader, &mut std::io::sink()) {
+            Ok(_) => {}
+            // So a damaged chunk is told.
+            Err(error) if error.kind() == std::io::ErrorKind::InvalidData => return Ok(false),
+            Err(error) => return Err(Error::io("read the archive", self.archive_file(), error)),
+        }
         Ok(reader.finish() == (one.info.nar_hash, one.info.nar_size))
     }
 

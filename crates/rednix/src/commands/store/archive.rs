@@ -12,7 +12,7 @@ use crate::session::Session;
 use crate::view::size;
 
 pub fn run(session: &Session, arguments: &ArchiveArgs) -> Result<(), Failure> {
-    let store = session.store()?;
+    let store = if arguments.list { session.store_to_read()? } else { session.store()? };
     if arguments.list {
         for (path, bytes) in store.archived_paths()? {
             print(&format!("{path}  {}\n", size(bytes)))?;
@@ -23,6 +23,11 @@ pub fn run(session: &Session, arguments: &ArchiveArgs) -> Result<(), Failure> {
     if !arguments.forget.is_empty() {
         let places = arguments.forget.iter().map(|text| Ok(Place::find(&store, text)?.path));
         let paths: Vec<StorePath> = places.collect::<Result<_, Failure>>()?;
+        for path in &paths {
+            if store.archived(path)?.is_none() {
+                return Err(not_archived(path));
+            }
+        }
         let count = store.forget_archived(&paths)?;
         eprintln!("deleted {count} paths from the archive");
         tell_sizes(&store)?;
@@ -67,8 +72,7 @@ pub fn restore(session: &Session, what: &[String]) -> Result<(), Failure> {
     if let [destination] = what
         && paths[0].is_none()
     {
-        nar::restore(&mut std::io::BufReader::new(std::io::stdin().lock()), destination)?;
-        return Ok(());
+        return unpack(destination);
     }
     for (text, path) in what.iter().zip(paths) {
         let path = path.ok_or_else(|| Failure::usage(format!("`{text}` is no store path")))?;
@@ -77,12 +81,34 @@ pub fn restore(session: &Session, what: &[String]) -> Result<(), Failure> {
             if let Some(archived) = store.archived(&path)? {
                 return Err(incomplete(&store, &archived.info));
             }
-            return Err(Failure::failed(format!("`{path}` is not in the archive"))
-                .hint("`rednix store archive --list` says what is"));
+            return Err(not_archived(&path));
         }
         print(&format!("{path}\n"))?;
     }
     Ok(store.flush_if_needed()?)
+}
+
+fn unpack(destination: &str) -> Result<(), Failure> {
+    let failed = |reason: String| {
+        Failure::failed(format!("cannot unpack standard input to `{destination}`: {reason}"))
+    };
+    if std::fs::symlink_metadata(destination).is_ok() {
+        return Err(failed("something is there".to_owned()).hint("name a place where nothing is yet"));
+    }
+    match nar::restore(&mut std::io::BufReader::new(std::io::stdin().lock()), destination) {
+        Err(error @ rednix_store::Error::BadNar { .. }) => {
+            Err(failed(error.to_string()).hint("`rednix store dump PATH` writes what it takes"))
+        }
+        other => {
+            other?;
+            Ok(())
+        }
+    }
+}
+
+fn not_archived(path: &StorePath) -> Failure {
+    Failure::failed(format!("`{path}` is not in the archive"))
+        .hint("`rednix store archive --list` says what is")
 }
 
 /// What is archived refers to something that was deleted since and not archived.

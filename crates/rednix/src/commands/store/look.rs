@@ -28,10 +28,10 @@ fn quietly(result: std::io::Result<u64>) -> Result<(), Failure> {
 }
 
 pub fn cat(session: &Session, text: &str) -> Result<(), Failure> {
-    let store = session.store()?;
+    let store = session.store_to_read()?;
     let place = Place::valid(&store, text)?;
     let relative = place.relative();
-    match store.contents().kind(&relative)? {
+    match kind_of(&store, &place)? {
         Kind::File => {}
         Kind::Symlink => {
             let target = store.contents().read_link(&relative)?;
@@ -46,10 +46,28 @@ pub fn cat(session: &Session, text: &str) -> Result<(), Failure> {
     quietly(std::io::copy(&mut file, &mut std::io::stdout().lock()))
 }
 
+/// What lies at a place.
+fn kind_of(store: &Store, place: &Place) -> Result<Kind, Failure> {
+    use rustix::io::Errno;
+    match store.contents().kind(place.relative()) {
+        Err(error)
+            if [Errno::NOENT, Errno::NOTDIR]
+                .map(|one| Some(one.raw_os_error()))
+                .contains(&error.os_error()) =>
+        {
+            let inside = place.inside.display();
+            Err(Failure::failed(format!("`{}` has no `{inside}`", place.path))
+                .hint(format!("`rednix store ls -r {}` lists what it has", place.path)))
+        }
+        other => Ok(other?),
+    }
+}
+
 pub fn ls(session: &Session, arguments: &LsArgs) -> Result<(), Failure> {
-    let store = session.store()?;
+    let store = session.store_to_read()?;
     let place = Place::valid(&store, &arguments.path)?;
     let relative = place.relative();
+    kind_of(&store, &place)?;
     let mut lines = Vec::new();
     let (top, name) = match (relative.parent(), relative.file_name()) {
         (Some(parent), Some(name)) if parent != Path::new("") => (store.contents().open_dir(parent)?, name),
@@ -90,7 +108,7 @@ fn line(parent: &Dir, name: &OsStr, shown: &Path, long: bool) -> rednix_store::R
 
 pub fn dump(session: &Session, text: &str) -> Result<(), Failure> {
     // Any file can be dumped, as `nix-store --dump` does; one in the store must be valid.
-    let path: PathBuf = match session.store() {
+    let path: PathBuf = match session.store_to_read() {
         Ok(store) if Place::find(&store, text).is_ok() => {
             let place = Place::valid(&store, text)?;
             store.contents().path_of(place.relative())
@@ -106,7 +124,7 @@ pub fn dump(session: &Session, text: &str) -> Result<(), Failure> {
 }
 
 pub fn path_info(session: &Session, arguments: &PathInfoArgs) -> Result<(), Failure> {
-    let store = session.store()?;
+    let store = session.store_to_read()?;
     let mut paths: Vec<StorePath> = Vec::new();
     if arguments.all {
         paths.extend(store.all_valid_paths()?);

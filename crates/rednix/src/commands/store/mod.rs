@@ -97,8 +97,15 @@ pub fn options(arguments: &UnneededArgs) -> GcOptions {
 
 fn add(session: &Session, arguments: &AddArgs) -> Result<(), Failure> {
     let store = session.store()?;
+    if let Some(link) = &arguments.out_link {
+        can_hold_a_link(link)?;
+    }
     let mut last = None;
     for file in &arguments.files {
+        if let Err(error) = std::fs::symlink_metadata(file) {
+            return Err(Failure::failed(format!("cannot add `{}`: {error}", file.display()))
+                .hint("name a file or a folder that can be read"));
+        }
         let absolute = std::path::absolute(file)?;
         let own = absolute.file_name().map(|name| name.to_string_lossy().into_owned());
         let name = arguments.name.clone().or(own).ok_or_else(|| {
@@ -118,6 +125,23 @@ fn add(session: &Session, arguments: &AddArgs) -> Result<(), Failure> {
     Ok(store.flush_if_needed()?)
 }
 
+/// Said before anything is copied.
+fn can_hold_a_link(link: &Path) -> Result<(), Failure> {
+    let folder = match link.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    };
+    if folder.is_dir() {
+        return Ok(());
+    }
+    Err(Failure::usage(format!(
+        "cannot create the link `{}`: there is no folder `{}`",
+        link.display(),
+        folder.display()
+    ))
+    .hint("make the folder, or name another link with `--out-link`"))
+}
+
 fn optimise(session: &Session) -> Result<(), Failure> {
     let report = session.store()?.optimise()?;
     session.view.finish();
@@ -131,7 +155,7 @@ fn optimise(session: &Session) -> Result<(), Failure> {
 }
 
 fn roots(session: &Session) -> Result<(), Failure> {
-    for root in session.store()?.roots()? {
+    for root in session.store_to_read()?.roots()? {
         let kind = match root.kind {
             RootKind::Permanent => "root",
             RootKind::Indirect => "link",

@@ -18,7 +18,7 @@ pub fn run(session: &Session, arguments: &StoreVerifyArgs) -> Result<(), Failure
 
 /// Fails where anything is wrong.
 pub fn check(session: &Session, check_contents: bool) -> Result<(), Failure> {
-    let store = session.store()?;
+    let store = session.store_to_read()?;
     let report = store.verify(VerifyOptions { check_contents, ..VerifyOptions::default() })?;
     session.view.finish();
     if report.is_clean() {
@@ -56,6 +56,9 @@ fn repair(session: &Session) -> Result<(), Failure> {
     let report = store.repair()?;
     for path in &report.restored {
         eprintln!("restored `{path}` from the archive");
+    }
+    for path in &report.forgotten {
+        eprintln!("deleted `{path}` from the archive: it was damaged there");
     }
     for path in report.taken_back.keys() {
         eprintln!("took back `{path}`");
