@@ -73,3 +73,39 @@ pub(crate) fn backing(file: &File) -> Option<Backing> {
     file.read_exact_at(&mut image, offset).ok()?;
     Some(Backing { image, size })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn said(blocks: &[(u64, Vec<u8>)]) -> Option<Backing> {
+        let file = tempfile::tempfile().unwrap();
+        blocks.iter().for_each(|(offset, bytes)| file.write_all_at(bytes, *offset).unwrap());
+        backing(&file)
+    }
+
+    proptest! {
+        #[test]
+        fn a_layer_says_what_it_was_told(name in "/[a-zé ,\"]{0,300}", size in 0..=LAYER_IMAGE_MAX) {
+            let image = PathBuf::from(name);
+            let expected = Backing { image: image.as_os_str().as_bytes().to_vec(), size };
+            prop_assert_eq!(said(&empty(&image, size).unwrap()), Some(expected));
+        }
+
+        #[test]
+        fn any_bytes_are_read_or_refused(
+            magic: bool,
+            mut bytes in proptest::collection::vec(any::<u8>(), 0..200),
+        ) {
+            if magic && bytes.len() >= 4 {
+                bytes[..4].copy_from_slice(b"QFI\xfb");
+            }
+            let found = said(&[(0, bytes.clone())]);
+            prop_assert!(found.is_none() || bytes.starts_with(b"QFI\xfb"));
+        }
+    }
+}
