@@ -81,18 +81,28 @@ impl Layer {
     /// None where another start was faster.
     fn make(&self, stop: &Stop) -> Result<Option<File>> {
         // One name for all starts, so that what a killed one left is used again and not left for good.
-        let name = self.file.file_name().unwrap_or_default().to_string_lossy();
-        let part = self.file.with_file_name(format!(".{name}.rednix-part"));
+        let place = self.place();
+        let name = place.file_name().unwrap_or_default().to_string_lossy();
+        let part = place.with_file_name(format!(".{name}.rednix-part"));
         let Some(file) = self.open(&part, true)? else { return Ok(None) };
         if std::fs::metadata(&self.file).is_ok_and(|found| found.len() > 0) {
             let _ = std::fs::remove_file(&part);
             return Ok(None);
         }
-        let made = self.fill(&file, &part, stop).and_then(|()| {
-            std::fs::rename(&part, &self.file).map_err(Error::io("put a layer to", &self.file))
-        });
+        let made = self
+            .fill(&file, &part, stop)
+            .and_then(|()| std::fs::rename(&part, &place).map_err(Error::io("put a layer to", &place)));
         made.inspect_err(|_| drop(std::fs::remove_file(&part)))?;
         Ok(Some(file))
+    }
+
+    /// Where a link leads, which stays a link.
+    fn place(&self) -> PathBuf {
+        let link = || {
+            let target = std::fs::read_link(&self.file).ok()?;
+            Some(self.file.parent()?.join(target))
+        };
+        std::fs::canonicalize(&self.file).ok().or_else(link).unwrap_or_else(|| self.file.clone())
     }
 
     fn fill(&self, file: &File, path: &Path, stop: &Stop) -> Result<()> {
@@ -292,6 +302,26 @@ mod tests {
             assert!(!part.exists());
             assert_eq!(length(&lock), std::fs::metadata(&layer.file).unwrap().len());
             assert_eq!(length(&lock), if kind == LayerKind::Copy { 1 << 20 } else { 4 * CLUSTER });
+        }
+    }
+
+    #[test]
+    fn a_link_leads_to_the_layer() {
+        for there in [false, true] {
+            let folder = tempfile::tempdir().unwrap();
+            let layer = layer(folder.path(), LayerKind::Copy);
+            std::fs::write(&layer.image, vec![7; 1 << 20]).unwrap();
+            let target = folder.path().join("elsewhere").join("l");
+            std::fs::create_dir(target.parent().unwrap()).unwrap();
+            if there {
+                std::fs::write(&target, "").unwrap();
+            }
+            std::os::unix::fs::symlink("elsewhere/l", &layer.file).unwrap();
+            for _ in 0..2 {
+                layer.prepare(&Stop::default()).unwrap();
+                assert!(layer.file.is_symlink());
+                assert_eq!(std::fs::metadata(&target).unwrap().len(), 1 << 20);
+            }
         }
     }
 
