@@ -26,15 +26,14 @@ pub fn choose(
     }
     match spec.acceleration {
         Acceleration::Tcg => Ok(false),
-        Acceleration::Kvm => match usable_device(spec.architecture) {
-            Ok(()) => Ok(true),
-            Err(reason) => Err(spec.refuse(format!("KVM was asked for, but {reason}"))),
-        },
+        Acceleration::Kvm => {
+            verdict(runner, program, spec, config)?.map(|()| true).map_err(|reason| Error::Missing {
+                what: "a KVM that works, which `--accel kvm` asks for,".into(),
+                how: format!("{reason}. `--accel tcg` emulates, `--accel auto` does where KVM does not work"),
+            })
+        }
         Acceleration::Auto => {
-            let verdict = match usable_device(spec.architecture) {
-                Ok(()) => smoke_test(runner, program, config)?,
-                Err(reason) => Err(reason),
-            };
+            let verdict = verdict(runner, program, spec, config)?;
             let message = match &verdict {
                 Ok(()) => "the machine runs on KVM, which passed a test with a small guest".to_owned(),
                 Err(reason) => format!("the machine is emulated (TCG), KVM is not used: {reason}"),
@@ -50,14 +49,23 @@ fn require(runner: &dyn Runner, program: &Program, spec: &MachineSpec, config: &
     if spec.acceleration == Acceleration::Tcg {
         return Err(spec.refuse(format!("{} has no emulation: use `qemu`", runner.name())));
     }
-    let verdict = match usable_device(spec.architecture) {
-        Ok(()) => smoke_test(runner, program, config)?,
-        Err(reason) => Err(reason),
-    };
-    verdict.map_err(|reason| Error::Missing {
+    verdict(runner, program, spec, config)?.map_err(|reason| Error::Missing {
         what: format!("a KVM that works, which {} needs,", runner.name()),
         how: format!("{reason}. Use QEMU, which goes without: `--vmm qemu` or `--vmm microvm`"),
     })
+}
+
+/// Whether KVM works with that monitor; why not.
+fn verdict(
+    runner: &dyn Runner,
+    program: &Program,
+    spec: &MachineSpec,
+    config: &Config,
+) -> Result<Result<(), String>> {
+    match usable_device(spec.architecture) {
+        Ok(()) => smoke_test(runner, program, spec, config),
+        Err(reason) => Ok(Err(reason)),
+    }
 }
 
 fn usable_device(guest: Architecture) -> Result<(), String> {
@@ -79,10 +87,17 @@ fn usable_device(guest: Architecture) -> Result<(), String> {
     })
 }
 
-fn smoke_test(runner: &dyn Runner, program: &Program, config: &Config) -> Result<Result<(), String>> {
+fn smoke_test(
+    runner: &dyn Runner,
+    program: &Program,
+    spec: &MachineSpec,
+    config: &Config,
+) -> Result<Result<(), String>> {
     let key = format!("{} {} | {} | {}", program.path.display(), program.identity, kernel(), processor());
     let cache = config.cache_folder.as_deref().map(|folder| cache_file(folder, &key));
-    if let Some(verdict) = cache.as_deref().and_then(|file| read_verdict(file, &key)) {
+    let kept = cache.as_deref().and_then(|file| read_verdict(file, &key));
+    // Who insists on KVM may just have mended it.
+    if let Some(verdict) = kept.filter(|verdict| verdict.is_ok() || spec.acceleration != Acceleration::Kvm) {
         return Ok(verdict);
     }
     let verdict = runner.smoke_test(program, config)?;
@@ -153,8 +168,12 @@ mod tests {
     use crate::exit::{Exit, ExitKind};
     use crate::runner::{Command, Wiring};
 
-    /// Needs KVM and finds it useless.
-    struct Refused;
+    /// Finds KVM useless, for the reason of the moment.
+    #[derive(Default)]
+    struct Refused {
+        needs_kvm: bool,
+        asked: std::cell::Cell<u32>,
+    }
 
     impl Runner for Refused {
         fn name(&self) -> &'static str {
@@ -167,12 +186,13 @@ mod tests {
             &[]
         }
         fn needs_kvm(&self) -> bool {
-            true
+            self.needs_kvm
         }
         fn check(&self, _: &MachineSpec) -> Result<()> {
             Ok(())
         }
         fn smoke_test(&self, _: &Program, _: &Config) -> Result<Result<(), String>> {
+            self.asked.set(self.asked.get() + 1);
             Ok(Err("it died".into()))
         }
         fn command(&self, _: &Program, _: &MachineSpec, _: &Config, _: &Wiring<'_>) -> Result<Command> {
@@ -193,13 +213,38 @@ mod tests {
         let events: Events = std::sync::Arc::new(rednix_events::Silent);
         let choose_for = |acceleration| {
             let spec = MachineSpec { acceleration, ..MachineSpec::new("x", "x".into()) };
-            choose(&Refused, &Program::at("/bin/true".into()), &spec, &config, &events).unwrap_err()
+            let refused = Refused { needs_kvm: true, ..Refused::default() };
+            choose(&refused, &Program::at("/bin/true".into()), &spec, &config, &events).unwrap_err()
         };
         for acceleration in [Acceleration::Auto, Acceleration::Kvm] {
             let error = choose_for(acceleration);
             assert!(error.is_missing() && error.to_string().contains("--vmm qemu"), "{error}");
         }
         assert!(choose_for(Acceleration::Tcg).to_string().contains("no emulation"));
+    }
+
+    #[test]
+    fn kvm_that_is_asked_for_is_tried_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut config = Config::new(vec![], folder.path().into(), folder.path().into());
+        config.cache_folder = Some(folder.path().into());
+        let events: Events = std::sync::Arc::new(rednix_events::Silent);
+        let refused = Refused::default();
+        let spec = MachineSpec { acceleration: Acceleration::Kvm, ..MachineSpec::new("x", "x".into()) };
+        for tries in 1..3 {
+            let error =
+                choose(&refused, &Program::at("/bin/true".into()), &spec, &config, &events).unwrap_err();
+            let text = error.to_string();
+            assert!(error.is_missing() && text.contains("--accel tcg"), "{text}");
+            if usable_device(spec.architecture).is_ok() {
+                assert!(text.contains("it died"), "{text}");
+                assert_eq!(refused.asked.get(), tries, "a verdict against it is asked for again");
+            }
+        }
+        let auto = MachineSpec { acceleration: Acceleration::Auto, ..spec };
+        let before = refused.asked.get();
+        assert!(!choose(&refused, &Program::at("/bin/true".into()), &auto, &config, &events).unwrap());
+        assert_eq!(refused.asked.get(), before, "the verdict is kept");
     }
 
     #[test]

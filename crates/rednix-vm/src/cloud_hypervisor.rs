@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::control::Control;
 use crate::control::http::Interface;
-use crate::control::rest::{self, LAYER};
+use crate::control::rest::{self, CLOUD_HYPERVISOR};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::kvm_only;
@@ -19,6 +19,7 @@ use crate::limits::SMOKE_TIMEOUT_KVM_ONLY;
 use crate::runner::{Command, Config, Program, Runner, Wiring};
 use crate::smoke;
 use crate::spec::{Disk, Firmware, MachineSpec, Network};
+use crate::state::{self, LAYER};
 
 const PROGRAM: &str = "cloud-hypervisor";
 const SOCKET: &str = "api.socket";
@@ -44,7 +45,7 @@ pub struct CloudHypervisor;
 
 impl Runner for CloudHypervisor {
     fn name(&self) -> &'static str {
-        "cloud-hypervisor"
+        CLOUD_HYPERVISOR
     }
 
     fn find(&self, _: &MachineSpec, config: &Config) -> Result<Program> {
@@ -72,6 +73,10 @@ impl Runner for CloudHypervisor {
     }
 
     fn needs_kvm(&self) -> bool {
+        true
+    }
+
+    fn saves_state(&self) -> bool {
         true
     }
 
@@ -165,7 +170,8 @@ fn describe(
         disk.push(name);
         disk.push(",image_type=qcow2,backing_files=on");
         arguments.extend(["--disk".into(), disk]);
-        command.layers.push(Layer { kind: LayerKind::Qcow2, image: spec.image.clone(), file });
+        let (image, kept) = (spec.image.clone(), spec.persist.is_some());
+        command.layers.push(Layer { kind: LayerKind::Qcow2, image, file, kept });
     }
     if let Network::Tap { interface, .. } = &spec.network {
         command.arguments.extend(["--net".into(), format!("tap={interface}").into()]);
@@ -242,7 +248,7 @@ fn firmware(config: &Config) -> Result<PathBuf> {
 }
 
 fn restore(command: &mut Command, folder: &Path, wiring: &Wiring<'_>) -> Result<()> {
-    if !folder.join("config.json").is_file() {
+    if !state::look(folder, CLOUD_HYPERVISOR)? {
         return Err(Error::Missing {
             what: format!("a machine saved by Cloud Hypervisor in `{}`", folder.display()),
             how: "save one there first (Ctrl-A W)".into(),

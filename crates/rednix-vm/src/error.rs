@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::control::Request;
+
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("cannot {operation} `{}`: {source}", path.display())]
@@ -10,6 +12,9 @@ pub enum Error {
     /// A program or firmware the host has not. Tests are skipped for this reason, everything else fails.
     #[error("{what} was not found\n\nhint: {how}")]
     Missing { what: String, how: String },
+
+    #[error("there is no monitor `{name}`\n\nhint: use one of {known}")]
+    NoMonitor { name: String, known: String },
 
     /// The specification is impossible or beyond what the runner can do.
     #[error("machine `{machine}`: {message}")]
@@ -22,9 +27,20 @@ pub enum Error {
     /// The virtual machine monitor ended before there was a machine.
     #[error(
         "{program} did not start machine `{machine}` (status {status}){}{}",
-        diagnostics_text(diagnostics), hint.map(|hint| format!("\n\nhint: {hint}")).unwrap_or_default()
+        diagnostics_text(diagnostics), hint.as_ref().map(|hint| format!("\n\nhint: {hint}")).unwrap_or_default()
     )]
-    Start { program: String, machine: String, status: i32, diagnostics: String, hint: Option<&'static str> },
+    Start { program: String, machine: String, status: i32, diagnostics: String, hint: Option<String> },
+
+    /// The virtual machine monitor failed under a machine that ran.
+    #[error(
+        "{program} failed with status {status} while it ran machine `{machine}`{}",
+        diagnostics_text(diagnostics)
+    )]
+    Broke { program: String, machine: String, status: i32, diagnostics: String },
+
+    /// A port of the host's loopback that a machine cannot have.
+    #[error("machine `{machine}`: port {port} of the host, {purpose}, {reason}\n\nhint: {how}")]
+    Port { machine: String, port: u16, purpose: String, reason: &'static str, how: String },
 
     /// Two machines must never write to one file.
     #[error(
@@ -32,6 +48,22 @@ pub enum Error {
         path.display()
     )]
     InUse { path: PathBuf },
+
+    /// What is where a layer is to be belongs to something else, or to nothing.
+    #[error(
+        "cannot go on with the layer `{}` over the image `{}`: {reason}\n\nhint: name another file for what the machine \
+         writes; or remove `{}`, and what is in it is lost",
+        path.display(), image.display(), path.display()
+    )]
+    Layer { path: PathBuf, image: PathBuf, reason: String },
+
+    /// A folder that no machine of that kind is saved in, or can be.
+    #[error(
+        "cannot use `{}` for the state of a machine: {reason}\n\nhint: name a folder that is new or empty, or one where \
+         this monitor has saved a machine before",
+        folder.display()
+    )]
+    State { folder: PathBuf, reason: String },
 
     /// The user, or a signal, asked to stop.
     #[error("interrupted")]
@@ -44,6 +76,14 @@ pub enum Error {
     /// The control socket did not answer as the protocol says.
     #[error("control socket: {0}")]
     Control(String),
+
+    /// The monitor has no such thing.
+    #[error("{monitor} cannot {operation}\n\nhint: {how}")]
+    Cannot { monitor: String, operation: String, how: &'static str },
+
+    /// One of both, with the machine's name.
+    #[error("machine `{machine}`: cannot {operation}: {reason}")]
+    Asked { machine: String, operation: String, reason: String },
 }
 
 fn diagnostics_text(diagnostics: &str) -> String {
@@ -54,6 +94,24 @@ impl Error {
     pub(crate) fn io(operation: &'static str, path: impl AsRef<Path>) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.as_ref().to_owned();
         move |source| Error::Io { operation, path, source }
+    }
+
+    /// What a machine was asked for in vain, with its name.
+    pub(crate) fn of(self, machine: &str, request: &Request<'_>) -> Self {
+        let reason = match self {
+            Error::Control(reason) => format!("control socket: {reason}"),
+            Error::Cannot { monitor, how, .. } => format!("{monitor} has no such thing\n\nhint: {how}"),
+            other => return other,
+        };
+        Error::Asked { machine: machine.to_owned(), operation: request.to_string(), reason }
+    }
+
+    /// Whether it was asked for what cannot be, so that another call is needed and not another host.
+    pub fn is_usage(&self) -> bool {
+        matches!(
+            self,
+            Error::Specification { .. } | Error::NoMonitor { .. } | Error::State { .. } | Error::Layer { .. }
+        )
     }
 
     /// Whether the host lacks something, so that a test cannot say anything.

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::control::Control;
 use crate::control::http::Interface;
-use crate::control::rest::{self, FIRECRACKER_MEMORY, FIRECRACKER_STATE, LAYER};
+use crate::control::rest::{self, FIRECRACKER, FIRECRACKER_MEMORY, FIRECRACKER_STATE};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::kvm_only;
@@ -19,6 +19,7 @@ use crate::limits::SMOKE_TIMEOUT_KVM_ONLY;
 use crate::runner::{Command, Config, Program, Runner, Wiring};
 use crate::smoke;
 use crate::spec::{Disk, Firmware, MachineSpec, Network};
+use crate::state::{self, LAYER};
 
 const PROGRAM: &str = "firecracker";
 const SOCKET: &str = "api.socket";
@@ -29,7 +30,7 @@ pub struct Firecracker;
 
 impl Runner for Firecracker {
     fn name(&self) -> &'static str {
-        "firecracker"
+        FIRECRACKER
     }
 
     fn find(&self, _: &MachineSpec, config: &Config) -> Result<Program> {
@@ -58,6 +59,10 @@ impl Runner for Firecracker {
     }
 
     fn needs_kvm(&self) -> bool {
+        true
+    }
+
+    fn saves_state(&self) -> bool {
         true
     }
 
@@ -93,7 +98,11 @@ impl Runner for Firecracker {
         wiring: &Wiring<'_>,
     ) -> Result<Command> {
         let mut command = Command { program: program.path.clone(), ..Command::default() };
-        command.arguments.extend(["--api-sock".into(), SOCKET.into(), "--level".into(), "Error".into()]);
+        command.arguments.extend(["--api-sock".into(), SOCKET.into()]);
+        // Its words would else come among the guest's.
+        for word in ["--level", "Error", "--log-path", "/dev/stderr"] {
+            command.arguments.push(word.into());
+        }
         match &spec.restore {
             Some(folder) => restore(&mut command, folder, wiring)?,
             None => {
@@ -130,7 +139,8 @@ fn describe(command: &mut Command, spec: &MachineSpec, wiring: &Wiring<'_>) -> R
             "is_root_device": false,
             "is_read_only": false,
         }));
-        command.layers.push(Layer { kind: LayerKind::Copy, image: spec.image.clone(), file });
+        let (image, kept) = (spec.image.clone(), spec.persist.is_some());
+        command.layers.push(Layer { kind: LayerKind::Copy, image, file, kept });
     }
     let mut machine = json!({
         "boot-source": { "kernel_image_path": spec.check_direct()?, "initrd_path": spec.image },
@@ -145,7 +155,7 @@ fn describe(command: &mut Command, spec: &MachineSpec, wiring: &Wiring<'_>) -> R
 
 fn restore(command: &mut Command, folder: &Path, wiring: &Wiring<'_>) -> Result<()> {
     let (state, memory) = (folder.join(FIRECRACKER_STATE), folder.join(FIRECRACKER_MEMORY));
-    if !state.is_file() || !memory.is_file() {
+    if !state::look(folder, FIRECRACKER)? {
         return Err(Error::Missing {
             what: format!("a machine saved by Firecracker in `{}`", folder.display()),
             how: "save one there first (Ctrl-A W)".into(),
@@ -154,7 +164,7 @@ fn restore(command: &mut Command, folder: &Path, wiring: &Wiring<'_>) -> Result<
     let layer = folder.join(LAYER);
     if layer.is_file() {
         let file = wiring.scratch.join(LAYER);
-        command.layers.push(Layer { kind: LayerKind::Copy, image: layer, file });
+        command.layers.push(Layer { kind: LayerKind::Copy, image: layer, file, kept: false });
     }
     let body = json!({
         "snapshot_path": state,

@@ -167,7 +167,7 @@ fn disk(command: &mut Command, spec: &MachineSpec) {
         }
         Some(file) => {
             let (image, file) = (spec.image.clone(), file.clone());
-            command.layers.push(Layer { kind: LayerKind::Copy, image, file: file.clone() });
+            command.layers.push(Layer { kind: LayerKind::Copy, image, file: file.clone(), kept: true });
             file.into()
         }
     };

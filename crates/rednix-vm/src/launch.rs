@@ -8,8 +8,6 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use rednix_events::{Activity, Event, Events};
-use rustix::fs::{FlockOperation, flock};
-use tempfile::TempDir;
 
 use crate::acceleration;
 use crate::control::Control;
@@ -18,7 +16,9 @@ use crate::exchange::ExchangeDisk;
 use crate::limits::{DIAGNOSTICS_MAX, SOCKET_TIMEOUT};
 use crate::process::{Process, Waited};
 use crate::runner::{CardSocket, Command, Config, Runner, Wiring};
+use crate::scratch::Scratch;
 use crate::spec::MachineSpec;
+use crate::{host_ports, sparse, state};
 
 /// A card on a network between machines: one end of a pair of datagram sockets, one frame in each datagram.
 #[derive(Debug)]
@@ -59,6 +59,8 @@ pub(crate) struct Prepared {
     pub exchange: Option<ExchangeDisk>,
     /// The monitor's end of the control socket.
     inherited: Option<OwnedFd>,
+    /// A saved state, until it was read.
+    restored: Option<File>,
     helpers: Vec<Process>,
     needs_terminal: bool,
     pub held: Held,
@@ -82,10 +84,9 @@ impl Prepared {
     ) -> Result<Self> {
         runner.check(spec)?;
         let program = runner.find(spec, config)?;
+        host_ports::check_free(spec)?;
         let kvm = acceleration::choose(runner, &program, spec, config, events)?;
-        let folder = &config.scratch_folder;
-        std::fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
-        let scratch = Scratch::new(folder)?;
+        let scratch = Scratch::new(&config.scratch_folder)?;
         let (control, inherited) = runner.control(&program, scratch.path())?;
         let sockets: Vec<CardSocket> = extras
             .cards
@@ -102,12 +103,13 @@ impl Prepared {
             end_on_reset,
         };
         let command = runner.command(&program, spec, config, &wiring)?;
+        let restored = spec.restore.as_deref().map(state::hold).transpose()?;
         let mut locks = Vec::new();
         for layer in &command.layers {
-            locks.push(layer.prepare()?);
+            locks.push(layer.prepare(&config.stop)?);
         }
         for (from, to) in &command.copies {
-            copy_writable(from, to)?;
+            sparse::copy_file(from, to, &config.stop)?;
         }
         for (file, contents) in &command.files {
             std::fs::write(file, contents).map_err(Error::io("write", file))?;
@@ -118,6 +120,7 @@ impl Prepared {
             control,
             exchange,
             inherited,
+            restored,
             helpers: Vec::new(),
             needs_terminal: runner.needs_terminal(),
             held,
@@ -127,6 +130,7 @@ impl Prepared {
     /// Starts helpers and monitor. The monitor leads a process group of its own: keys of the terminal do not reach it.
     pub fn spawn(
         &mut self,
+        runner: &dyn Runner,
         spec: &MachineSpec,
         config: &Config,
         events: &Events,
@@ -162,9 +166,10 @@ impl Prepared {
         self.inherited = None;
         for (method, path, body) in &self.command.requests {
             if let Err(error) = self.control.send(method, path, body) {
-                return Err(refused(spec, &self.command, process, streams, error));
+                return Err(refused(runner, spec, process, streams, error));
             }
         }
+        self.restored = None;
         Ok((process, Streams::new(spec, streams)?))
     }
 
@@ -219,8 +224,8 @@ fn terminal() -> std::io::Result<(File, File)> {
 
 /// A monitor that did not take what it was sent has said why, one way or the other.
 fn refused(
+    runner: &dyn Runner,
     spec: &MachineSpec,
-    command: &Command,
     mut process: Process,
     (_, output, errors): (Option<File>, Option<File>, Option<File>),
     error: Error,
@@ -233,8 +238,8 @@ fn refused(
         let _ = stream.take(DIAGNOSTICS_MAX as u64).read_to_end(&mut bytes);
         diagnostics.push_str(&String::from_utf8_lossy(&bytes));
     }
-    let program = command.program.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    Error::Start { program, machine: spec.name.clone(), status, diagnostics, hint: spec.start_hint() }
+    let hint = runner.explain(spec, &diagnostics);
+    Error::Start { program: runner.name().into(), machine: spec.name.clone(), status, diagnostics, hint }
 }
 
 fn wait_for_socket(process: &mut Process, helper: &Command, socket: &Path, config: &Config) -> Result<()> {
@@ -254,49 +259,6 @@ fn wait_for_socket(process: &mut Process, helper: &Command, socket: &Path, confi
     Ok(())
 }
 
-/// A private folder for one machine's files. It is locked while in use, so that the next machine can remove those
-/// that were left behind by a process that was killed.
-pub(crate) struct Scratch {
-    folder: TempDir,
-    _lock: File,
-}
-
-const SCRATCH_PREFIX: &str = "rednix-machine-";
-const SCRATCH_LOCK: &str = "lock";
-
-impl Scratch {
-    pub(crate) fn new(parent: &Path) -> Result<Self> {
-        Self::sweep(parent);
-        let folder = tempfile::Builder::new()
-            .prefix(SCRATCH_PREFIX)
-            .tempdir_in(parent)
-            .map_err(Error::io("make a folder in", parent))?;
-        let path = folder.path().join(SCRATCH_LOCK);
-        let lock = File::create(&path).map_err(Error::io("create", &path))?;
-        flock(&lock, FlockOperation::NonBlockingLockExclusive)
-            .map_err(|error| Error::io("lock", &path)(error.into()))?;
-        Ok(Scratch { folder, _lock: lock })
-    }
-
-    pub fn path(&self) -> &Path {
-        self.folder.path()
-    }
-
-    /// Removes folders whose lock nobody holds. What cannot be removed stays: it is only space.
-    fn sweep(parent: &Path) {
-        for item in std::fs::read_dir(parent).into_iter().flatten().flatten() {
-            if !item.file_name().to_string_lossy().starts_with(SCRATCH_PREFIX) {
-                continue;
-            }
-            // No lock file: its owner is just making it.
-            let Ok(lock) = File::open(item.path().join(SCRATCH_LOCK)) else { continue };
-            if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok() {
-                let _ = std::fs::remove_dir_all(item.path());
-            }
-        }
-    }
-}
-
 /// The disk for files, where the monitor can give it to such a machine.
 fn exchange(runner: &dyn Runner, spec: &MachineSpec, scratch: &Scratch) -> Result<Option<ExchangeDisk>> {
     let path = scratch.path().join("exchange.img");
@@ -307,10 +269,4 @@ fn exchange(runner: &dyn Runner, spec: &MachineSpec, scratch: &Scratch) -> Resul
     // The folder's name is new for each machine.
     let name = scratch.path().file_name().unwrap_or_default().to_string_lossy();
     ExchangeDisk::create(&path, &name, places).map(Some)
-}
-
-/// A copy we may write although the original may be read only.
-fn copy_writable(from: &Path, to: &Path) -> Result<()> {
-    let bytes = std::fs::read(from).map_err(Error::io("read", from))?;
-    std::fs::write(to, bytes).map_err(Error::io("write", to))
 }

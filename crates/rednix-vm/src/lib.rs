@@ -11,6 +11,7 @@ mod error;
 pub mod exchange;
 pub mod exit;
 pub mod firecracker;
+mod host_ports;
 mod kvm_only;
 pub mod kvmtool;
 mod launch;
@@ -20,10 +21,14 @@ mod machine;
 mod menu;
 #[allow(unsafe_code)]
 mod process;
+mod qcow2;
 pub mod qemu;
 pub mod runner;
+mod scratch;
 mod smoke;
+mod sparse;
 pub mod spec;
+pub mod state;
 mod terminal;
 pub mod testing;
 

@@ -117,6 +117,9 @@ pub const MACHINE_OVERHEAD_MIB: u64 = 160;
 
 /// Bytes of an image that a layer can be put over: one cluster of a first-level table.
 pub const LAYER_IMAGE_MAX: u64 = 4 << 40;
+/// Bytes of a disk that are copied before a copy looks whether it is to stop, and those of a buffer where it needs one.
+pub const COPIED_AT_ONCE: u64 = 32 << 20;
+pub const COPY_BUFFER: u64 = 1 << 20;
 
 /// Head of an answer of a monitor's HTTP interface, and its body, in bytes.
 pub const HTTP_HEAD_MAX: usize = 16 << 10;

@@ -21,6 +21,7 @@ use crate::menu;
 use crate::process::{Process, Waited, writable};
 use crate::runner::{Config, Runner};
 use crate::spec::{Display, MachineSpec};
+use crate::state::check_saving;
 
 /// A machine whose console is read by us. It ends when this is dropped.
 pub struct Machine<'a> {
@@ -71,7 +72,7 @@ impl<'a> Machine<'a> {
         let mut prepared = Prepared::new(runner, spec, config, events, end_on_reset, extras)?;
         let id = Activity::next();
         let (process, Streams { input, output, errors }) =
-            prepared.spawn(spec, config, events, id, extras.cards)?;
+            prepared.spawn(runner, spec, config, events, id, extras.cards)?;
         let mut ways = Ways { log: log_file, ..Ways::default() };
         if on_terminal {
             ways.shown = duplicate(io::stdout().as_fd());
@@ -82,7 +83,7 @@ impl<'a> Machine<'a> {
         let (console, reader) = Transcript::start(output, ways, told);
         let diagnostics =
             Diagnostics::read(errors, if on_terminal { duplicate(io::stderr().as_fd()) } else { None });
-        let control = Shared::new(prepared.control);
+        let control = Shared::new(prepared.control, !prepared.command.requests.is_empty());
         menu::watch_screen(spec, &control, prepared.held.scratch.path());
         Ok(Machine {
             runner,
@@ -158,35 +159,40 @@ impl<'a> Machine<'a> {
 
     /// The screen as a PNG file of the host.
     pub fn screenshot(&mut self, file: &Path) -> Result<()> {
-        self.control.ask(&Request::Screenshot(file))
+        self.ask(&Request::Screenshot(file))
     }
 
     /// Presses keys together on the keyboard, by QEMU's names (`ret`, `ctrl`, `a`).
     pub fn press(&mut self, keys: &[String]) -> Result<()> {
-        self.control.ask(&Request::Press(keys))
+        self.ask(&Request::Press(keys))
     }
 
     /// Presses the power button: the guest is asked to power off. [`Machine::wait`] says whether it did.
     pub fn shutdown(&mut self) -> Result<()> {
-        self.control.ask(&Request::PowerButton)
+        self.ask(&Request::PowerButton)
     }
 
     /// Presses the reset button.
     pub fn reset(&mut self) -> Result<()> {
-        self.control.ask(&Request::Reset)
+        self.ask(&Request::Reset)
     }
 
     pub fn pause(&mut self) -> Result<()> {
-        self.control.ask(&Request::Pause)
+        self.ask(&Request::Pause)
     }
 
     pub fn resume(&mut self) -> Result<()> {
-        self.control.ask(&Request::Resume)
+        self.ask(&Request::Resume)
     }
 
     /// Saves the state of a machine that stands still to a folder, from which `restore` of a specification goes on.
     pub fn save(&mut self, folder: &Path) -> Result<()> {
-        self.control.ask(&Request::Save(folder))
+        check_saving(self.runner, self.spec, folder)?;
+        self.ask(&Request::Save(folder))
+    }
+
+    fn ask(&mut self, request: &Request<'_>) -> Result<()> {
+        self.control.ask(request).map_err(|error| error.of(&self.spec.name, request))
     }
 
     /// Cuts the power: the monitor is killed, and what it had not written to the machine's layer is lost.
@@ -208,14 +214,7 @@ impl<'a> Machine<'a> {
         match waited.map_err(|source| failed(self.spec, "wait for it", source))? {
             Waited::Ended(status) => {
                 self.finish_console();
-                let exit = judge(
-                    self.runner,
-                    self.spec,
-                    status,
-                    &self.control,
-                    self.diagnostics.text(),
-                    self.on_terminal,
-                )?;
+                let exit = self.judge(status)?;
                 self.done(exit.to_string());
                 self.exit = Some(exit.clone());
                 Ok(Some(exit))
@@ -236,6 +235,39 @@ impl<'a> Machine<'a> {
             self.exit = Some(Exit { kind: ExitKind::PoweredOff, status: 0 });
         }
         Ok(())
+    }
+
+    /// What a status means, with what is known of the machine beside it.
+    fn judge(&mut self, status: i32) -> Result<Exit> {
+        let mut exit = self.runner.exit(status);
+        // A monitor that got as far as having a machine has answered, or its guest has spoken.
+        let ran = self.control.has_machine() || !self.console.tail(1).is_empty();
+        // The guest's value 0, and what a monitor says that has no guest.
+        if exit.kind == ExitKind::Guest && status == 1 && !ran {
+            exit.kind = ExitKind::Failed;
+        }
+        if exit.kind == ExitKind::PoweredOff && self.control.end_reason().as_deref() == Some("guest-reset") {
+            exit.kind = ExitKind::Reset;
+        }
+        let said = self.diagnostics.text();
+        let failed = match exit.kind {
+            ExitKind::Failed => true,
+            // Killed before there was a machine, with something to say about it: an abort of the monitor.
+            ExitKind::Killed(_) => !ran && !said.is_empty(),
+            _ => false,
+        };
+        if !failed {
+            return Ok(exit);
+        }
+        let (program, machine, status) = (self.runner.name().into(), self.spec.name.clone(), exit.status);
+        let hint = self.runner.explain(self.spec, &said);
+        // The monitor's own words are on the terminal already.
+        let diagnostics = if self.on_terminal { String::new() } else { said };
+        Err(if ran {
+            Error::Broke { program, machine, status, diagnostics }
+        } else {
+            Error::Start { program, machine, status, diagnostics, hint }
+        })
     }
 
     /// What the guest said last is still on its way.
@@ -266,41 +298,6 @@ impl Drop for Machine<'_> {
         }
         self.finish_console();
     }
-}
-
-/// What a status means, with what the control socket knows. `said`: what the monitor said was seen.
-fn judge(
-    runner: &dyn Runner,
-    spec: &MachineSpec,
-    status: i32,
-    control: &dyn Control,
-    diagnostics: String,
-    said: bool,
-) -> Result<Exit> {
-    let mut exit = runner.exit(status);
-    let greeted = control.has_machine();
-    match exit.kind {
-        // A status of 1 from a machine that ran is the guest's value 0; before that, the monitor's own failure.
-        ExitKind::Failed if status == 1 && greeted => exit.kind = ExitKind::Guest,
-        // Killed before there was a machine, with something to say about it: an abort of the monitor.
-        ExitKind::Killed(_) if greeted || diagnostics.is_empty() => {}
-        ExitKind::Failed | ExitKind::Killed(_) => {
-            let status = exit.status;
-            return Err(Error::Start {
-                program: runner.name().into(),
-                machine: spec.name.clone(),
-                status,
-                // The monitor's own words are on the terminal already.
-                diagnostics: if said { String::new() } else { diagnostics },
-                hint: spec.start_hint(),
-            });
-        }
-        ExitKind::PoweredOff if control.end_reason().as_deref() == Some("guest-reset") => {
-            exit.kind = ExitKind::Reset;
-        }
-        _ => {}
-    }
-    Ok(exit)
 }
 
 fn duplicate(descriptor: BorrowedFd<'_>) -> Option<File> {

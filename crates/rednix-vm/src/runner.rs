@@ -154,7 +154,11 @@ impl Command {
     pub fn shell_text(&self) -> String {
         let mut text = String::new();
         for (from, to) in &self.copies {
-            text.push_str(&format!("cp {} {}\n", quote(from.as_os_str()), quote(to.as_os_str())));
+            text.push_str(&format!(
+                "cp --reflink=auto --sparse=always {} {}\n",
+                quote(from.as_os_str()),
+                quote(to.as_os_str())
+            ));
         }
         for layer in &self.layers {
             text.push_str(&format!("{}\n", layer.shell_text()));
@@ -230,6 +234,16 @@ pub trait Runner {
         false
     }
 
+    /// Whether it saves the state of a machine, and goes on from there.
+    fn saves_state(&self) -> bool {
+        false
+    }
+
+    /// What to do about a machine that did not come about; `said` are the monitor's own words.
+    fn explain(&self, spec: &MachineSpec, _said: &str) -> Option<String> {
+        spec.start_hint().map(str::to_owned)
+    }
+
     /// Refuses a specification beyond it.
     fn check(&self, spec: &MachineSpec) -> Result<()>;
 
@@ -264,8 +278,8 @@ pub fn by_name(name: &str) -> Result<Box<dyn Runner>> {
         "firecracker" => Ok(Box::new(crate::firecracker::Firecracker)),
         "kvmtool" => Ok(Box::new(crate::kvmtool::Kvmtool)),
         other => {
-            let how = format!("use one of {}", NAMES.map(|name| format!("`{name}`")).join(", "));
-            Err(Error::Missing { what: format!("a runner named `{other}`"), how })
+            let known = NAMES.map(|name| format!("`{name}`")).join(", ");
+            Err(Error::NoMonitor { name: other.to_owned(), known })
         }
     }
 }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use crate::error::{Error, Result};
 use crate::process::{Process, Waited};
 use crate::runner::{Config, Program};
+use crate::scratch::Scratch;
 
 /// Where the descriptor table's pointer and the table are, from the start of the code.
 pub const DESCRIPTOR_POINTER: usize = 0x100;
@@ -147,12 +148,8 @@ pub fn run(
 }
 
 /// A folder for the guest's file, and the file.
-pub fn folder(config: &Config, guest: &[u8]) -> Result<(tempfile::TempDir, std::path::PathBuf)> {
-    std::fs::create_dir_all(&config.scratch_folder).map_err(Error::io("create", &config.scratch_folder))?;
-    let folder = tempfile::Builder::new()
-        .prefix("rednix-smoke-")
-        .tempdir_in(&config.scratch_folder)
-        .map_err(Error::io("make a folder in", &config.scratch_folder))?;
+pub fn folder(config: &Config, guest: &[u8]) -> Result<(Scratch, std::path::PathBuf)> {
+    let folder = Scratch::for_smoke_test(&config.scratch_folder)?;
     let file = folder.path().join("guest");
     std::fs::write(&file, guest).map_err(Error::io("write", &file))?;
     Ok((folder, file))

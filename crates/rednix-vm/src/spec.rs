@@ -355,6 +355,7 @@ impl MachineSpec {
         if let Some(share) = self.shares.iter().find(|share| !share.folder.is_dir()) {
             return Err(self.refuse(format!("there is no folder `{}` to share", share.folder.display())));
         }
+        crate::host_ports::check(self)?;
         if !self.image.is_file() {
             return Err(self.refuse(format!("there is no image `{}`", self.image.display())));
         }

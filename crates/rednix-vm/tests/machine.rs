@@ -177,6 +177,16 @@ fn a_missing_monitor_skips_and_a_failing_one_fails() {
 }
 
 #[test]
+fn a_monitor_that_fails_later_did_start_its_machine() {
+    // Nobody answers for it: what the guest has said is what shows that there was one.
+    let scene = Scene::with_script("#!/bin/sh\nprintf 'booting\\r\\n'\necho 'no more memory' >&2\nexit 2\n");
+    let report = scene.test(json!({ "steps": [{ "waitFor": "booting" }, { "expectExit": 0 }] }));
+    assert_eq!(report.outcome, Outcome::Failed);
+    let expected = "made-up failed with status 2 while it ran machine `guest`:\nno more memory";
+    assert!(report.message.contains(expected), "{}", report.message);
+}
+
+#[test]
 fn wrong_tests_are_refused_before_a_machine_starts() {
     let scene = Scene::with_script("#!/bin/sh\ntouch \"$TMPDIR/../started\"\n");
     let cases = [

@@ -102,10 +102,16 @@ fn a_saved_machine_is_restored_with_its_disk() {
     for name in ["config.json", "state", "memory", "disk.layer"] {
         std::fs::write(saved.join(name), "").unwrap();
     }
+    let mark = |monitor: &str| {
+        let text = format!("{{\"version\":1,\"monitor\":\"{monitor}\",\"whole\":true}}");
+        std::fs::write(saved.join("rednix-machine-state"), format!("{text:256}")).unwrap();
+    };
+    mark("cloud-hypervisor");
     let text = scene.text("cloud-hypervisor", &spec);
-    let expected = "cp F/saved/disk.layer /scratch/x/disk.layer\n/bin/cloud-hypervisor --api-socket path=api.socket \
+    let expected = "cp --reflink=auto --sparse=always F/saved/disk.layer /scratch/x/disk.layer\n/bin/cloud-hypervisor --api-socket path=api.socket \
         --restore source_url=file://F/saved\n# over its socket: PUT /api/v1/vm.resume null";
     assert_eq!(text, expected);
+    mark("firecracker");
     let text = scene.text("firecracker", &spec);
     assert!(text.contains("PUT /snapshot/load") && text.contains("F/saved/memory"), "{text}");
 }
@@ -125,7 +131,7 @@ fn firecracker_is_told_by_a_file() {
         "\"initrd_path\": \"F/disk.img\"",
         "\"path_on_host\": \"disk.layer\"",
         "\"host_dev_name\": \"tap0\"",
-        "/bin/firecracker --api-sock api.socket --level Error --config-file machine.json",
+        "/bin/firecracker --api-sock api.socket --level Error --log-path /dev/stderr --config-file machine.json",
     ] {
         assert!(text.contains(part), "no {part:?} in {text}");
     }
@@ -142,6 +148,10 @@ fn kvmtool_has_one_kind_of_virtio() {
     let spec = MachineSpec { persist: Some("/layer".into()), disk: Some(Disk::VirtioModern), ..spec };
     let text = scene.text("kvmtool", &spec);
     assert!(text.contains("--virtio-transport pci ") && text.contains("--disk /layer "), "{text}");
+    // A copy that is kept says what it is a copy of.
+    for part in ["chmod u+w /layer && echo '{", "\"image\":\"F/disk.img\"", "}' > /layer.image; }\n"] {
+        assert!(text.contains(part), "no {part:?} in {text}");
+    }
 }
 
 #[test]

@@ -3,6 +3,8 @@
 
 use std::fmt;
 
+use crate::machines;
+
 /// Exit statuses of the contract.
 pub const EXIT_FAILED: u8 = 1;
 pub const EXIT_USAGE: u8 = 2;
@@ -62,10 +64,14 @@ impl fmt::Display for Failure {
     }
 }
 
-/// Any typed error of a room is a failed command whose text is the error's chain.
-impl<E: std::error::Error> From<E> for Failure {
+/// Any typed error of a room is a failed command whose text is the error's chain. A machine's error is what it is
+/// wherever it comes through: wrong usage, an interruption, or a failure.
+impl<E: std::error::Error + 'static> From<E> for Failure {
     fn from(error: E) -> Self {
-        Failure::failed(chain(&error))
+        match (&error as &(dyn std::error::Error + 'static)).downcast_ref() {
+            Some(error) => machines::failure(error),
+            None => Failure::failed(chain(&error)),
+        }
     }
 }
 
@@ -82,4 +88,28 @@ pub fn chain(error: &dyn std::error::Error) -> String {
         cause = inner.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_machine_fails_with_has_one_status_everywhere() {
+        let specification =
+            rednix_vm::Error::Specification { machine: "x".to_owned(), message: "too small".to_owned() };
+        let missing = rednix_vm::Error::Missing { what: "a thing".to_owned(), how: "get it".to_owned() };
+        let unknown = rednix_vm::by_name("xen").err().expect("there is none");
+        let cases = [
+            (specification, EXIT_USAGE, "too small"),
+            (unknown, EXIT_USAGE, "`qemu`"),
+            (rednix_vm::Error::Interrupted, EXIT_INTERRUPTED, "interrupted"),
+            (missing, EXIT_FAILED, "get it"),
+        ];
+        for (error, status, text) in cases {
+            let failure = Failure::from(error);
+            assert_eq!(failure.status, status, "{failure}");
+            assert!(failure.message.contains(text), "{failure}");
+        }
+    }
 }

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::cli::MachineArgs;
 use crate::evaluation::{self, Target};
-use crate::failure::Failure;
+use crate::failure::{self, Failure};
 use crate::interrupt;
 use crate::project::Project;
 use crate::session::Session;
@@ -28,11 +28,11 @@ pub fn config(session: &Session) -> Result<Config, Failure> {
 }
 
 /// An interruption has a status of its own, and so has a machine that is asked for in vain.
-pub fn failure(error: rednix_vm::Error) -> Failure {
+pub fn failure(error: &rednix_vm::Error) -> Failure {
     match error {
         rednix_vm::Error::Interrupted => Failure::interrupted(),
-        rednix_vm::Error::Specification { .. } => Failure::usage(error.to_string()),
-        other => other.into(),
+        wrong if wrong.is_usage() => Failure::usage(failure::chain(wrong)),
+        other => Failure::failed(failure::chain(other)),
     }
 }
 

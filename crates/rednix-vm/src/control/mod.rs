@@ -38,15 +38,15 @@ pub enum Request<'a> {
 impl std::fmt::Display for Request<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
-            Request::Quit => "end a machine",
-            Request::PowerButton => "press the power button",
-            Request::Reset => "reset a machine",
-            Request::Pause => "pause a machine",
-            Request::Resume => "let a machine go on",
+            Request::Quit => "end it",
+            Request::PowerButton => "press its power button",
+            Request::Reset => "press its reset button",
+            Request::Pause => "pause it",
+            Request::Resume => "let it go on",
             Request::Press(_) => "press keys",
             Request::Screenshot(_) => "take a screenshot",
-            Request::Save(_) => "save a machine's state",
-            Request::Memory { .. } => "read a machine's memory",
+            Request::Save(_) => "save its state",
+            Request::Memory { .. } => "read its memory",
         })
     }
 }
@@ -70,14 +70,28 @@ pub trait Control: Send {
 
 /// A connection that more than one thread asks over, one wish at a time.
 #[derive(Clone)]
-pub(crate) struct Shared(Arc<Mutex<Box<dyn Control>>>);
+pub(crate) struct Shared(Arc<Mutex<Asked>>);
+
+struct Asked {
+    control: Box<dyn Control>,
+    /// It did what it was asked for.
+    answered: bool,
+}
+
+impl Asked {
+    fn note<T>(&mut self, result: Result<T>) -> Result<T> {
+        self.answered |= result.is_ok();
+        result
+    }
+}
 
 impl Shared {
-    pub fn new(control: Box<dyn Control>) -> Self {
-        Shared(Arc::new(Mutex::new(control)))
+    /// `answered`: it did something before.
+    pub fn new(control: Box<dyn Control>, answered: bool) -> Self {
+        Shared(Arc::new(Mutex::new(Asked { control, answered })))
     }
 
-    fn lock(&self) -> MutexGuard<'_, Box<dyn Control>> {
+    fn lock(&self) -> MutexGuard<'_, Asked> {
         self.0.lock().expect("no holder panics")
     }
 
@@ -88,25 +102,31 @@ impl Shared {
 }
 
 impl Control for Shared {
+    /// Not all monitors say so by themselves, but none does anything without a machine.
     fn has_machine(&self) -> bool {
-        self.lock().has_machine()
+        let asked = self.lock();
+        asked.answered || asked.control.has_machine()
     }
 
     fn end_reason(&self) -> Option<String> {
-        self.lock().end_reason()
+        self.lock().control.end_reason()
     }
 
     fn ask(&mut self, request: &Request<'_>) -> Result<()> {
-        self.lock().ask(request)
+        let mut asked = self.lock();
+        let result = asked.control.ask(request);
+        asked.note(result)
     }
 
     fn send(&mut self, method: &'static str, path: &str, body: &serde_json::Value) -> Result<()> {
-        self.lock().send(method, path, body)
+        let mut asked = self.lock();
+        let result = asked.control.send(method, path, body);
+        asked.note(result)
     }
 }
 
 /// Such a connection without a hold on it.
-pub(crate) struct Follower(Weak<Mutex<Box<dyn Control>>>);
+pub(crate) struct Follower(Weak<Mutex<Asked>>);
 
 impl Follower {
     /// The connection, for as long as its machine is there.
@@ -117,5 +137,43 @@ impl Follower {
 
 /// The error of a monitor that has no such thing.
 pub(crate) fn cannot(monitor: &str, request: &Request<'_>) -> Error {
-    Error::Control(format!("{monitor} cannot {request}"))
+    let how = match request {
+        Request::PowerButton => "power it off in the guest, or end it at the terminal (Ctrl-A X)",
+        Request::Reset => "restart it in the guest, or end it (Ctrl-A X) and start it again",
+        Request::Save(_) => "use `--vmm cloud-hypervisor` or `--vmm firecracker`",
+        Request::Press(_) | Request::Screenshot(_) | Request::Memory { .. } => {
+            "use `--vmm qemu`, with `--graphics=headless` where nobody looks at the screen"
+        }
+        Request::Quit | Request::Pause | Request::Resume => "use another monitor",
+    };
+    Error::Cannot { monitor: monitor.to_owned(), operation: request.to_string(), how }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_monitor_cannot_do_names_machine_operation_and_way_out() {
+        let file = Path::new("/x");
+        let memory = Request::Memory { address: 0, length: 1, file };
+        let requests = [
+            (Request::Screenshot(file), "take a screenshot", "--vmm qemu"),
+            (Request::Press(&[]), "press keys", "--vmm qemu"),
+            (memory, "read its memory", "--vmm qemu"),
+            (Request::Save(file), "save its state", "--vmm firecracker"),
+            (Request::Reset, "press its reset button", "restart it in the guest"),
+            (Request::PowerButton, "press its power button", "power it off in the guest"),
+        ];
+        for (request, operation, way_out) in requests {
+            let text = cannot("kvmtool", &request).of("probe", &request).to_string();
+            assert!(
+                text.starts_with(&format!("machine `probe`: cannot {operation}: kvmtool has no")),
+                "{text}"
+            );
+            assert!(text.contains("hint: ") && text.contains(way_out), "{text}");
+        }
+        let text = Error::Control("no answer".into()).of("probe", &Request::Pause).to_string();
+        assert_eq!(text, "machine `probe`: cannot pause it: control socket: no answer");
+    }
 }

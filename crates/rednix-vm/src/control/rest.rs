@@ -1,16 +1,19 @@
 //! Cloud Hypervisor's and Firecracker's interfaces over a socket: which request is which call.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
 use super::http::Interface;
 use super::{Control, Request, cannot};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::limits::SAVE_TIMEOUT;
+use crate::state::Saving;
 
-/// Name of a saved machine's layer, in its folder as in the private folder of a machine.
-pub const LAYER: &str = "disk.layer";
+/// The monitors' names, which their saved states are marked by.
+pub const CLOUD_HYPERVISOR: &str = "cloud-hypervisor";
+pub const FIRECRACKER: &str = "firecracker";
+
 /// Names of Firecracker's two files of a saved state.
 pub const FIRECRACKER_STATE: &str = "state";
 pub const FIRECRACKER_MEMORY: &str = "memory";
@@ -23,30 +26,6 @@ pub struct CloudHypervisor {
 pub struct Firecracker {
     pub interface: Interface,
     pub scratch: PathBuf,
-}
-
-/// Makes the folder of a saved state anew: parts of two states must not mix.
-fn make_folder(folder: &Path) -> Result<()> {
-    for name in ["config.json", "state.json", "memory-ranges", FIRECRACKER_STATE, FIRECRACKER_MEMORY, LAYER] {
-        let file = folder.join(name);
-        match std::fs::remove_file(&file) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(Error::io("remove", &file)(error));
-            }
-            _ => {}
-        }
-    }
-    std::fs::create_dir_all(folder).map_err(Error::io("create", folder))
-}
-
-/// What the machine wrote to its disk belongs to its state.
-fn keep_layer(scratch: &Path, folder: &Path) -> Result<()> {
-    let layer = scratch.join(LAYER);
-    if layer.exists() {
-        let kept = folder.join(LAYER);
-        std::fs::copy(&layer, &kept).map_err(Error::io("write", &kept))?;
-    }
-    Ok(())
 }
 
 impl Control for CloudHypervisor {
@@ -73,13 +52,14 @@ impl Control for CloudHypervisor {
             Request::Pause => call("vm.pause"),
             Request::Resume => call("vm.resume"),
             Request::Save(folder) => {
-                make_folder(folder)?;
-                let body = json!({ "destination_url": format!("file://{}", folder.display()) });
+                let saving = Saving::begin(folder, CLOUD_HYPERVISOR)?;
+                let body = json!({ "destination_url": format!("file://{}", saving.target().display()) });
                 self.send("PUT", "/api/v1/vm.snapshot", &body)?;
-                keep_layer(&self.scratch, folder)
+                saving.keep_layer(&self.scratch)?;
+                saving.finish()
             }
             Request::Press(_) | Request::Screenshot(_) | Request::Memory { .. } => {
-                Err(cannot("Cloud Hypervisor", request))
+                Err(cannot(CLOUD_HYPERVISOR, request))
             }
         }
     }
@@ -110,20 +90,21 @@ impl Control for Firecracker {
             Request::Pause => state("Paused"),
             Request::Resume => state("Resumed"),
             Request::Save(folder) => {
-                make_folder(folder)?;
+                let saving = Saving::begin(folder, FIRECRACKER)?;
                 let body = json!({
                     "snapshot_type": "Full",
-                    "snapshot_path": folder.join(FIRECRACKER_STATE),
-                    "mem_file_path": folder.join(FIRECRACKER_MEMORY),
+                    "snapshot_path": saving.target().join(FIRECRACKER_STATE),
+                    "mem_file_path": saving.target().join(FIRECRACKER_MEMORY),
                 });
                 self.send("PUT", "/snapshot/create", &body)?;
-                keep_layer(&self.scratch, folder)
+                saving.keep_layer(&self.scratch)?;
+                saving.finish()
             }
             Request::Quit
             | Request::Reset
             | Request::Press(_)
             | Request::Screenshot(_)
-            | Request::Memory { .. } => Err(cannot("Firecracker", request)),
+            | Request::Memory { .. } => Err(cannot(FIRECRACKER, request)),
         }
     }
 }

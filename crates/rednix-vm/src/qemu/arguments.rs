@@ -75,7 +75,7 @@ pub fn disk(command: &mut Command, microvm: bool, direct: bool, spec: &MachineSp
             drive.push("format=qcow2,file=");
             drive.push(escape_commas(file));
             let (image, file) = (spec.image.clone(), file.clone());
-            command.layers.push(Layer { kind: LayerKind::Qcow2, image, file });
+            command.layers.push(Layer { kind: LayerKind::Qcow2, image, file, kept: true });
         }
     }
     let arguments = &mut command.arguments;

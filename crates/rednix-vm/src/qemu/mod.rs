@@ -3,6 +3,7 @@
 //! port and neither firmware nor PCI. It starts no machine; [`crate::launch`] does.
 
 mod arguments;
+mod explain;
 pub mod firmware;
 mod smoke;
 
@@ -175,6 +176,10 @@ impl Runner for Qemu {
         if has { arguments::exchange_places() } else { Vec::new() }
     }
 
+    fn explain(&self, spec: &MachineSpec, said: &str) -> Option<String> {
+        explain::hint(spec, said).or_else(|| spec.start_hint().map(str::to_owned))
+    }
+
     fn control(&self, _: &Program, _: &Path) -> Result<(Box<dyn Control>, Option<OwnedFd>)> {
         let (ours, theirs) = Qmp::pair()?;
         Ok((Box::new(ours), Some(theirs.into())))
@@ -184,8 +189,7 @@ impl Runner for Qemu {
         let kind = match status {
             ..0 => return Exit { kind: ExitKind::Killed(-status), status: 128 - status },
             0 => ExitKind::PoweredOff,
-            // The exit device turns a value v into 2v + 1; 1 is also how QEMU itself fails.
-            1 => ExitKind::Failed,
+            // The exit device turns a value v into 2v + 1; 1 is also how QEMU fails before it has a machine.
             status if status % 2 == 1 => ExitKind::Guest,
             _ => ExitKind::Failed,
         };
@@ -384,7 +388,7 @@ mod tests {
     fn statuses_have_meanings() {
         let cases = [
             (0, ExitKind::PoweredOff, 0),
-            (1, ExitKind::Failed, 1),
+            (1, ExitKind::Guest, 1),
             (51, ExitKind::Guest, 0),
             (53, ExitKind::Guest, 53),
             (-9, ExitKind::Killed(9), 137),

@@ -15,9 +15,9 @@ use super::step::{Action, Run, Step};
 use super::{ports, screen, transfer};
 use crate::error::{Error, Result};
 use crate::exit::{Exit, ExitKind};
-use crate::launch::Scratch;
 use crate::limits::{CONSOLE_TAIL_LINES, CONSOLE_TAIL_WIDTH, OUTPUT_SHOWN, STEP_TIMEOUT, TEST_TIMEOUT};
 use crate::runner::{Config, Runner, by_name};
+use crate::scratch::Scratch;
 use crate::spec::{Display, MachineSpec, Network};
 
 /// What is called when a step failed, before its machines end: the guests, and which of them the step was about.

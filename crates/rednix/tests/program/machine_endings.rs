@@ -13,16 +13,21 @@ use rustix::termios::{LocalModes, tcgetattr};
 use crate::Outcome;
 use crate::support::{call, checkout, rednix, run, scratch};
 
-pub const TESTS: [(&str, fn() -> Outcome); 8] = [
+pub const TESTS: [(&str, fn() -> Outcome); 10] = [
     ("cloud_hypervisor_goes_on_where_it_was_saved", || {
         goes_on("cloud-hypervisor", &["--firmware", "direct"])
     }),
     ("firecracker_goes_on_where_it_was_saved", || goes_on("firecracker", &[])),
     ("two_machines_never_share_a_layer", two_machines),
+    ("two_restored_machines_have_disks_of_their_own", two_restored),
     ("no_qemu_is_left", || nothing_is_left("qemu", &["--firmware", "direct"], b"poweroff\r")),
     ("no_microvm_is_left", || nothing_is_left("microvm", &[], b"exit\r")),
     ("no_cloud_hypervisor_is_left", || {
         nothing_is_left("cloud-hypervisor", &["--firmware", "direct"], b"poweroff\r")
+    }),
+    ("no_helper_of_a_shared_folder_is_left", || {
+        let share = ["--firmware", "direct", "--share", "/usr/share=share"];
+        helper_is_left("cloud-hypervisor", &share, b"poweroff\r")
     }),
     ("no_firecracker_is_left", || nothing_is_left("firecracker", &[], b"reboot\r")),
     ("no_kvmtool_is_left", || nothing_is_left("kvmtool", &[], b"reboot\r")),
@@ -140,6 +145,76 @@ fn two_machines() -> Outcome {
     let mut terminal = Terminal::start(&options)?;
     terminal.wait_for("probe> ")?;
     Ok(None)
+}
+
+/// A saved machine goes on in two runs while the one that saved it still runs: three disks, and none is the saved one.
+fn two_restored() -> Outcome {
+    let folder = scratch();
+    let saved = folder.path().join("saved").display().to_string();
+    let mut options = options("firecracker", &["--disk", "virtioModern"]);
+    if let Some(reason) = absent(&options)? {
+        return Ok(Some(reason));
+    }
+    options.extend(["--snapshot", &saved]);
+    let mut first = Terminal::start(&options)?;
+    first.wait_for("probe> ")?;
+    first.write(b"\x01s")?;
+    first.wait_for("machine `probe`: cannot take a screenshot: firecracker has no such thing")?;
+    first.write(b"\x01w")?;
+    if first.wait_for_one(&["the machine goes on", "Could not get vCPU state"])? == 1 {
+        return Ok(Some("this KVM does not tell the whole state of a processor".to_owned()));
+    }
+    let mut machines = vec![first];
+    for _ in 0..2 {
+        let mut terminal = Terminal::start(&options)?;
+        // Until the machine is there: the prompt was printed before it was saved.
+        std::thread::sleep(Duration::from_secs(1));
+        terminal.write(b"nonsense\r")?;
+        terminal.wait_for("nonsense: no such command")?;
+        machines.push(terminal);
+    }
+    let mut disks = vec![identity(&folder.path().join("saved").join("disk.layer"))?];
+    for machine in &machines {
+        let below = descendants(Pid::from_child(&machine.child));
+        let files =
+            below.iter().filter_map(|process| std::fs::read_dir(format!("/proc/{}/fd", process.number)).ok());
+        let disk = files
+            .flatten()
+            .flatten()
+            .map(|entry| entry.path())
+            .find(|path| std::fs::read_link(path).is_ok_and(|target| target.ends_with("disk.layer")));
+        disks.push(identity(&disk.ok_or("a machine has no disk")?)?);
+    }
+    let count = disks.len();
+    disks.sort_unstable();
+    disks.dedup();
+    if disks.len() != count {
+        return Err("two machines write to one disk".into());
+    }
+    Ok(None)
+}
+
+/// Which file it is.
+fn identity(path: &std::path::Path) -> Result<(u64, u64), String> {
+    use std::os::unix::fs::MetadataExt;
+    let found = std::fs::metadata(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    Ok((found.dev(), found.ino()))
+}
+
+/// The same with a program beside the monitor, which has to be there to end.
+fn helper_is_left(vmm: &str, arguments: &[&str], last: &'static [u8]) -> Outcome {
+    let options = options(vmm, arguments);
+    if let Some(reason) = absent(&options)? {
+        return Ok(Some(reason));
+    }
+    let mut terminal = Terminal::start(&options)?;
+    terminal.wait_for("probe> ")?;
+    let below = descendants(Pid::from_child(&terminal.child));
+    if below.len() < 2 {
+        return Err(format!("there is no helper: {below:?}"));
+    }
+    drop(terminal);
+    nothing_is_left(vmm, arguments, last)
 }
 
 fn ends(options: &[&str], ending: Ending) -> Result<(), String> {

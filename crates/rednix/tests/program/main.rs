@@ -21,6 +21,7 @@ mod locking;
 mod locking_rust;
 mod machine;
 mod machine_endings;
+mod machine_refusals;
 mod machine_tests;
 mod modules;
 mod peer;
@@ -77,6 +78,7 @@ fn main() {
     tests.extend(images::TESTS);
     tests.extend(machine::TESTS);
     tests.extend(machine_endings::TESTS);
+    tests.extend(machine_refusals::TESTS);
     let trials = tests.into_iter().map(trial).collect();
     libtest_mimic::run(&arguments, trials).exit();
 }
