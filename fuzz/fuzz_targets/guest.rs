@@ -15,7 +15,7 @@ fuzz_target!(|bytes: &[u8]| {
             Plain::default().feed(bytes, &mut text);
             for shell in [Shell::Ion, Shell::Sh, Shell::Probe] {
                 let question = Question::new(shell, Token::new(1, 1), "ls").expect("it can be typed");
-                if let Some((at, answer)) = question.answer(&text) {
+                if let Some((at, answer)) = question.answer(&text, 0) {
                     assert!(text.is_char_boundary(at) && answer.output.len() <= text.len());
                 }
                 let _ = question.is_waiting(&text);

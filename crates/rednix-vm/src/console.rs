@@ -2,18 +2,21 @@
 //! by line. It does not know what the text means, the loader's menu excepted.
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::fd::AsFd;
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use rednix_events::{Activity, Event, Events};
 
-use crate::limits::{CONSOLE_LINE_MAX, CONSOLE_POLL, CONSOLE_TEXT_MAX, ESCAPE_MAX, STOP_POLL};
+use crate::limits::{
+    CONSOLE_LINE_MAX, CONSOLE_LOG_MAX, CONSOLE_POLL, CONSOLE_SHOWN_MAX, CONSOLE_TEXT_MAX, ESCAPE_MAX,
+    STOP_POLL,
+};
 use crate::menu::Menu;
-use crate::process::readable;
+use crate::process::{readable, writable};
 use crate::runner::Stop;
 
 /// Turns terminal output into plain text, across reads that split anything anywhere.
@@ -40,7 +43,8 @@ enum State {
 }
 
 impl Plain {
-    /// Appends the text of `bytes` to `text`. Line feeds and tabs stay, other control characters go.
+    /// Appends the text of `bytes` to `text`. Line feeds and tabs stay; other control characters, and those that turn the
+    /// direction of text around, go.
     pub fn feed(&mut self, bytes: &[u8], text: &mut String) {
         for &byte in bytes {
             self.escape_length = if self.state == State::Text { 0 } else { self.escape_length + 1 };
@@ -80,7 +84,7 @@ impl Plain {
         }
         self.partial.push(byte);
         match std::str::from_utf8(&self.partial) {
-            Ok(character) => text.push_str(character),
+            Ok(characters) => text.extend(characters.chars().filter(|&one| is_plain(one))),
             Err(error) if error.error_len().is_none() => return,
             Err(_) => {
                 text.push('\u{fffd}');
@@ -95,6 +99,39 @@ impl Plain {
     }
 }
 
+/// Whether a character from a guest may be shown to somebody: it neither controls a terminal (C0, DEL, C1) nor makes text
+/// look like other text by its direction.
+pub(crate) fn is_plain(character: char) -> bool {
+    let turns = matches!(
+        character,
+        '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+    );
+    matches!(character, '\n' | '\t') || !(character.is_control() || turns)
+}
+
+/// What is looked for on a console: the end of its match in a text, of which everything before the position was given in
+/// an earlier look, without a match.
+pub type Look<'l> = dyn Fn(&str, usize) -> Option<usize> + 'l;
+
+/// What a wait is for: a text at or after a position, and how far it was looked for in earlier pieces of the wait.
+pub struct Wanted<'w> {
+    pub from: usize,
+    pub look: &'w Look<'w>,
+    pub searched: usize,
+}
+
+impl<'w> Wanted<'w> {
+    pub fn new(from: usize, look: &'w Look<'w>) -> Self {
+        Wanted { from, look, searched: from }
+    }
+}
+
+/// Texts that must not appear, and how far a console was looked through for them.
+pub struct Forbidden<'f> {
+    pub looks: &'f [&'f Look<'f>],
+    pub searched: &'f mut usize,
+}
+
 /// What the reader thread has seen so far.
 #[derive(Debug, Default)]
 struct Seen {
@@ -105,31 +142,86 @@ struct Seen {
     ended: bool,
 }
 
+/// A console's bytes in a file, up to a limit.
+#[derive(Debug)]
+pub(crate) struct Log {
+    file: File,
+    /// Bytes that it still takes.
+    room: u64,
+}
+
+impl Log {
+    pub fn new(file: File) -> Self {
+        Log { file, room: CONSOLE_LOG_MAX }
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        if self.room == 0 {
+            return;
+        }
+        let some = &bytes[..bytes.len().min(usize::try_from(self.room).unwrap_or(usize::MAX))];
+        self.room -= some.len() as u64;
+        // A full disk must not end the machine; the text in memory is still matched.
+        let _ = self.file.write_all(some);
+        if self.room == 0 {
+            let _ = self.file.write_all(CUT.as_bytes());
+        }
+    }
+}
+
+/// The last line of a log that has no room for more.
+const CUT: &str = "\n[rednix: the console said more, which is not kept]\n";
+
 /// Where a console's bytes go as they are.
 #[derive(Debug, Default)]
 struct Raw {
-    log: Option<File>,
+    log: Option<Log>,
     /// Somebody's screen.
     shown: Option<File>,
 }
 
 impl Raw {
-    fn write(&mut self, bytes: &[u8]) {
-        // A full disk must not end the machine; the text in memory is still matched.
+    /// False when the screen has just been found to be gone.
+    fn write(&mut self, bytes: &[u8]) -> bool {
         if let Some(log) = &mut self.log {
-            let _ = log.write_all(bytes);
+            log.write(bytes);
         }
-        // Nor does a screen that is gone: the guest must not stand still for that.
-        if self.shown.as_mut().is_some_and(|shown| shown.write_all(bytes).is_err()) {
-            self.shown = None;
+        // The guest must not stand still for a screen that takes nothing more.
+        match self.shown.as_mut().map(|shown| show_all(shown, bytes)) {
+            None | Some(Ok(())) => true,
+            Some(Err(error)) => {
+                self.shown = None;
+                !is_gone(&error)
+            }
         }
     }
+}
+
+/// Writes everything, also where somebody else has made the terminal one that does not wait.
+fn show_all(screen: &mut File, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match screen.write(bytes) {
+            Ok(count) => bytes = &bytes[count..],
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                writable(screen.as_fd(), CONSOLE_POLL)?;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Whether nobody is at the other end any more. Other errors, such as a full disk, may pass.
+fn is_gone(error: &io::Error) -> bool {
+    let gone = [rustix::io::Errno::PIPE, rustix::io::Errno::IO].map(rustix::io::Errno::raw_os_error);
+    error.raw_os_error().is_some_and(|number| gone.contains(&number))
 }
 
 /// What becomes of a console beside its text in memory.
 #[derive(Debug, Default)]
 pub(crate) struct Ways {
-    pub log: Option<File>,
+    pub log: Option<Log>,
     pub shown: Option<File>,
     /// The loader's menu is answered by typing here; none: menus are counted.
     pub keyboard: Option<File>,
@@ -141,6 +233,7 @@ pub struct Transcript {
     shared: Arc<(Mutex<Seen>, Condvar)>,
     raw: Arc<Mutex<Raw>>,
     menus: Arc<AtomicUsize>,
+    screen_gone: Arc<AtomicBool>,
 }
 
 /// How a wait for text ended.
@@ -164,8 +257,14 @@ impl Transcript {
     ) -> (Self, std::thread::JoinHandle<()>) {
         let Ways { log, shown, mut keyboard } = ways;
         let raw = Arc::new(Mutex::new(Raw { log, shown }));
-        let transcript = Transcript { shared: Arc::default(), raw: raw.clone(), menus: Arc::default() };
+        let transcript = Transcript {
+            shared: Arc::default(),
+            raw: raw.clone(),
+            menus: Arc::default(),
+            screen_gone: Arc::default(),
+        };
         let (shared, menus) = (transcript.shared.clone(), transcript.menus.clone());
+        let screen_gone = transcript.screen_gone.clone();
         let thread = std::thread::spawn(move || {
             let mut plain = Plain::default();
             let mut menu = Menu::default();
@@ -182,7 +281,9 @@ impl Transcript {
                     }
                     Err(_) => break,
                 };
-                raw.lock().expect("no holder panics").write(&buffer[..count]);
+                if !raw.lock().expect("no holder panics").write(&buffer[..count]) {
+                    screen_gone.store(true, Ordering::Relaxed);
+                }
                 match (menu.feed(&buffer[..count]), &mut keyboard) {
                     (0, _) => {}
                     (_, Some(keyboard)) => drop(keyboard.write_all(b"\r")),
@@ -211,12 +312,17 @@ impl Transcript {
         self.shared.0.lock().expect("no holder panics")
     }
 
-    /// Shows what the log has, and from then on everything that comes.
+    /// Shows the end of what the log has, and from then on everything that comes.
     pub fn show(&self, log: &Path, mut screen: File) {
         // Nothing comes between the log's end and the rest: whoever reads the console waits for us.
         let mut raw = self.raw.lock().expect("no holder panics");
-        let before = std::fs::read(log).unwrap_or_default();
-        raw.shown = screen.write_all(&before).is_ok().then_some(screen);
+        let before = end_of(log, CONSOLE_SHOWN_MAX).unwrap_or_default();
+        raw.shown = show_all(&mut screen, &before).is_ok().then_some(screen);
+    }
+
+    /// Nobody is at the other end of the screen any more.
+    pub(crate) fn screen_is_gone(&self) -> bool {
+        self.screen_gone.load(Ordering::Relaxed)
     }
 
     pub fn hide(&self) {
@@ -237,30 +343,31 @@ impl Transcript {
         }
     }
 
-    /// Waits until `wanted` finds something at or after `from`. `wanted` and `forbidden` answer the end of their
-    /// match in the text given to them. Forbidden text is looked for from `forbidden_from` on.
+    /// Waits until what is wanted is there. Forbidden texts are looked for on the whole console, in
+    /// what no earlier wait has looked through.
     pub fn wait(
         &self,
-        from: usize,
-        wanted: &dyn Fn(&str) -> Option<usize>,
-        forbidden: &[&dyn Fn(&str) -> Option<usize>],
+        wanted: &mut Wanted<'_>,
+        forbidden: Forbidden<'_>,
         deadline: Instant,
         stop: &Stop,
     ) -> Found {
         let mut seen = self.lock();
-        let mut searched = None;
+        let mut looked = None;
         loop {
             let end = seen.dropped + seen.text.len();
-            // Only look again when there is something new.
-            if searched != Some(end) {
-                searched = Some(end);
-                let start = from.saturating_sub(seen.dropped).min(seen.text.len());
-                let text = &seen.text[start..];
-                let bad = forbidden.iter().position(|pattern| pattern(&seen.text).is_some());
+            // Only look again when there is something new, and only at that: the reader waits meanwhile.
+            if looked.replace(end) != Some(end) {
+                let known = forbidden.searched.saturating_sub(seen.dropped).min(seen.text.len());
+                let bad = forbidden.looks.iter().position(|look| look(&seen.text, known).is_some());
                 if let Some(index) = bad {
                     return Found::Forbidden(index);
                 }
-                if let Some(length) = wanted(text) {
+                *forbidden.searched = end;
+                let start = wanted.from.saturating_sub(seen.dropped).min(seen.text.len());
+                let known = wanted.searched.saturating_sub(seen.dropped + start).min(seen.text.len() - start);
+                wanted.searched = end;
+                if let Some(length) = (wanted.look)(&seen.text[start..], known) {
                     return Found::At(seen.dropped + start + length);
                 }
             }
@@ -282,6 +389,16 @@ impl Transcript {
         let all: Vec<&str> = seen.text.lines().collect();
         all[all.len().saturating_sub(lines)..].iter().map(|&line| line.to_owned()).collect()
     }
+}
+
+/// At most so many bytes of a file's end.
+fn end_of(file: &Path, most: u64) -> io::Result<Vec<u8>> {
+    let mut file = File::open(file)?;
+    let length = file.metadata()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(most)))?;
+    let mut bytes = Vec::new();
+    file.take(most).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 fn emit_lines(text: &str, line: &mut String, events: &Events, id: Activity) {
@@ -320,7 +437,7 @@ mod tests {
 
     #[test]
     fn escapes_and_controls_go() {
-        let cases: [(&[u8], &str); 10] = [
+        let cases: [(&[u8], &str); 12] = [
             (b"plain\r\n", "plain\n"),
             (b"\x1b[2J\x1b[01;01H\x1b[0m\x1b[35mBdsDxe\x1b[0m: loading", "BdsDxe: loading"),
             (b"\x1b]0;title\x07text", "text"),
@@ -331,6 +448,8 @@ mod tests {
             (b"\xff\xfeok", "\u{fffd}\u{fffd}ok"),
             (b"\xc3x", "\u{fffd}x"),
             (b"\x1b[?2004h# \x1b[K", "# "),
+            ("a\u{9b}31mb\u{85}c".as_bytes(), "a31mbc"),
+            ("\u{202e}cod\u{2066}.exe\u{200f}".as_bytes(), "cod.exe"),
         ];
         for (bytes, expected) in cases {
             assert_eq!(plain(bytes), expected, "{bytes:?}");
@@ -345,7 +464,77 @@ mod tests {
         assert!(plain(&bytes).ends_with("END"));
     }
 
+    /// Pieces come as long as somebody waits; each byte is looked at once, and a little again.
+    #[test]
+    fn a_flood_is_searched_once() {
+        use std::cell::Cell;
+        const TOTAL: usize = 2 << 20;
+        let (ours, theirs) = rustix::pipe::pipe().unwrap();
+        let (transcript, thread) = Transcript::start(ours.into(), Ways::default(), None);
+        let writer = std::thread::spawn(move || {
+            let mut theirs = File::from(theirs);
+            (0..TOTAL / 4096).for_each(|_| theirs.write_all(&[b'x'; 4096]).unwrap());
+            theirs.write_all(b"end").unwrap();
+        });
+        let looked = [Cell::new(0), Cell::new(0)];
+        let count = |which: usize, text: &str, known: usize| {
+            looked[which].set(looked[which].get() + text.len() - known)
+        };
+        let bad = |text: &str, known: usize| {
+            count(0, text, known);
+            None
+        };
+        let good = |text: &str, known: usize| {
+            count(1, text, known);
+            let start = known.saturating_sub(3);
+            text[start..].find("end").map(|at| start + at + 3)
+        };
+        let mut searched = 0;
+        for _ in 0..2 {
+            let forbidden = Forbidden { looks: &[&bad], searched: &mut searched };
+            let deadline = Instant::now() + Duration::from_secs(60);
+            assert_eq!(
+                transcript.wait(&mut Wanted::new(0, &good), forbidden, deadline, &Stop::default()),
+                Found::At(TOTAL + 3)
+            );
+        }
+        writer.join().unwrap();
+        thread.join().unwrap();
+        assert_eq!(
+            looked[0].get(),
+            TOTAL + 3,
+            "what must not appear is not looked for again in the second wait"
+        );
+        assert_eq!(looked[1].get(), 2 * (TOTAL + 3));
+    }
+
+    #[test]
+    fn a_log_ends_with_a_line_that_says_so() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let mut log = Log { file: file.reopen().unwrap(), room: 10 };
+        [&b"12345"[..], b"6789abc", b"never"].iter().for_each(|bytes| log.write(bytes));
+        assert_eq!(std::fs::read_to_string(file.path()).unwrap(), format!("123456789a{CUT}"));
+        assert_eq!(end_of(file.path(), 4).unwrap(), b"pt]\n");
+    }
+
+    #[test]
+    fn a_screen_that_nobody_sees_is_told() {
+        let (ours, theirs) = rustix::pipe::pipe().unwrap();
+        let mut raw = Raw { log: None, shown: Some(File::from(theirs)) };
+        assert!(raw.write(b"seen"));
+        drop(ours);
+        assert!(!raw.write(b"unseen") && raw.shown.is_none());
+        assert!(raw.write(b"after"), "it is told once");
+    }
+
     proptest! {
+        #[test]
+        fn nothing_that_controls_a_terminal_is_left(bytes in prop::collection::vec(any::<u8>(), 0..200), text in "\\PC*[\u{80}-\u{9f}\u{202a}-\u{202e}\u{1b}\r]{0,40}.*") {
+            for bytes in [bytes.as_slice(), text.as_bytes()] {
+                prop_assert!(plain(bytes).chars().all(is_plain), "{bytes:?}");
+            }
+        }
+
         #[test]
         fn where_reads_split_does_not_matter(bytes in prop::collection::vec(prop_oneof![any::<u8>(), prop::sample::select("\x1b[]()\\\x07Hm;é".as_bytes().to_vec())], 0..300), cut: prop::sample::Index) {
             let cut = cut.index(bytes.len() + 1);

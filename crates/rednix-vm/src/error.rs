@@ -65,6 +65,13 @@ pub enum Error {
     )]
     State { folder: PathBuf, reason: String },
 
+    /// A folder for a test's files that has files of somebody else.
+    #[error(
+        "`{}` has files that no machine test left there\n\nhint: name another folder by `--results`, or move them away",
+        folder.display()
+    )]
+    Occupied { folder: PathBuf },
+
     /// The user, or a signal, asked to stop.
     #[error("interrupted")]
     Interrupted,

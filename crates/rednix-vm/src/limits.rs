@@ -2,8 +2,15 @@
 
 use std::time::Duration;
 
-/// Console text kept for matching, in bytes; the log file keeps everything.
+/// Console text kept for matching, in bytes.
 pub const CONSOLE_TEXT_MAX: usize = 8 << 20;
+/// A console's log on the disk, in bytes; a line at its end says that it was cut.
+pub const CONSOLE_LOG_MAX: u64 = 256 << 20;
+/// How much of its end is shown to whoever takes a console over, in bytes.
+pub const CONSOLE_SHOWN_MAX: u64 = 1 << 20;
+/// Longest match of a regular expression in text that comes in pieces, in bytes: so much of what was looked through
+/// already is looked through again with each piece.
+pub const PATTERN_OVERLAP: usize = 4 << 10;
 /// Lines of console shown when a test fails.
 pub const CONSOLE_TAIL_LINES: usize = 30;
 /// Longest console line sent as one event, in bytes; longer ones are cut.
@@ -12,6 +19,8 @@ pub const CONSOLE_LINE_MAX: usize = 4096;
 pub const DIAGNOSTICS_MAX: usize = 16 << 10;
 /// Longest line accepted on the control socket, in bytes.
 pub const CONTROL_LINE_MAX: usize = 1 << 20;
+/// Folders for the files of runs of one test at once.
+pub const RESULT_FOLDERS_MAX: u32 = 100;
 /// Most steps in one test.
 pub const STEPS_MAX: usize = 10_000;
 /// Longest escape sequence on a console; longer ones are taken as text that was lost.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use rednix_events::{Activity, Event, Events};
 
-use crate::console::{Transcript, Ways};
+use crate::console::{Log, Transcript, Ways};
 use crate::control::{Control, Request, Shared};
 use crate::error::{Error, Result};
 use crate::exchange::ExchangeDisk;
@@ -73,7 +73,7 @@ impl<'a> Machine<'a> {
         let id = Activity::next();
         let (process, Streams { input, output, errors }) =
             prepared.spawn(runner, spec, config, events, id, extras.cards)?;
-        let mut ways = Ways { log: log_file, ..Ways::default() };
+        let mut ways = Ways { log: log_file.map(Log::new), ..Ways::default() };
         if on_terminal {
             ways.shown = duplicate(io::stdout().as_fd());
         } else if spec.display != Display::None {

@@ -6,7 +6,7 @@ use std::io::{self, IsTerminal, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 use std::sync::Mutex;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rednix_events::{Event, Events};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -17,6 +17,7 @@ use crate::exit::{Exit, ExitKind};
 use crate::launch::Extras;
 use crate::limits::{STOP_POLL, TYPED_AHEAD_MAX};
 use crate::machine::{Machine, failed};
+use crate::process::readable;
 use crate::runner::{Config, Runner};
 use crate::spec::{Display, MachineSpec};
 
@@ -149,11 +150,15 @@ impl<'a> Attached<'a> {
     /// Waits for a moment, serves the keyboard, and says what came of it.
     pub fn turn(&mut self, machine: &mut Machine<'_>) -> Result<Turn> {
         let stdin = io::stdin();
+        let stdout = io::stdout();
         if machine.config().stop.requested() {
             return Err(Error::Interrupted);
         }
         let wrong = |source| failed(machine.spec(), "wait for it", source);
-        let ready = self.wait(machine, stdin.as_fd()).map_err(wrong)?;
+        let ready = self.wait(machine, stdin.as_fd(), stdout.as_fd()).map_err(wrong)?;
+        if ready.screen_gone || machine.console.screen_is_gone() {
+            return Err(Error::Interrupted);
+        }
         if ready.ended
             && let Some(exit) = machine.wait(Instant::now())?
         {
@@ -172,9 +177,44 @@ impl<'a> Attached<'a> {
         Ok(turn)
     }
 
-    fn wait(&self, machine: &Machine<'_>, stdin: BorrowedFd<'_>) -> io::Result<Ready> {
+    /// Serves the keys after Ctrl-A without waiting, while something else types at the machine's console: what is typed
+    /// for the guest is kept for the next [`Attached::turn`]. What comes over a pipe stays there.
+    pub fn aside(&mut self, machine: &mut Machine<'_>) -> Result<Turn> {
+        let stdin = io::stdin();
+        if machine.config().stop.requested() || machine.console.screen_is_gone() {
+            return Err(Error::Interrupted);
+        }
+        if !self.modes.0 || !readable(stdin.as_fd(), Duration::ZERO).unwrap_or_default() {
+            return Ok(Turn::Goes);
+        }
+        let mut buffer = [0; 4096];
+        let count = match rustix::io::read(stdin, &mut buffer) {
+            Ok(count) => count,
+            Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => return Ok(Turn::Goes),
+            Err(_) => 0,
+        };
+        if count == 0 {
+            return Err(Error::Interrupted);
+        }
+        let mut wishes = Vec::new();
+        self.keys.feed(&buffer[..count], &mut self.pending, &mut wishes);
+        // Wishes are heard however much was typed before them.
+        self.pending.truncate(TYPED_AHEAD_MAX);
+        Ok(self.grant(machine, wishes))
+    }
+
+    fn wait(
+        &self,
+        machine: &Machine<'_>,
+        stdin: BorrowedFd<'_>,
+        stdout: BorrowedFd<'_>,
+    ) -> io::Result<Ready> {
         let (process, input) = machine.descriptors();
-        let mut descriptors = vec![PollFd::from_borrowed_fd(process, PollFlags::IN)];
+        let mut descriptors = vec![
+            PollFd::from_borrowed_fd(process, PollFlags::IN),
+            // Nothing is waited for there: that nobody reads it any more is told always.
+            PollFd::from_borrowed_fd(stdout, PollFlags::empty()),
+        ];
         let reads = !self.at_end && self.pending.len() < TYPED_AHEAD_MAX;
         if reads {
             descriptors.push(PollFd::from_borrowed_fd(stdin, PollFlags::IN));
@@ -188,7 +228,12 @@ impl<'a> Attached<'a> {
             Err(error) => return Err(error.into()),
         }
         let is_ready = |index: usize| descriptors.get(index).is_some_and(|found| !found.revents().is_empty());
-        Ok(Ready { ended: is_ready(0), typed: reads && is_ready(1), takes: is_ready(1 + usize::from(reads)) })
+        Ok(Ready {
+            ended: is_ready(0),
+            screen_gone: is_ready(1),
+            typed: reads && is_ready(2),
+            takes: is_ready(2 + usize::from(reads)),
+        })
     }
 
     fn read(&mut self, machine: &mut Machine<'_>, stdin: BorrowedFd<'_>) -> Result<Turn> {
@@ -215,14 +260,18 @@ impl<'a> Attached<'a> {
             self.pending.extend(&buffer[..count]);
         }
         self.pass_on(machine);
+        Ok(self.grant(machine, wishes))
+    }
+
+    fn grant(&mut self, machine: &mut Machine<'_>, wishes: Vec<Wish>) -> Turn {
         for wish in wishes {
             match wish {
-                Wish::Quit => return Ok(Turn::Left),
-                Wish::Next if self.keyboard.several => return Ok(Turn::Next),
+                Wish::Quit => return Turn::Left,
+                Wish::Next if self.keyboard.several => return Turn::Next,
                 other => self.fulfil(machine, other),
             }
         }
-        Ok(Turn::Goes)
+        Turn::Goes
     }
 
     /// Gives the guest what it takes now.
@@ -315,6 +364,7 @@ impl<'a> Attached<'a> {
 
 struct Ready {
     ended: bool,
+    screen_gone: bool,
     typed: bool,
     takes: bool,
 }

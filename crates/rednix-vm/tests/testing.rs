@@ -87,6 +87,7 @@ impl Scene {
             switch: None,
             forbidden: &[],
             run: run_number(),
+            meanwhile: None,
         };
         let exchange = self.runner.exchange != Exchange::Absent;
         let place = testing::Place { exchange, ..testing::Place::default() };
@@ -136,13 +137,16 @@ fn commands_have_a_status_and_an_output() {
         "",
     );
     assert_eq!(report.steps.len(), 11);
-    scene.expect(json!([{ "run": "echo seen; (exit 3)" }]), "it ended with status 3, with the output\nseen");
-    scene.expect(json!([{ "run": "true", "status": 1 }]), "it ended with status 0, without output");
+    scene.expect(
+        json!([{ "run": "echo seen; (exit 3)" }]),
+        "it ended with status 3, not 0, with the output\nseen",
+    );
+    scene.expect(json!([{ "run": "true", "status": 1 }]), "it ended with status 0, not 1, without output");
     scene.expect(json!([{ "run": "echo x", "output": "y" }]), "\"y\" is not in its output");
     scene.expect(json!([{ "run": "sleep 60", "timeout": 1 }]), "did not end the command: not seen within 1.");
     scene.expect(
         json!([{ "runUntil": "false", "timeout": 1 }]),
-        "not as wanted in time; the last time it ended with status 1",
+        "not as wanted in time; the last time it ended with status 1, not 0",
     );
     scene.expect(json!([{ "run": "exit 0" }]), "the machine ended before: powered off");
     scene.expect(
@@ -344,6 +348,41 @@ fn machines_are_told_apart_and_start_again() {
     }
     let left: Vec<_> = std::fs::read_dir(&scene.place.config.scratch_folder).unwrap().flatten().collect();
     assert!(left.is_empty(), "{left:?}");
+}
+
+/// A machine that the guest resets has another console afterwards.
+#[test]
+fn what_must_not_appear_is_seen_before_a_reboot() {
+    let Some(scene) = Scene::new() else { return };
+    scene.expect(json!([{ "reboot": "exit 40" }, { "waitFor": "login: " }]), "");
+    scene.expect(
+        json!([{ "reboot": "printf 'kernel panick''ed\n'; exit 40" }, { "waitFor": "login: " }]),
+        "\"panicked\" appeared on the console of `box`, which `failOn` forbids",
+    );
+}
+
+/// The console is complete when the machine has ended, and is judged then as well.
+#[test]
+fn what_must_not_appear_is_seen_after_the_last_step() {
+    const LATE: &str = "#!/bin/sh\nsetsid sh -c 'sleep 0.5; echo kernel panicked' &\nprintf 'ready\\r\\n'\nexec sleep 1000\n";
+    let scene = Scene { place: Place::new(LATE), runner: MadeUp::default() };
+    let report = scene.test(&["box"], json!([{ "waitFor": "ready" }]));
+    assert_eq!(report.outcome, Outcome::Failed);
+    assert!(report.message.starts_with("after the last step: \"panicked\" appeared"), "{}", report.message);
+    assert_eq!(report.console_tail.last().map(String::as_str), Some("kernel panicked"));
+}
+
+/// Files that no test left stay, whatever the test is called.
+#[test]
+fn files_of_others_are_not_removed() {
+    let Some(scene) = Scene::new() else { return };
+    let folder = scene.place.config.log_folder.join("test");
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join("thesis.txt"), "years of work").unwrap();
+    let report = scene.test(&["box"], json!([{ "waitFor": "login: " }]));
+    assert_eq!(report.outcome, Outcome::Failed);
+    assert!(report.message.contains("has files that no machine test left there"), "{}", report.message);
+    assert!(folder.join("thesis.txt").exists());
 }
 
 #[test]

@@ -550,6 +550,10 @@ pub struct TestOptions {
     /// Also write the results to this file, in JUnit's form
     #[arg(long, value_name = "FILE")]
     pub junit: Option<PathBuf>,
+    /// Let tests of flakes have what reaches this machine: files outside the store, interfaces and bridges, arguments of
+    /// monitors
+    #[arg(long)]
+    pub trust_machines: bool,
     /// Keep consoles, screenshots and files of guests in this folder [default: one in the cache]
     #[arg(long, value_name = "DIR")]
     pub results: Option<PathBuf>,
@@ -766,6 +770,10 @@ pub enum FlakeCommand {
         /// Only evaluate the checks
         #[arg(long)]
         no_build: bool,
+        /// Let the flake's machine tests have what reaches this machine: files outside the store, interfaces and
+        /// bridges, arguments of monitors
+        #[arg(long)]
+        trust_machines: bool,
         #[command(flatten)]
         lock: LockFlags,
     },

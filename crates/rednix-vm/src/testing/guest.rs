@@ -8,13 +8,13 @@ use rednix_events::Events;
 
 use super::keyboard;
 use super::network::{self, Switch};
-use super::pattern::Matcher;
+use super::pattern::{Matcher, boundary};
 use super::shell::{Answer, Question, Shell, Token};
-use crate::console::{Found, Transcript};
+use crate::console::{Forbidden, Found, Look, Transcript, Wanted};
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::launch::{Extras, PrivateCard};
-use crate::limits::{ECHO_PATIENCE, LOGIN_PAUSE, PACED_LINES, PROMPT_PAUSE, REPEAT_PAUSE};
+use crate::limits::{ECHO_PATIENCE, LOGIN_PAUSE, PACED_LINES, PROMPT_PAUSE, REPEAT_PAUSE, STOP_POLL};
 use crate::machine::Machine;
 use crate::runner::{Config, Runner};
 use crate::spec::MachineSpec;
@@ -51,6 +51,14 @@ pub struct Surroundings<'a> {
     pub forbidden: &'a [(String, Matcher)],
     /// New for each run of a test.
     pub run: u32,
+    /// What else is looked at while a guest is waited for.
+    pub meanwhile: Option<&'a dyn Meanwhile>,
+}
+
+/// Something that is looked at some times a second while a guest is waited for.
+pub trait Meanwhile {
+    /// A problem ends the wait.
+    fn look(&self, machine: &mut Machine<'_>) -> Done;
 }
 
 /// What a machine has because of what is done with it.
@@ -79,6 +87,8 @@ pub struct Guest<'a> {
     /// The console of the last machine.
     console: Option<Transcript>,
     position: usize,
+    /// How far the console was looked through for what must not appear.
+    searched: usize,
     starts: usize,
     commands: usize,
     pub logs: Vec<PathBuf>,
@@ -103,6 +113,7 @@ impl<'a> Guest<'a> {
             exit: None,
             console: None,
             position: 0,
+            searched: 0,
             starts: 0,
             commands: 0,
             logs: Vec::new(),
@@ -140,6 +151,8 @@ impl<'a> Guest<'a> {
         if self.machine.is_some() {
             return guest(format!("`{}` runs already", self.spec.name));
         }
+        // What the last machine said is judged before nobody has it any more.
+        self.check_forbidden()?;
         self.starts += 1;
         let number = if self.starts == 1 { String::new() } else { format!(".{}", self.starts) };
         let log = self.around.folder.join(format!("{}{number}.console", self.spec.name));
@@ -160,17 +173,14 @@ impl<'a> Guest<'a> {
         let machine = machine?;
         self.console = Some(machine.console.clone());
         self.machine = Some(machine);
-        (self.exit, self.position, self.exchange_place) = (None, 0, None);
+        (self.exit, self.position, self.searched, self.exchange_place) = (None, 0, 0, None);
         Ok(())
     }
 
     /// Waits for text after the last match; what was matched up to is behind us then.
-    pub fn expect(&mut self, wanted: &dyn Fn(&str) -> Option<usize>, deadline: Instant) -> Done {
-        let Some(console) = &self.console else { return guest("it was never started") };
+    pub fn expect(&mut self, wanted: &Look<'_>, deadline: Instant) -> Done {
         let waiting = Instant::now();
-        let forbidden: Vec<&dyn Fn(&str) -> Option<usize>> =
-            self.around.forbidden.iter().map(|(_, matcher)| &**matcher).collect();
-        match console.wait(self.position, wanted, &forbidden, deadline, &self.around.config.stop) {
+        match self.find(self.position, wanted, deadline)? {
             Found::At(end) => {
                 self.position = end;
                 Ok(())
@@ -189,19 +199,41 @@ impl<'a> Guest<'a> {
         }
     }
 
+    /// Waits at the console, and looks at what is to be looked at meanwhile.
+    fn find(&mut self, from: usize, wanted: &Look<'_>, deadline: Instant) -> Done<Found> {
+        let Some(console) = &self.console else { return guest("it was never started") };
+        let looks: Vec<&Look<'_>> = self.around.forbidden.iter().map(|(_, matcher)| &**matcher).collect();
+        let stop = &self.around.config.stop;
+        let mut wanted = Wanted::new(from, wanted);
+        loop {
+            let forbidden = Forbidden { looks: &looks, searched: &mut self.searched };
+            let Some(meanwhile) = self.around.meanwhile else {
+                return Ok(console.wait(&mut wanted, forbidden, deadline, stop));
+            };
+            let soon = deadline.min(Instant::now() + STOP_POLL);
+            match console.wait(&mut wanted, forbidden, soon, stop) {
+                Found::TimedOut if Instant::now() < deadline => {}
+                other => return Ok(other),
+            }
+            if let Some(machine) = &mut self.machine {
+                meanwhile.look(machine)?;
+            }
+        }
+    }
+
     /// Passes over everything that the console has said until now.
     pub fn pass(&mut self) {
-        let everything = |text: &str| Some(text.len());
+        let everything = |text: &str, _| Some(text.len());
         // With nothing to wait for, nothing can go wrong.
         let _ = self.expect(&everything, Instant::now());
     }
 
     /// Fails when forbidden text is on the console.
-    pub fn check_forbidden(&self) -> Done {
-        let Some(console) = &self.console else { return Ok(()) };
-        let forbidden: Vec<&dyn Fn(&str) -> Option<usize>> =
-            self.around.forbidden.iter().map(|(_, matcher)| &**matcher).collect();
-        match console.wait(0, &|_| None, &forbidden, Instant::now(), &self.around.config.stop) {
+    pub fn check_forbidden(&mut self) -> Done {
+        if self.console.is_none() {
+            return Ok(());
+        }
+        match self.find(self.position, &|_, _| None, Instant::now())? {
             Found::Forbidden(which) => guest(self.appeared(which)),
             _ => Ok(()),
         }
@@ -244,11 +276,14 @@ impl<'a> Guest<'a> {
         // The answer is looked for in all that follows, so nothing waited for on the way is passed over.
         let start = self.position;
         if let Some(closing) = question.closing_line() {
-            let waiting = |text: &str| question.is_waiting(text).then_some(text.len());
+            let waiting = |text: &str, _| question.is_waiting(text).then_some(text.len());
             self.expect(&waiting, deadline).map_err(|problem| unanswered(problem, shell))?;
             self.send_line(&closing)?;
         } else if let (false, Some(mark)) = (input.is_empty(), question.begin_mark()) {
-            let begins = |text: &str| Some(text.find(&mark)? + mark.len());
+            let begins = |text: &str, known: usize| {
+                let start = boundary(text, known.saturating_sub(mark.len()));
+                text[start..].find(&mark).map(|at| start + at + mark.len())
+            };
             self.expect(&begins, deadline).map_err(|problem| unanswered(problem, shell))?;
             self.send_paced(input, deadline)?;
             // The end of what a terminal reads.
@@ -256,8 +291,8 @@ impl<'a> Guest<'a> {
         }
         self.position = start;
         let answer = std::cell::RefCell::new(None);
-        let wanted = |text: &str| {
-            let (at, found) = question.answer(text)?;
+        let wanted = |text: &str, known| {
+            let (at, found) = question.answer(text, known)?;
             *answer.borrow_mut() = Some(found);
             Some(at)
         };
@@ -277,7 +312,7 @@ impl<'a> Guest<'a> {
             sent += line.len() + 1;
             if index % PACED_LINES == PACED_LINES - 1 {
                 // As much as was sent, whatever it is: lines may be equal, and messages of the kernel between them.
-                let echoed = |text: &str| (sent..=text.len()).find(|&at| text.is_char_boundary(at));
+                let echoed = |text: &str, _| (sent..=text.len()).find(|&at| text.is_char_boundary(at));
                 match self.expect(&echoed, deadline.min(Instant::now() + ECHO_PATIENCE)) {
                     // A terminal that does not echo has had its time.
                     Ok(()) | Err(Problem::Guest(_)) => sent = 0,
@@ -309,16 +344,16 @@ impl<'a> Guest<'a> {
     pub fn login(&mut self, user: &str, password: Option<&str>, deadline: Instant) -> Done {
         // Another user may read the disk, or not.
         self.exchange_place = None;
-        let asks = |text: &str| find_prompt(text, "login: ");
+        let asks = |text: &str, _| find_prompt(text, "login: ");
         self.expect(&asks, deadline)?;
         self.send_line(user)?;
         if let Some(password) = password {
-            self.expect(&|text: &str| find_prompt(text, "assword: "), deadline)?;
+            self.expect(&|text: &str, _| find_prompt(text, "assword: "), deadline)?;
             self.send_line(password)?;
         }
         // Until the shell reads lines itself, what is typed is echoed by the terminal and may be lost. A prompt is
         // waited for, but not for long: it can look like anything.
-        let prompt = |text: &str| {
+        let prompt = |text: &str, _| {
             let line = text.rsplit('\n').next().unwrap_or_default();
             let is_prompt = line.trim_end().ends_with(['#', '$', '>']) && !line.contains(" login:");
             is_prompt.then_some(text.len())
@@ -385,14 +420,17 @@ impl<'a> Guest<'a> {
     }
 
     /// Waits, unless the test is to stop.
-    pub fn sleep(&self, time: Duration) -> Done {
+    pub fn sleep(&mut self, time: Duration) -> Done {
         let end = Instant::now() + time;
         while Instant::now() < end {
             if self.around.config.stop.requested() {
                 return Err(Error::Interrupted.into());
             }
+            if let (Some(meanwhile), Some(machine)) = (self.around.meanwhile, &mut self.machine) {
+                meanwhile.look(machine)?;
+            }
             let left = end.saturating_duration_since(Instant::now());
-            std::thread::sleep(left.min(crate::limits::STOP_POLL));
+            std::thread::sleep(left.min(STOP_POLL));
         }
         Ok(())
     }

@@ -9,6 +9,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::shell::Answer;
+use crate::console::is_plain;
 
 /// How a test ended.
 #[derive(Clone, Debug, Serialize)]
@@ -143,9 +144,9 @@ fn escape(text: &str) -> String {
             '>' => escaped.push_str("&gt;"),
             '&' => escaped.push_str("&amp;"),
             '"' => escaped.push_str("&quot;"),
-            '\n' | '\t' | '\r' | ' '..='\u{d7ff}' | '\u{e000}'..='\u{fffd}' | '\u{10000}'.. => {
-                escaped.push(character);
-            }
+            '\u{fffe}' | '\u{ffff}' => escaped.push('\u{fffd}'),
+            // Nor what controls a terminal that shows the file.
+            other if other == '\r' || is_plain(other) => escaped.push(other),
             _ => escaped.push('\u{fffd}'),
         }
     }

@@ -1,6 +1,6 @@
 //! Runs one machine test and reports. Every wait has an end.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rednix_events::{Event, Events, Outcome};
@@ -9,14 +9,16 @@ use super::guest::{Done, Guest, Place, Problem, Surroundings, guest};
 use super::network::{Switch, address_of};
 use super::pattern::{Matcher, Pattern};
 use super::report::{StepReport, TestReport};
+use super::results::Results;
 use super::shell::Answer;
 use super::spec::{TestSpec, place};
 use super::step::{Action, Run, Step};
 use super::{ports, screen, transfer};
+use crate::console::Look;
 use crate::error::{Error, Result};
 use crate::exit::{Exit, ExitKind};
 use crate::limits::{CONSOLE_TAIL_LINES, CONSOLE_TAIL_WIDTH, OUTPUT_SHOWN, STEP_TIMEOUT, TEST_TIMEOUT};
-use crate::runner::{Config, Runner, by_name};
+use crate::runner::{Config, NAMES, Runner, by_name};
 use crate::scratch::Scratch;
 use crate::spec::{Display, MachineSpec, Network};
 
@@ -84,26 +86,24 @@ fn attempt(
     on_failure: Option<OnFailure<'_>>,
 ) -> Result<()> {
     let script = Script::new(spec, config)?;
-    let folder = config.log_folder.join(&spec.name);
-    empty(&folder)?;
+    let results = Results::take(&config.log_folder, &spec.name)?;
+    let folder = results.folder();
     let keeps = (0..spec.machines.len()).any(|at| spec.keeps_disk(at));
     let layers = if keeps { Some(Scratch::new(made(&config.scratch_folder)?)?) } else { None };
-    let machines = machine_specs(spec, layers.as_ref().map_or(&folder, |layers| layers.path()))?;
-    let switch = switch(spec, &folder)?;
+    let machines = machine_specs(spec, layers.as_ref().map_or(folder, |layers| layers.path()))?;
+    let switch = switch(spec, folder)?;
     let around = Surroundings {
         config,
         events,
-        folder: &folder,
+        folder,
         switch: switch.as_ref(),
         forbidden: &script.forbidden,
         run: std::process::id() ^ started_at(),
+        meanwhile: None,
     };
     let result = perform(runners, spec, &script, &around, &machines, report, on_failure);
     drop(switch);
-    report.files = kept(&folder);
-    if report.files.is_empty() {
-        let _ = std::fs::remove_dir(&folder);
-    }
+    report.files = results.files();
     result
 }
 
@@ -130,7 +130,19 @@ fn perform<'a>(
     guests.iter_mut().for_each(Guest::finish);
     report.skipped_steps = skipped;
     report.console_log = guests.iter().find_map(|guest| guest.logs.first().cloned());
-    if let Some(at) = report.failed_step.and_then(|step| spec.machine_of(&spec.steps[step]).ok()) {
+    let mut blamed = report.failed_step.and_then(|step| spec.machine_of(&spec.steps[step]).ok());
+    if result.is_ok() && report.outcome == Outcome::Passed {
+        // Consoles are complete only now.
+        let last = guests.iter_mut().map(Guest::check_forbidden).enumerate();
+        if let Some((at, Err(Problem::Guest(message)))) =
+            last.into_iter().find(|(_, checked)| checked.is_err())
+        {
+            report.outcome = Outcome::Failed;
+            report.message = format!("after the last step: {message}");
+            blamed = Some(at);
+        }
+    }
+    if let Some(at) = blamed {
         let console = guests[at].console();
         let tail = console.map_or(Vec::new(), |console| console.tail(CONSOLE_TAIL_LINES));
         report.console_tail = tail.iter().map(|line| shortened(line)).collect();
@@ -146,8 +158,29 @@ fn shortened(line: &str) -> String {
     }
 }
 
+/// Refuses a test that no run of it could do, before anything is started: monitors that there are not, and machines
+/// beyond their monitors. What the host lacks is no matter here.
+pub fn check(spec: &TestSpec) -> Result<()> {
+    for machine in completed(spec, Path::new("/"), &mut || Ok(1))?.iter().zip(&spec.machines) {
+        let (machine, wanted) = machine;
+        let runner = by_name(&wanted.vmm).map_err(|_| {
+            machine.refuse(format!("`vmm` is one of {}, not `{}`", NAMES.join(", "), wanted.vmm))
+        })?;
+        runner.check(machine)?;
+    }
+    Ok(())
+}
+
 /// The machines' specifications, completed: layers where a disk has to outlive its machine, ports that are free.
 fn machine_specs(spec: &TestSpec, layers: &Path) -> Result<Vec<MachineSpec>> {
+    completed(spec, layers, &mut || ports::free().map_err(Error::io("find a free port for", layers)))
+}
+
+fn completed(
+    spec: &TestSpec,
+    layers: &Path,
+    free_port: &mut dyn FnMut() -> Result<u16>,
+) -> Result<Vec<MachineSpec>> {
     let mut specs = Vec::new();
     for (at, wanted) in spec.machines.iter().enumerate() {
         let mut machine = wanted.machine.clone();
@@ -156,7 +189,7 @@ fn machine_specs(spec: &TestSpec, layers: &Path) -> Result<Vec<MachineSpec>> {
         }
         if let Network::User { forwards, .. } = &mut machine.network {
             for forward in forwards.iter_mut().filter(|forward| forward.host == 0) {
-                forward.host = ports::free().map_err(Error::io("find a free port for", layers))?;
+                forward.host = free_port()?;
             }
         }
         specs.push(machine);
@@ -177,22 +210,6 @@ fn switch(spec: &TestSpec, folder: &Path) -> Result<Option<Switch>> {
 fn made(folder: &Path) -> Result<&Path> {
     std::fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
     Ok(folder)
-}
-
-/// The folder, with nothing of an earlier run in it.
-fn empty(folder: &Path) -> Result<()> {
-    made(folder)?;
-    for file in kept(folder) {
-        std::fs::remove_file(&file).map_err(Error::io("remove", &file))?;
-    }
-    Ok(())
-}
-
-fn kept(folder: &Path) -> Vec<PathBuf> {
-    let items = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    let mut files: Vec<PathBuf> = items.map(|item| item.path()).filter(|path| path.is_file()).collect();
-    files.sort();
-    files
 }
 
 fn started_at() -> u32 {
@@ -300,8 +317,8 @@ impl Stage<'_, '_> {
     }
 
     /// Looks at all consoles: a machine that no step is about may be in trouble too.
-    fn check_forbidden(&self) -> Done {
-        self.guests.iter().try_for_each(Guest::check_forbidden)
+    fn check_forbidden(&mut self) -> Done {
+        self.guests.iter_mut().try_for_each(Guest::check_forbidden)
     }
 
     /// What the screens show when a test fails.
@@ -359,7 +376,7 @@ impl Stage<'_, '_> {
     }
 }
 
-fn expect(one: &mut Guest<'_>, pattern: Option<&dyn Fn(&str) -> Option<usize>>, deadline: Instant) -> Done {
+fn expect(one: &mut Guest<'_>, pattern: Option<&Look<'_>>, deadline: Instant) -> Done {
     match pattern {
         Some(pattern) => one.expect(pattern, deadline),
         None => Ok(()),
@@ -367,11 +384,7 @@ fn expect(one: &mut Guest<'_>, pattern: Option<&dyn Fn(&str) -> Option<usize>>, 
 }
 
 /// Whether a command's answer is as wanted; words when not.
-fn judge(
-    run: &Run,
-    pattern: Option<&dyn Fn(&str) -> Option<usize>>,
-    answer: &Answer,
-) -> std::result::Result<(), String> {
+fn judge(run: &Run, pattern: Option<&Look<'_>>, answer: &Answer) -> std::result::Result<(), String> {
     let shown = || {
         let text = answer.output.trim_end();
         let start = text.len().saturating_sub(OUTPUT_SHOWN);
@@ -382,11 +395,11 @@ fn judge(
             format!(", with the output\n{}", &text[start..])
         }
     };
-    if run.status.is_some_and(|status| status != answer.status) {
-        return Err(format!("it ended with status {}{}", answer.status, shown()));
+    if let Some(wanted) = run.status.filter(|&status| status != answer.status) {
+        return Err(format!("it ended with status {}, not {wanted}{}", answer.status, shown()));
     }
     match (&run.output, pattern) {
-        (Some(wanted), Some(pattern)) if pattern(&answer.output).is_none() => {
+        (Some(wanted), Some(pattern)) if pattern(&answer.output, 0).is_none() => {
             Err(format!("{wanted} is not in its output{}", shown()))
         }
         _ => Ok(()),

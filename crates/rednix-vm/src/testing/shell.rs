@@ -8,6 +8,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::pattern::boundary;
 use crate::limits::COMMAND_MAX;
 
 /// What reads lines at the guest's console.
@@ -100,7 +101,8 @@ impl Question {
 
     /// Whether the text since the line was typed shows that the closing line can be.
     pub fn is_waiting(&self, text: &str) -> bool {
-        self.after_echo(text).is_some_and(|rest| rest.ends_with(PROBE_PROMPT))
+        // The end first: a long text is looked through only where it may be one that waits.
+        text.ends_with(PROBE_PROMPT) && self.after_echo(text).is_some_and(|rest| rest.ends_with(PROBE_PROMPT))
     }
 
     /// What follows the probe's echo of the line. The prompt before it may have been waited for already.
@@ -110,10 +112,12 @@ impl Question {
         text.strip_prefix(&echo).or_else(|| Some(&text[text.find(&with_prompt)? + with_prompt.len()..]))
     }
 
-    /// Looks for the answer in the text since the line was typed: the position after it, and the answer.
-    pub fn answer(&self, text: &str) -> Option<(usize, Answer)> {
+    /// Looks for the answer in the text since the line was typed: the position after it, and the answer. In the text
+    /// before `known` an earlier look found none.
+    pub fn answer(&self, text: &str, known: usize) -> Option<(usize, Answer)> {
         let end_mark = format!("{}.end.", self.token.0);
-        let (end, after, status) = ends(text, &end_mark)?;
+        let from = boundary(text, known.saturating_sub(end_mark.len() + STATUS_MAX));
+        let (end, after, status) = ends(text, from, &end_mark)?;
         let before = &text[..end];
         let output = match self.begin_mark() {
             // The prompt with the closing line comes last.
@@ -135,9 +139,11 @@ impl Question {
 /// Before the probe reads a line.
 const PROBE_PROMPT: &str = "probe> ";
 
+/// Characters of the longest status and its point.
+const STATUS_MAX: usize = 12;
+
 /// The first whole end mark: where it begins, where it ends, the status in it.
-fn ends(text: &str, mark: &str) -> Option<(usize, usize, i32)> {
-    let mut from = 0;
+fn ends(text: &str, mut from: usize, mark: &str) -> Option<(usize, usize, i32)> {
     while let Some(at) = text[from..].find(mark) {
         let begin = from + at;
         let rest = &text[begin + mark.len()..];
@@ -186,7 +192,7 @@ mod tests {
                 "root:~# {}\nrdx0000beefn3.begin\n{output}rdx0000beefn3.end.{status}.\nroot:~# next",
                 question.line()
             );
-            let (at, answer) = question.answer(&text).unwrap();
+            let (at, answer) = question.answer(&text, 0).unwrap();
             assert_eq!(answer, Answer { status, output: output.into() });
             assert_eq!(&text[at..], "\nroot:~# next");
         }
@@ -195,7 +201,7 @@ mod tests {
     #[test]
     fn half_an_answer_is_none() {
         for text in ["", "rdx0000beefn3.begin\nx\nrdx0000beefn3.end.", "rdx0000beefn3.end.12"] {
-            assert_eq!(ask(Shell::Sh, "x").unwrap().answer(text), None, "{text:?}");
+            assert_eq!(ask(Shell::Sh, "x").unwrap().answer(text, 0), None, "{text:?}");
         }
     }
 
@@ -208,7 +214,7 @@ mod tests {
             assert!(question.is_waiting(&text), "{text}");
             assert!(!question.is_waiting(before), "the prompt before the command's echo");
             let text = format!("{text}status rdx0000beefn3\nrdx0000beefn3.end.0.\nprobe> ");
-            let (_, answer) = question.answer(&text).unwrap();
+            let (_, answer) = question.answer(&text, 0).unwrap();
             assert_eq!(answer, Answer { status: 0, output: "motd 26\n".into() });
         }
     }
@@ -229,7 +235,7 @@ mod tests {
             let question = ask(Shell::Sh, command).unwrap();
             let (run, expected) = (sh(question.line()), sh(command));
             let text = String::from_utf8(run.stdout).unwrap();
-            match question.answer(&text) {
+            match question.answer(&text, 0) {
                 Some((_, answer)) => {
                     assert_eq!(answer.output.as_bytes(), expected.stdout, "{command}");
                     assert_eq!(Some(answer.status), expected.status.code(), "{command}");
@@ -256,7 +262,7 @@ mod tests {
                 text.push_str(&line[..cut.index(line.len())]);
             }
             text.push_str(line);
-            prop_assert_eq!(question.answer(&text), None);
+            prop_assert_eq!(question.answer(&text, 0), None);
         }
 
         #[test]
@@ -266,15 +272,37 @@ mod tests {
             status in -200..200i32,
         ) {
             let text = format!("{noise}\nrdx0000beefn3.begin\n{output}rdx0000beefn3.end.{status}.\n");
-            let (_, answer) = ask(Shell::Sh, "x").unwrap().answer(&text).unwrap();
+            let (_, answer) = ask(Shell::Sh, "x").unwrap().answer(&text, 0).unwrap();
             prop_assert_eq!(answer, Answer { status, output });
+        }
+
+        /// In whatever pieces it comes.
+        #[test]
+        fn answers_are_found_in_pieces(
+            output in "(\\PC|rdx0000beefn3.end.){0,40}",
+            cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..8),
+        ) {
+            let question = ask(Shell::Sh, "x").unwrap();
+            let text = format!("rdx0000beefn3.begin\n{output}rdx0000beefn3.end.7.\n");
+            let mut ends: Vec<usize> = cuts.iter().map(|cut| boundary(&text, cut.index(text.len() + 1))).collect();
+            ends.sort_unstable();
+            ends.push(text.len());
+            let mut known = 0;
+            for end in ends {
+                let found = question.answer(&text[..end], known);
+                prop_assert_eq!(&found, &question.answer(&text[..end], 0));
+                if found.is_some() {
+                    break;
+                }
+                known = end;
+            }
         }
 
         #[test]
         fn no_text_stops_it(text in "(rdx0000beefn3|[.]end[.]|[.]begin|[.]|\n|[0-9-]|probe> |x|.){0,40}") {
             for shell in [Shell::Ion, Shell::Sh, Shell::Probe] {
                 let question = ask(shell, "x").unwrap();
-                if let Some((at, answer)) = question.answer(&text) {
+                if let Some((at, answer)) = question.answer(&text, 0) {
                     prop_assert!(text.is_char_boundary(at) && answer.output.len() <= text.len());
                 }
                 let _ = question.is_waiting(&text);

@@ -9,7 +9,7 @@ use rednix_events::{Events, Silent};
 use rednix_vm::control::{Control, Qmp};
 use rednix_vm::runner::{Command, Wiring};
 use rednix_vm::spec::Acceleration;
-use rednix_vm::{Config, Error, Exit, MachineSpec, Program, Result, Runner};
+use rednix_vm::{Config, Error, Exit, ExitKind, MachineSpec, Program, Result, Runner};
 
 /// The exchange disk of a made-up machine. Not every test needs each.
 #[allow(dead_code)]
@@ -22,6 +22,9 @@ pub enum Exchange {
     /// The guest finds it as the file that it is on the host.
     There,
 }
+
+/// The status of a made-up machine that the guest has reset.
+const RESET: i32 = 40;
 
 /// A runner whose monitor is the program `monitor` of the search path: it plays the guest at its standard input and
 /// output, has a control socket that nobody answers on, and statuses as QEMU has them.
@@ -81,7 +84,11 @@ impl Runner for MadeUp {
     }
 
     fn exit(&self, status: i32) -> Exit {
-        rednix_vm::qemu::Qemu::Pc.exit(status)
+        match status {
+            // What QEMU tells over its socket.
+            RESET => Exit { kind: ExitKind::Reset, status: 0 },
+            other => rednix_vm::qemu::Qemu::Pc.exit(other),
+        }
     }
 }
 

@@ -2,10 +2,12 @@
 //! recipe made for the folder, in the sandbox, against the tree's own relibc; the machine is the named system with
 //! the programs in it.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rednix_events::Outcome;
+use rednix_store::hash::Hash;
 use rednix_vm::testing::{Action, Run, Shell, Step, TestMachine, run_test_by_name};
 use rednix_vm::{MachineSpec, TestReport, TestSpec};
 
@@ -22,6 +24,8 @@ use super::print;
 /// The recipe's name, and where its programs are in the machine.
 const RECIPE: &str = "rednix-crate";
 const FOLDER: &str = "usr/libexec/rednix-crate";
+/// Beside them the manifest of each one's package, which may say which one is run.
+const MANIFESTS: &str = "usr/libexec/rednix-crate.manifests";
 
 pub fn run(session: &Session, command: &CargoCommand) -> Result<u8, Failure> {
     let (arguments, tests) = match command {
@@ -31,10 +35,10 @@ pub fn run(session: &Session, command: &CargoCommand) -> Result<u8, Failure> {
     let project = Project::find(&session.config, &arguments.tree)?;
     let workspace = workspace(arguments)?;
     let built = build(session, &project, arguments, &workspace, tests)?;
-    let spec = specification(arguments, &built)?;
+    let spec = specification(arguments, &test_name(&workspace), &built)?;
     let mut config = machines::config(session)?;
     config.timeout_factor = arguments.patience.clamp(1, 1000);
-    config.log_folder = session.cache_folder("machine-tests")?;
+    config.log_folder = session.cache_folder("test-results")?;
     let report = match run_test_by_name(&spec, &config, session.events(), None) {
         Ok(report) => report,
         Err(rednix_vm::Error::Interrupted) => return Err(Failure::interrupted()),
@@ -104,7 +108,39 @@ fn build(
         let what = if tests { "tests" } else { "programs" };
         return Err(Failure::failed(format!("the crate in `{}` has no {what}", workspace.display())));
     }
+    if !tests && programs.len() > 1 {
+        programs = vec![chosen(&programs, &defaults(&store.real_path(package).join(MANIFESTS), &programs))?];
+    }
     Ok(Built { image: store.real_path(image).join("disk.img"), programs })
+}
+
+/// What the programs' manifests say is run where nobody names one.
+fn defaults(manifests: &Path, programs: &[String]) -> BTreeSet<String> {
+    let default_of = |program: &String| {
+        let text = std::fs::read_to_string(manifests.join(format!("{program}.toml"))).ok()?;
+        let manifest: toml::Table = text.parse().ok()?;
+        Some(manifest.get("package")?.get("default-run")?.as_str()?.to_owned())
+    };
+    programs.iter().filter_map(default_of).collect()
+}
+
+/// The one program to run, of several.
+fn chosen(programs: &[String], defaults: &BTreeSet<String>) -> Result<String, Failure> {
+    let mut wanted = defaults.iter();
+    match (wanted.next(), wanted.next()) {
+        (Some(one), None) if programs.contains(one) => Ok(one.clone()),
+        _ => Err(Failure::usage(format!("there are several programs to run: {}", programs.join(", ")))
+            .hint("say which by `--bin NAME`, or by `default-run` in the crate's Cargo.toml")),
+    }
+}
+
+/// Under which the results of this workspace are kept, apart from those of all others.
+fn test_name(workspace: &Path) -> String {
+    let name = workspace.file_name().unwrap_or_default().to_string_lossy();
+    let name: String =
+        name.chars().map(|c| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' }).collect();
+    let hash = Hash::sha256(workspace.as_os_str().as_encoded_bytes()).to_hex();
+    format!("cargo-{}-{}", &name[..name.len().min(40)], &hash[..8])
 }
 
 /// The image of the system with the crate in it, and the crate's package.
@@ -139,23 +175,29 @@ fn script(arguments: &CargoArgs, tests: bool) -> Result<String, Failure> {
     if arguments.release {
         words.push("--release".to_owned());
     }
-    // What cargo made for the tests says so; a program is of the kind `bin`.
+    // What cargo made for the tests says so; a program is of the kind `bin`, and its manifest is kept.
     let wanted = if tests { r#""test":true}"# } else { r#""kind":["bin"]"# };
     Ok(format!(
-        r#"mkdir -p "$COOKBOOK_STAGE/{FOLDER}"
+        r#"mkdir -p "$COOKBOOK_STAGE/{FOLDER}"{}
 "$COOKBOOK_CARGO" {} "${{COOKBOOK_CARGO_FLAGS[@]}}" --manifest-path "$COOKBOOK_SOURCE/Cargo.toml" \
     --message-format json-render-diagnostics >"$COOKBOOK_BUILD/messages"
-grep -F '{wanted}' "$COOKBOOK_BUILD/messages" | sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' | while read -r made
+grep -F '{wanted}' "$COOKBOOK_BUILD/messages" | sed -n 's/.*"manifest_path":"\([^"]*\)".*"executable":"\([^"]*\)".*/\1\n\2/p' | while read -r manifest && read -r made
 do
     name=$(basename "$made")
-    cp "$made" "$COOKBOOK_STAGE/{FOLDER}/$name"
+    cp "$made" "$COOKBOOK_STAGE/{FOLDER}/$name"{}
 done
 "#,
-        words.join(" ")
+        if tests { String::new() } else { format!(r#" "$COOKBOOK_STAGE/{MANIFESTS}""#) },
+        words.join(" "),
+        if tests {
+            String::new()
+        } else {
+            format!("\n    cp \"$manifest\" \"$COOKBOOK_STAGE/{MANIFESTS}/$name.toml\"")
+        },
     ))
 }
 
-fn specification(arguments: &CargoArgs, built: &Built) -> Result<TestSpec, Failure> {
+fn specification(arguments: &CargoArgs, name: &str, built: &Built) -> Result<TestSpec, Failure> {
     let (user, password) = match arguments.login.split_once(':') {
         Some((user, password)) => (user, Some(password.to_owned())),
         None => (arguments.login.as_str(), None),
@@ -183,7 +225,7 @@ fn specification(arguments: &CargoArgs, built: &Built) -> Result<TestSpec, Failu
         machine,
     }];
     Ok(TestSpec {
-        name: "cargo".to_owned(),
+        name: name.to_owned(),
         machines,
         steps,
         fail_on: Vec::new(),
@@ -244,5 +286,68 @@ mod unit_tests {
         let arguments = CargoArgs { package: Some("a-b".into()), release: true, ..CargoArgs::default() };
         let text = script(&arguments, true).unwrap();
         assert!(text.contains("test --no-run --package 'a-b' --release"), "{text}");
+    }
+
+    /// The recipe's script with a made-up cargo: which programs it takes, and which one is run then.
+    #[test]
+    fn of_several_programs_one_is_run() {
+        let artifact = |folder: &str, name: &str, kind: &str| {
+            format!(
+                r#"{{"reason":"compiler-artifact","package_id":"x","manifest_path":"F/{folder}/Cargo.toml","target":{{"kind":["{kind}"],"crate_types":["{kind}"],"name":"{name}"}},"profile":{{"test":false}},"executable":"F/{name}","fresh":false}}"#
+            )
+        };
+        let plain = "[package]\nname = \"p\"\n";
+        let with_default = |name: &str| format!("[package]\nname = \"p\"\ndefault-run = \"{name}\"\n");
+        let cases = [
+            (vec![("p", "one", "bin"), ("p", "two", "bin")], plain.to_owned(), Err("one, two")),
+            (vec![("p", "one", "bin"), ("p", "two", "bin")], with_default("two"), Ok("two")),
+            (vec![("p", "one", "bin"), ("p", "two", "bin")], with_default("three"), Err("one, two")),
+            (vec![("p", "one", "bin"), ("q", "two", "bin")], with_default("one"), Ok("one")),
+        ];
+        for (artifacts, manifest, expected) in cases {
+            let folder = tempfile::tempdir().unwrap();
+            let place = folder.path().to_str().unwrap().to_owned();
+            let mut messages = artifact("p", "library", "lib").replace(r#""F/library""#, "null");
+            for (package, name, kind) in &artifacts {
+                messages.push('\n');
+                messages.push_str(&artifact(package, name, kind));
+                std::fs::write(folder.path().join(name), "").unwrap();
+                std::fs::create_dir_all(folder.path().join(package)).unwrap();
+                std::fs::write(folder.path().join(package).join("Cargo.toml"), plain).unwrap();
+            }
+            std::fs::write(folder.path().join("p/Cargo.toml"), &manifest).unwrap();
+            std::fs::write(folder.path().join("messages.json"), messages.replace("F/", &format!("{place}/")))
+                .unwrap();
+            let cargo = format!("cargo() {{ cat '{place}/messages.json'; }}\n");
+            let text = cargo + &script(&CargoArgs::default(), false).unwrap();
+            let output = std::process::Command::new("bash")
+                .args(["-euc", &text])
+                .envs([("COOKBOOK_CARGO", "cargo"), ("COOKBOOK_SOURCE", &place), ("COOKBOOK_BUILD", &place)])
+                .envs([("COOKBOOK_STAGE", format!("{place}/stage")), ("COOKBOOK_CARGO_FLAGS", String::new())])
+                .output()
+                .unwrap();
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            let mut programs: Vec<String> = std::fs::read_dir(folder.path().join("stage").join(FOLDER))
+                .unwrap()
+                .map(|item| item.unwrap().file_name().to_string_lossy().into_owned())
+                .collect();
+            programs.sort();
+            assert_eq!(programs, ["one", "two"]);
+            let defaults = defaults(&folder.path().join("stage").join(MANIFESTS), &programs);
+            match (chosen(&programs, &defaults), expected) {
+                (Ok(one), Ok(wanted)) => assert_eq!(one, wanted),
+                (Err(failure), Err(names)) => {
+                    assert!(failure.status == 2 && failure.message.contains(names), "{}", failure.message);
+                }
+                (other, _) => panic!("{other:?}, not {expected:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn results_of_two_workspaces_are_apart() {
+        let (one, other) =
+            (test_name(Path::new("/home/a/my crate")), test_name(Path::new("/home/b/my crate")));
+        assert!(one.starts_with("cargo-my_crate-") && one != other, "{one}, {other}");
     }
 }

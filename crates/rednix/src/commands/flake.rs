@@ -28,8 +28,10 @@ pub fn run(session: &Session, command: &FlakeCommand) -> Result<(), Failure> {
             load(session, flake, &flags).map(drop)
         }
         FlakeCommand::Show { flake, json, lock } => show(session, load(session, flake, lock)?, *json),
-        FlakeCommand::Check { flake, no_build, lock } => {
-            check(session, load(session, flake, lock)?, *no_build)
+        FlakeCommand::Check { flake, no_build, trust_machines, lock } => {
+            let options =
+                TestOptions { patience: 1, trust_machines: *trust_machines, ..TestOptions::default() };
+            check(session, load(session, flake, lock)?, *no_build, &options)
         }
     }
 }
@@ -305,8 +307,13 @@ fn lines(found: &Map<String, Value>, prefix: &str, text: &mut String) {
     }
 }
 
-/// Evaluates what has a known shape, and builds the checks.
-fn check(session: &Session, mut loaded: Loaded, no_build: bool) -> Result<(), Failure> {
+/// Evaluates what has a known shape, builds the checks, and runs the machine tests among them.
+fn check(
+    session: &Session,
+    mut loaded: Loaded,
+    no_build: bool,
+    options: &TestOptions,
+) -> Result<(), Failure> {
     let top = loaded.value(session)?;
     let system = format!("{}-linux", std::env::consts::ARCH);
     let mut walk = Walk { session, evaluator: &mut loaded.evaluator, system: system.clone() };
@@ -357,5 +364,5 @@ fn check(session: &Session, mut loaded: Loaded, no_build: bool) -> Result<(), Fa
     let found = test::of_handles(session, evaluator, world, machine_tests)?;
     let tree = TreeArgs { target: crate::cli::DEFAULT_TARGET.to_owned(), ..TreeArgs::default() };
     let project = Project::find(&session.config, &tree)?;
-    test::execute(session, &project, found, &TestOptions { patience: 1, ..TestOptions::default() })
+    test::execute(session, &project, found, options)
 }

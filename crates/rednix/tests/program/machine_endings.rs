@@ -266,14 +266,19 @@ fn ends(options: &[&str], ending: Ending) -> Result<(), String> {
 }
 
 /// The program with a terminal of its own, whose session it leads.
-struct Terminal {
+pub struct Terminal {
     master: Option<File>,
-    child: Child,
-    seen: String,
+    pub child: Child,
+    pub seen: String,
 }
 
 impl Terminal {
     fn start(options: &[&str]) -> Result<Self, String> {
+        Self::start_with(options, &[])
+    }
+
+    /// The same, with an environment.
+    pub fn start_with(options: &[&str], environment: &[(&str, String)]) -> Result<Self, String> {
         let text = |error: rustix::io::Errno| error.to_string();
         let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).map_err(text)?;
         grantpt(&master).map_err(text)?;
@@ -287,13 +292,14 @@ impl Terminal {
         // It replaces itself by the program, so the child is the program.
         let mut command = Command::new("setsid");
         command.arg("--ctty").arg(rednix()).args(["--log-format", "plain"]).args(options);
+        command.envs(environment.iter().map(|(name, value)| (*name, value)));
         command.current_dir(checkout()).stdin(slave()?).stdout(slave()?).stderr(slave()?);
         let child = command.spawn().map_err(|error| format!("setsid: {error}"))?;
         rustix::io::ioctl_fionbio(&master, true).map_err(text)?;
         Ok(Terminal { master: Some(File::from(master)), child, seen: String::new() })
     }
 
-    fn write(&mut self, keys: &[u8]) -> Result<(), String> {
+    pub fn write(&mut self, keys: &[u8]) -> Result<(), String> {
         let master = self.master.as_mut().ok_or("there is no terminal")?;
         master.write_all(keys).map_err(|error| error.to_string())
     }
@@ -309,7 +315,7 @@ impl Terminal {
         }
     }
 
-    fn wait_for(&mut self, text: &str) -> Result<(), String> {
+    pub fn wait_for(&mut self, text: &str) -> Result<(), String> {
         self.wait_for_one(&[text]).map(|_| ())
     }
 
@@ -329,7 +335,7 @@ impl Terminal {
     }
 
     /// Waits for the program; answers its status.
-    fn end(&mut self) -> Result<Option<i32>, String> {
+    pub fn end(&mut self) -> Result<Option<i32>, String> {
         let started = Instant::now();
         loop {
             self.read();
@@ -360,7 +366,7 @@ impl Drop for Terminal {
 
 /// A process, by the number and the time of its start: numbers are used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Process {
+pub struct Process {
     number: i32,
     started: u64,
 }
@@ -373,12 +379,12 @@ fn look(number: i32) -> Option<(char, i32, u64)> {
     Some((words.first()?.chars().next()?, words.get(1)?.parse().ok()?, words.get(19)?.parse().ok()?))
 }
 
-fn is_alive(process: Process) -> bool {
+pub fn is_alive(process: Process) -> bool {
     look(process.number).is_some_and(|(state, _, started)| started == process.started && state != 'Z')
 }
 
 /// All processes below one.
-fn descendants(process: Pid) -> Vec<Process> {
+pub fn descendants(process: Pid) -> Vec<Process> {
     let numbers: Vec<i32> = std::fs::read_dir("/proc")
         .into_iter()
         .flatten()

@@ -1,4 +1,4 @@
-//! `rednix test` and what stands beside it, with a made-up QEMU: a script that gives a shell of this machine a
+//! `rednix test` and what stands beside it (pushes are in `machine_pushes`), with a made-up QEMU: a script that gives a shell of this machine a
 //! terminal. So images are never looked into, and nothing has to be built for them.
 
 use std::io::Read;
@@ -7,17 +7,22 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::Outcome;
+use crate::machine_endings::{Terminal, descendants, is_alive};
 use crate::support::{Run, call, checkout, run, scratch, write};
 
-pub const TESTS: [(&str, fn() -> Outcome); 6] = [
+pub const TESTS: [(&str, fn() -> Outcome); 9] = [
     ("machine_tests_of_a_file_run_and_are_told", of_a_file),
     ("machine_tests_that_are_wrong_name_their_place", wrong_ones),
     ("machine_tests_of_a_flake_are_checks", of_a_flake),
-    ("packages_are_pushed_into_a_running_machine", pushed),
-    ("pushing_without_a_machine_says_so", pushed_to_nobody),
+    ("machine_tests_of_a_flake_have_nothing_of_this_machine", of_a_hostile_flake),
+    ("machine_tests_beyond_their_monitor_are_usage_errors", impossible_ones),
+    ("machine_tests_that_are_interrupted_keep_their_results", interrupted),
+    ("machine_tests_say_last_why_a_console_is_open", interactive),
+    ("a_run_ends_with_its_output", output_gone),
     ("cargo_without_a_crate_says_so", cargo_without_crate),
 ];
 
@@ -31,7 +36,7 @@ exec script -qfec "sh -i" /dev/null
 const MACHINE: &str = r#"shell = "sh"; firmware = "bios"; acceleration = "tcg"; image = ./image;"#;
 
 /// A folder with the program, an image and tests; the reason where this machine has no terminals to give.
-fn scene(tests: &str) -> Result<tempfile::TempDir, String> {
+pub fn scene(tests: &str) -> Result<tempfile::TempDir, String> {
     if !["/usr/bin/script", "/bin/script"].iter().any(|path| Path::new(path).exists()) {
         return Err(
             "skipped: `script`, which gives the made-up machine its terminal, is not installed".into()
@@ -46,7 +51,7 @@ fn scene(tests: &str) -> Result<tempfile::TempDir, String> {
     Ok(folder)
 }
 
-fn called(folder: &Path, arguments: &[&str]) -> Command {
+pub fn called(folder: &Path, arguments: &[&str]) -> Command {
     let mut command = call(arguments);
     let path = std::env::var("PATH").unwrap_or_default();
     command.env("PATH", format!("{}:{path}", folder.join("bin").display()));
@@ -61,7 +66,7 @@ fn tests_of(folder: &Path, arguments: &[&str]) -> Run {
         .arg(folder.join("results")))
 }
 
-fn skipped(reason: String) -> Outcome {
+pub fn skipped(reason: String) -> Outcome {
     if reason.starts_with("skipped: ") { Ok(Some(reason)) } else { Err(reason) }
 }
 
@@ -98,7 +103,7 @@ fn of_a_file() -> Outcome {
     let junit = folder.join("results.xml").display().to_string();
     let result = tests_of(folder, &["--junit", &junit, "--json"]);
     let place = format!(
-        "bad: step 2 at {}:17 (run \"echo oh no; false\"): it ended with status 1",
+        "bad: step 2 at {}:17 (run \"echo oh no; false\"): it ended with status 1, not 0",
         folder.join("t.nix").display()
     );
     result.expect(1, &["1 of 2 machine tests failed", &place, "oh no"])?;
@@ -207,93 +212,255 @@ fn of_a_flake() -> Outcome {
     result.expect(0, &["test console: passed"])?;
     write_flake(3);
     let result = run(&mut called(folder, &["flake", "check", &flake]));
-    result.expect(1, &["console: step 2", "it ended with status 3"])?;
+    result.expect(1, &["console: step 2", "it ended with status 3, not 0"])?;
     // Without building nothing is run.
     run(&mut called(folder, &["flake", "check", "--no-build", &flake])).expect(0, &[])?;
     Ok(None)
 }
 
-fn pushed() -> Outcome {
+/// A test that has the monitor write a file of the user's, or reads one, does so with the user's word only.
+fn of_a_hostile_flake() -> Outcome {
     let folder = match scene("") {
         Ok(folder) => folder,
         Err(reason) => return skipped(reason),
     };
     let folder = folder.path();
-    // The made-up machine's files are this machine's: the package has its own in a folder made for it.
-    let inside = folder.join("guest");
-    std::fs::create_dir(&inside).map_err(|e| e.to_string())?;
-    let tree = |entries: &str| {
-        format!(
-            "{{ rednix, ... }}: {{ image = rednix.derive.builtinBuild \"tree\" {{ name = \"made-up\"; entries = [ {entries} ]; }}; machine = {{ firmware = \"bios\"; acceleration = \"tcg\"; }}; }}\n"
-        )
-    };
-    let file =
-        |path: &str, text: &str| format!("{{ path = \"{path}\"; type = \"file\"; text = \"{text}\"; }}");
-    let tool = inside.join("tool").display().to_string();
+    let flake = folder.join("flake");
+    write(&flake.join("image/disk.img"), &"\0".repeat(512));
+    write(&folder.join("secret"), "secret");
+    let secret = folder.join("secret").display().to_string();
+    // The made-up monitor, which does what a real one does with `-D FILE`.
     write(
-        &folder.join("system.nix"),
-        &tree(&format!("{} {}", file("disk.img", "x"), file("manifest.json", "{}"))),
+        &folder.join("bin/qemu-system-x86_64"),
+        &QEMU.replace(
+            "export PS1",
+            "while [ $# -gt 1 ]; do [ $1 = -D ] && echo owned > $2; shift; done\nexport PS1",
+        ),
     );
-    let package = |text: &str| {
+    let reference = format!("path:{}", flake.display());
+    let cases = [
+        (format!("extraArguments = [ \"-D\" \"{secret}\" ];"), "", "machine `box`: `extraArguments`"),
+        ("network.tap.interface = \"tap0\";".to_owned(), "", "machine `box`: `network`"),
+        (format!("persist = \"{secret}\";"), "", "machine `box`: `persist`"),
+        (String::new(), "{ copyIn = { from = \"SECRET\"; to = \"x\"; }; }", "machine `box`: `copyIn.from`"),
+    ];
+    for (attribute, step, expected) in cases {
         write(
-            &folder.join("package.nix"),
-            &tree(&format!("{} {}", file(&tool, text), file(&format!("{tool}.same"), "same"))),
+            &flake.join("flake.nix"),
+            &format!(
+                r##"{{
+  inputs.rednix = {{ url = "path:{}"; flake = false; }};
+  outputs = {{ self, rednix }}: {{
+    checks.x86_64-linux.console = (import "${{rednix}}" {{ }}).machineTest "console" {{
+      machines.box = {{ {MACHINE} {attribute} }};
+      steps = [ {{ waitFor = "# "; }} {} {{ shutdown = "exit 0"; }} ];
+    }};
+  }};
+}}
+"##,
+                checkout().join("nix").display(),
+                step.replace("SECRET", &secret)
+            ),
         );
-    };
-    package("first");
-    let paths = ["system.nix", "package.nix"].map(|name| folder.join(name).display().to_string());
-    let mut machine = called(folder, &["run", "--push", &paths[0]])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(|e| e.to_string())?;
-    let socket = folder.join("state/rednix/machines/system.sock");
-    let deadline = Instant::now() + Duration::from_secs(120);
-    while !socket.exists() && Instant::now() < deadline {
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    let push = || run(&mut called(folder, &["push", &paths[1]]));
-    let told = |text: &str, sent: usize, same: usize| {
-        text.contains(&format!("{sent} files sent, ")) && text.contains(&format!("; {same} were the same"))
-    };
-    let work = || -> Result<(), String> {
-        let result = push();
-        result.expect(0, &[])?;
-        if !told(&result.stdout, 2, 0) {
-            return Err(format!("another answer: {}{}", result.stdout, result.stderr));
+        let whole = ["the test `console` of a flake", expected, "--trust-machines"];
+        run(&mut called(folder, &["flake", "check", &reference])).expect(2, &whole)?;
+        run(&mut called(folder, &["test", &format!("{reference}#console")])).expect(2, &whole)?;
+        if std::fs::read_to_string(&secret).map_err(|e| e.to_string())? != "secret" {
+            return Err(format!("{expected}: the file was written"));
         }
-        package("second");
-        let result = push();
-        result.expect(0, &[])?;
-        if !told(&result.stdout, 1, 1) {
-            return Err(format!("another answer: {}{}", result.stdout, result.stderr));
+        if attribute.starts_with("extra") {
+            let trusted = ["flake", "check", &reference, "--trust-machines"];
+            run(&mut called(folder, &trusted)).expect(0, &["test console: passed"])?;
+            if std::fs::read_to_string(&secret).map_err(|e| e.to_string())? != "owned\n" {
+                return Err("the trusted test did not do what it says, so this test shows nothing".into());
+            }
+            write(&folder.join("secret"), "secret");
         }
-        let text = std::fs::read_to_string(&tool).map_err(|e| e.to_string())?;
-        if text == "second" { Ok(()) } else { Err(format!("the file has {text:?}")) }
-    };
-    let result = work();
-    // What comes over a pipe goes to the guest, whose shell is the whole machine here.
-    let typed = machine.stdin.take().map(|mut input| std::io::Write::write_all(&mut input, b"exit\r"));
-    let mut seen = String::new();
-    if let Some(mut output) = machine.stderr.take() {
-        let _ = output.read_to_string(&mut seen);
-    }
-    let status = machine.wait().map_err(|e| e.to_string())?;
-    result.map_err(|reason| format!("{reason}\nthe machine said: {seen}"))?;
-    if !matches!(typed, Some(Ok(()))) || !status.success() || socket.exists() {
-        return Err(format!(
-            "the machine ended with {status}, and its socket is there: {}\n{seen}",
-            socket.exists()
-        ));
     }
     Ok(None)
 }
 
-fn pushed_to_nobody() -> Outcome {
-    let folder = scratch();
-    run(&mut called(folder.path(), &["push", "ion"]))
-        .expect(2, &["no machine runs that takes packages", "rednix run --push"])?;
+/// What no run of a test could do is found before anything runs.
+fn impossible_ones() -> Outcome {
+    let folder = match scene("") {
+        Ok(folder) => folder,
+        Err(reason) => return skipped(reason),
+    };
+    let folder = folder.path();
+    // It keeps what it was called with.
+    write(
+        &folder.join("bin/qemu-system-x86_64"),
+        &QEMU.replace("export PS1", "echo \"$*\" > ${0%/*}/arguments\nexport PS1"),
+    );
+    let test = |attribute: &str| {
+        format!(
+            "{{ t = {{ machines.box = {{ {MACHINE} {attribute} }}; steps = [ {{ waitFor = \"# \"; }} ]; }}; }}\n"
+        )
+    };
+    let cases = [
+        ("vmm = \"xen\";", "machine `box`: `vmm` is one of qemu, microvm, "),
+        ("memoryMib = 1;", "machine `box`: `memoryMib` must be"),
+        ("restore = ./image;", "machine `box`: QEMU's state is not saved or restored"),
+        ("shares = [ { folder = \"no/such\"; tag = \"t\"; } ];", "there is no folder"),
+    ];
+    for (attribute, expected) in cases {
+        write(&folder.join("t.nix"), &test(attribute));
+        tests_of(folder, &[]).expect(2, &["the test `t` is wrong", expected])?;
+    }
+    if folder.join("bin/arguments").exists() || folder.join("results").exists() {
+        return Err("something was started for a test that is wrong".into());
+    }
+    // Paths are those of whoever calls, though the monitor works elsewhere.
+    write(&folder.join("t.nix"), &test("persist = \"layer\";"));
+    let file = folder.join("t.nix").display().to_string();
+    let results = folder.join("results").display().to_string();
+    let result = run(called(folder, &["test", &file, "--results", &results]).current_dir(folder));
+    result.expect(0, &[])?;
+    let arguments = std::fs::read_to_string(folder.join("bin/arguments")).map_err(|e| e.to_string())?;
+    if !arguments.contains(&format!("file={}/layer", folder.display())) {
+        return Err(format!("the monitor got another layer: {arguments}"));
+    }
+    Ok(None)
+}
+
+/// Waits for something to become true.
+pub fn until(what: &str, mut is_so: impl FnMut() -> bool) -> Result<(), String> {
+    let deadline = Instant::now() + Duration::from_secs(120);
+    while !is_so() {
+        if Instant::now() > deadline {
+            return Err(format!("in vain: {what}"));
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
+}
+
+fn interrupted() -> Outcome {
+    let folder = match scene(&format!(
+        "{{ a = {{ machines.box = {{ {MACHINE} }}; steps = [ {{ waitFor = \"# \"; }} ]; }};\n\
+         b = {{ machines.box = {{ {MACHINE} }}; steps = [ {{ sleep = 600; }} ]; timeout = 900; }};\n\
+         c = {{ machines.box = {{ {MACHINE} }}; steps = [ {{ waitFor = \"# \"; }} ]; }}; }}\n"
+    )) {
+        Ok(folder) => folder,
+        Err(reason) => return skipped(reason),
+    };
+    let folder = folder.path();
+    let (file, junit) = (folder.join("t.nix").display().to_string(), folder.join("junit.xml"));
+    let child = called(folder, &["test", &file, "-j", "1", "--json", "--results"])
+        .arg(folder.join("results"))
+        .arg("--junit")
+        .arg(&junit)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(|e| e.to_string())?;
+    until("the second test runs", || folder.join("results/b/box.console").exists())?;
+    kill_process(Pid::from_child(&child), Signal::INT).map_err(|e| e.to_string())?;
+    let result: Run = child.wait_with_output().map_err(|e| e.to_string())?.into();
+    result.expect(130, &["interrupted"])?;
+    let value: Value = serde_json::from_str(&result.stdout).map_err(|e| format!("{e}: {}", result.stdout))?;
+    let outcomes: Vec<_> =
+        (0..3).map(|at| value["tests"][at]["outcome"].as_str().unwrap_or_default()).collect();
+    if outcomes != ["passed", "skipped", "skipped"] || value["tests"][1]["message"] != "interrupted" {
+        return Err(format!("other results: {value:#}"));
+    }
+    let xml = std::fs::read_to_string(&junit).map_err(|e| e.to_string())?;
+    if !xml.contains("tests=\"3\" failures=\"0\" errors=\"0\" skipped=\"2\"") {
+        return Err(format!("other results as XML: {xml}"));
+    }
+    Ok(None)
+}
+
+/// The environment of [`called`], for a program at a terminal.
+pub fn environment(folder: &Path) -> Vec<(&'static str, String)> {
+    let path = std::env::var("PATH").unwrap_or_default();
+    vec![
+        ("PATH", format!("{}:{path}", folder.join("bin").display())),
+        ("XDG_STATE_HOME", folder.join("state").display().to_string()),
+        ("XDG_CACHE_HOME", folder.join("cache").display().to_string()),
+        ("NO_COLOR", "1".to_owned()),
+    ]
+}
+
+fn interactive() -> Outcome {
+    let folder = match scene(&format!(
+        "{{ t = {{ machines.box = {{ {MACHINE} }}; steps = [\n\
+         {{ waitFor = \"# \"; }} {{ run = \"echo of the console\"; }} {{ run = \"false\"; }} ]; }}; }}\n"
+    )) {
+        Ok(folder) => folder,
+        Err(reason) => return skipped(reason),
+    };
+    let folder = folder.path();
+    let (file, results) =
+        (folder.join("t.nix").display().to_string(), folder.join("results").display().to_string());
+    let options = ["test", &file, "--interactive", "--results", &results];
+    let mut terminal = Terminal::start_with(&options, &environment(folder))?;
+    terminal.wait_for("Ctrl-A X ends")?;
+    let log = terminal.seen.rfind("of the console");
+    let reason = terminal.seen.find("it ended with status 1, not 0");
+    if log.is_none() || reason.is_none() || log > reason {
+        return Err(format!("the reason is not the last that is seen:\n{}", terminal.seen));
+    }
+    terminal.write(b"echo a''live\r")?;
+    terminal.wait_for("alive")?;
+    terminal.write(b"\x01x")?;
+    match terminal.end()? {
+        Some(1) => Ok(None),
+        status => Err(format!("exit status {status:?}:\n{}", terminal.seen)),
+    }
+}
+
+/// A system that needs no building to speak of, for `rednix run`.
+pub fn write_system(folder: &Path) -> String {
+    let file = folder.join("system.nix");
+    write(&file, &tree(&format!("{} {}", entry("disk.img", "x"), entry("manifest.json", "{}"))));
+    file.display().to_string()
+}
+
+pub fn tree(entries: &str) -> String {
+    format!(
+        "{{ rednix, ... }}: {{ image = rednix.derive.builtinBuild \"tree\" {{ name = \"made-up\"; entries = [ {entries} ]; }}; machine = {{ firmware = \"bios\"; acceleration = \"tcg\"; }}; }}\n"
+    )
+}
+
+pub fn entry(path: &str, text: &str) -> String {
+    format!("{{ path = \"{path}\"; type = \"file\"; text = \"{text}\"; }}")
+}
+
+/// Whoever read what a machine prints is gone: so is the machine, whether it says something more or not.
+fn output_gone() -> Outcome {
+    let folder = match scene("") {
+        Ok(folder) => folder,
+        Err(reason) => return skipped(reason),
+    };
+    let folder = folder.path();
+    let system = write_system(folder);
+    for guest in ["exec sleep 100000", "while echo more; do sleep 0.2; done"] {
+        let text = QEMU
+            .replace("export PS1='# '", "echo ready")
+            .replace("exec script -qfec \"sh -i\" /dev/null", guest);
+        write(&folder.join("bin/qemu-system-x86_64"), &text);
+        let mut child = called(folder, &["run", &system])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .map_err(|e| e.to_string())?;
+        let mut output = child.stdout.take().ok_or("there is no output")?;
+        let mut seen = [0; 5];
+        output.read_exact(&mut seen).map_err(|e| format!("{guest}: {e}"))?;
+        let below = descendants(Pid::from_child(&child));
+        drop(output);
+        let ended = until("the run ends", || child.try_wait().is_ok_and(|status| status.is_some()));
+        if ended.is_err() {
+            let _ = child.kill();
+        }
+        let status = child.wait().map_err(|e| e.to_string())?;
+        ended.map_err(|error| format!("{guest}: {error}"))?;
+        if status.code() != Some(130) || below.is_empty() {
+            return Err(format!("{guest}: {status}, {} processes below", below.len()));
+        }
+        until("no monitor is left", || !below.iter().any(|&process| is_alive(process)))?;
+    }
     Ok(None)
 }
 

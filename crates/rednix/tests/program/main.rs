@@ -21,6 +21,7 @@ mod locking;
 mod locking_rust;
 mod machine;
 mod machine_endings;
+mod machine_pushes;
 mod machine_refusals;
 mod machine_tests;
 mod modules;
@@ -64,6 +65,7 @@ fn main() {
     tests.extend(front::TESTS);
     tests.extend(errors::TESTS);
     tests.extend(machine_tests::TESTS);
+    tests.extend(machine_pushes::TESTS);
     tests.extend(reports::TESTS);
     tests.extend(repl::TESTS);
     tests.extend(formatting::TESTS);

@@ -13,6 +13,7 @@ use std::time::Instant;
 
 use super::guest::{Done, Guest, Problem, guest};
 use super::step::Screenshot;
+use crate::console::{Look, is_plain};
 use crate::error::Error;
 use crate::limits::{FONT_MAX, PICTURE_FILE_MAX, READING_TIMEOUT, REPEAT_PAUSE};
 use crate::process::{self, Waited};
@@ -24,7 +25,7 @@ const READER: &str = "tesseract";
 pub fn look(
     machine: &mut Guest<'_>,
     wanted: &Screenshot,
-    pattern: Option<&dyn Fn(&str) -> Option<usize>>,
+    pattern: Option<&Look<'_>>,
     folder: &Path,
     deadline: Instant,
 ) -> Done {
@@ -85,15 +86,17 @@ fn read(
     seen: &Picture,
     file: &Path,
     font: Option<&Font>,
-    pattern: &dyn Fn(&str) -> Option<usize>,
+    pattern: &Look<'_>,
 ) -> Done<Option<String>> {
     let text = match font {
         Some(font) => font.text(seen),
         None => read_by_program(machine, file)?,
     };
-    if pattern(&text).is_some() {
+    if pattern(&text, 0).is_some() {
         return Ok(None);
     }
+    // What a program has read off a screen may be anything.
+    let text: String = text.chars().filter(|&one| is_plain(one)).collect();
     let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
     Ok(Some(format!(
         "the text is not on the screen, where {} lines were read:\n{}",

@@ -22,6 +22,8 @@ pub struct Found {
     pub data: Value,
     /// Folders with `disk.img`, in the order of the machines.
     pub images: Vec<PathBuf>,
+    /// It comes from a flake, whose author need not be somebody to trust.
+    pub of_flake: bool,
 }
 
 /// Where tests come from.
@@ -136,7 +138,7 @@ fn of_library(session: &Session, tests: &str, names: &[String]) -> Result<Vec<Fo
     } else {
         Vec::new()
     };
-    with_images(session, prepared, &wanted)
+    with_images(session, prepared, &wanted, false)
 }
 
 /// One test of a flake, or a set of them.
@@ -163,7 +165,7 @@ fn of_flake(session: &Session, text: &str) -> Result<Vec<Found>, Failure> {
     of_handles(session, evaluator, world, tests)
 }
 
-/// Values of `machineTest` attributes.
+/// Values of a flake's `machineTest` attributes.
 pub fn of_handles(
     session: &Session,
     mut evaluator: rednix_eval::Evaluator,
@@ -186,7 +188,7 @@ pub fn of_handles(
         prepared.extend(read(Value::Array(vec![Value::Object(json)]))?);
     }
     world.flush()?;
-    with_images(session, prepared, &wanted)
+    with_images(session, prepared, &wanted, true)
 }
 
 fn is_derivation(source: &str) -> bool {
@@ -209,6 +211,7 @@ fn with_images(
     session: &Session,
     prepared: Vec<(Value, Vec<String>)>,
     wanted: &[Wanted],
+    of_flake: bool,
 ) -> Result<Vec<Found>, Failure> {
     let unique: Vec<Wanted> = wanted.iter().cloned().collect::<BTreeSet<_>>().into_iter().collect();
     let paths = if unique.is_empty() { Vec::new() } else { session.build(&unique)? };
@@ -232,7 +235,7 @@ fn with_images(
             store.add_root(&format!("test-{}-{number}", name.replace('/', "-")), path)?;
             images.push(store.real_path(path));
         }
-        all.push(Found { name, data, images });
+        all.push(Found { name, data, images, of_flake });
     }
     Ok(all)
 }

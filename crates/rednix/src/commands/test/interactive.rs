@@ -12,14 +12,23 @@ use rednix_vm::{Attached, Keyboard, Turn};
 /// Shows the console until the user leaves it or the machine ends. Needs a terminal.
 pub fn open(guests: &mut [Guest<'_>], at: usize, message: &str, events: &Events) {
     let mut err = std::io::stderr();
-    let _ = writeln!(err, "\n{message}");
     if !std::io::stdin().is_terminal() {
-        let _ = writeln!(err, "--interactive: standard input is no terminal, so no console is opened");
+        let _ = writeln!(
+            err,
+            "\n{message}\n--interactive: standard input is no terminal, so no console is opened"
+        );
         return;
     }
     let several = guests.len() > 1;
     let next = if several { ", Ctrl-A N goes to the next machine" } else { "" };
-    let _ = writeln!(err, "the console of `{}` is yours; Ctrl-A X ends{next}", guests[at].name());
+    // What the console said first: it may be long, and this is what has to be seen.
+    show(&guests[at]);
+    let _ = writeln!(err, "\n{message}");
+    if guests[at].runs() {
+        let _ = writeln!(err, "the console of `{}` is yours; Ctrl-A X ends{next}", guests[at].name());
+    } else {
+        let _ = writeln!(err, "`{}` does not run any more", guests[at].name());
+    }
     let screenshot_folder = std::env::current_dir().unwrap_or_default();
     let keyboard = Keyboard { save_folder: None, screenshot_folder, several };
     let mut attached = Attached::new(&keyboard, events);
@@ -29,7 +38,6 @@ pub fn open(guests: &mut [Guest<'_>], at: usize, message: &str, events: &Events)
 }
 
 fn converse(guests: &mut [Guest<'_>], mut at: usize, attached: &mut Attached<'_>) {
-    show(&guests[at]);
     while let Ok(machine) = guests[at].machine() {
         match attached.turn(machine) {
             Ok(Turn::Goes) => {}

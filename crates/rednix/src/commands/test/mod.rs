@@ -1,6 +1,7 @@
 //! `rednix test`: machine tests of the library, of files and of flakes, as many at once as memory allows.
 
 mod collect;
+mod confine;
 mod interactive;
 
 use std::path::Path;
@@ -44,9 +45,16 @@ pub fn execute(
         specs.push(specification(session, project, options, one)?);
     }
     let config = test_config(session, options)?;
-    let reports = run_all(session, &config, &specs, options)?;
+    let (reports, interrupted) = run_all(session, &config, &specs, options)?;
     session.view.finish();
-    tell(&config, &reports, options)
+    match (tell(&config, &reports, options), interrupted) {
+        (told, false) => told,
+        (Ok(()), true) => Err(Failure::interrupted()),
+        (Err(failure), true) => {
+            let details = format!("{}\n{}", failure.message, failure.details.unwrap_or_default());
+            Err(Failure::interrupted().details(details))
+        }
+    }
 }
 
 fn test_config(session: &Session, options: &TestOptions) -> Result<Config, Failure> {
@@ -54,7 +62,7 @@ fn test_config(session: &Session, options: &TestOptions) -> Result<Config, Failu
     config.timeout_factor = options.patience.clamp(1, 1000);
     config.log_folder = match &options.results {
         Some(folder) => std::path::absolute(folder)?,
-        None => session.cache_folder("machine-tests")?,
+        None => session.cache_folder("test-results")?,
     };
     Ok(config)
 }
@@ -69,16 +77,30 @@ fn specification(
     let wrong = |reason: String| Failure::usage(format!("the test `{}` is wrong: {reason}", found.name));
     let mut data = found.data;
     if let Some(steps) = data["steps"].as_array_mut() {
-        steps.iter_mut().for_each(|step| in_store(&session.config.store, step));
+        steps.iter_mut().for_each(|step| step_in_store(&session.config.store, step));
     }
     let machines = data["machines"].as_object_mut().ok_or_else(|| wrong("`machines` is no set".into()))?;
     for ((_, machine), image) in machines.iter_mut().zip(&found.images) {
+        machine_in_store(&session.config.store, machine);
         let fields = machine.as_object_mut().ok_or_else(|| wrong("a machine is no set".into()))?;
         fields.insert("image".to_owned(), json!(image.join("disk.img")));
     }
     let mut spec: TestSpec = serde_json::from_value(data).map_err(|error| wrong(error.to_string()))?;
     for test_machine in &mut spec.machines {
-        let runner = rednix_vm::by_name(&test_machine.vmm)?;
+        // The monitor works in a folder of its own.
+        let machine = &mut test_machine.machine;
+        machine.persist = machine.persist.as_deref().map(machines::whole).transpose()?;
+        machine.restore = machine.restore.as_deref().map(machines::whole).transpose()?;
+        machine.loader = machine.loader.as_deref().map(machines::whole).transpose()?;
+        for share in &mut machine.shares {
+            share.folder = machines::whole(&share.folder)?;
+        }
+    }
+    if found.of_flake && !options.trust_machines {
+        confine::check(&spec, &session.config.store)?;
+    }
+    for test_machine in &mut spec.machines {
+        let Ok(runner) = rednix_vm::by_name(&test_machine.vmm) else { continue };
         machines::add_loader(session, project, runner.as_ref(), &mut test_machine.machine)?;
         if let Some(word) = &options.accel {
             test_machine.machine = MachineSpec {
@@ -87,26 +109,47 @@ fn specification(
             };
         }
     }
+    testing::check(&spec).map_err(|error| wrong(error.to_string()))?;
     Ok(spec)
 }
 
 /// Files of flakes are in the store, which lies somewhere else on this machine than its paths say.
-fn in_store(root: &Path, step: &mut Value) {
+fn in_store(root: &Path, value: &mut Value) {
+    if let Some(path) = value.as_str().filter(|path| path.starts_with("/nix/store/")) {
+        *value = json!(root.join(path.trim_start_matches('/')));
+    }
+}
+
+fn step_in_store(root: &Path, step: &mut Value) {
     for (action, field) in
         [("copyIn", "from"), ("copyOut", "same"), ("screenshot", "reference"), ("screenshot", "font")]
     {
-        if let Some(path) = step[action][field].as_str().filter(|path| path.starts_with("/nix/store/")) {
-            step[action][field] = json!(root.join(path.trim_start_matches('/')));
+        if let Some(value) = step.get_mut(action).and_then(|action| action.get_mut(field)) {
+            in_store(root, value);
         }
     }
 }
 
+fn machine_in_store(root: &Path, machine: &mut Value) {
+    for field in ["loader", "restore", "persist"] {
+        if let Some(value) = machine.get_mut(field) {
+            in_store(root, value);
+        }
+    }
+    for share in machine.get_mut("shares").and_then(Value::as_array_mut).into_iter().flatten() {
+        if let Some(value) = share.get_mut("folder") {
+            in_store(root, value);
+        }
+    }
+}
+
+/// A report of each test, and whether somebody ended them before they had all run.
 fn run_all(
     session: &Session,
     config: &Config,
     specs: &[TestSpec],
     options: &TestOptions,
-) -> Result<Vec<TestReport>, Failure> {
+) -> Result<(Vec<TestReport>, bool), Failure> {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let jobs = if options.interactive { 1 } else { session.global.jobs.unwrap_or(cores) };
     let budget = Budget { jobs, memory_mib: options.memory_budget.unwrap_or_else(free_memory_mib) };
@@ -129,11 +172,19 @@ fn run_all(
             }
         }
     });
-    match failure.into_inner().expect("no holder panics") {
-        Some(rednix_vm::Error::Interrupted) => Err(Failure::interrupted()),
-        Some(error) => Err(error.into()),
-        None => Ok(results.into_iter().flatten().collect()),
-    }
+    let interrupted = match failure.into_inner().expect("no holder panics") {
+        Some(rednix_vm::Error::Interrupted) => true,
+        Some(error) => return Err(error.into()),
+        None => false,
+    };
+    let unfinished = |spec: &TestSpec| TestReport {
+        outcome: Outcome::Skipped,
+        message: "interrupted".to_owned(),
+        ..TestReport::new(&spec.name)
+    };
+    let reports =
+        results.into_iter().zip(specs).map(|(report, spec)| report.unwrap_or_else(|| unfinished(spec)));
+    Ok((reports.collect(), interrupted))
 }
 
 /// Four fifths of the memory that the kernel calls available.
