@@ -13,7 +13,7 @@ use rednix_events::{Activity, Event, Events};
 
 use crate::limits::{
     CONSOLE_LINE_MAX, CONSOLE_LOG_MAX, CONSOLE_POLL, CONSOLE_SHOWN_MAX, CONSOLE_TEXT_MAX, ESCAPE_MAX,
-    STOP_POLL,
+    LOOK_PAUSE, STOP_POLL,
 };
 use crate::menu::Menu;
 use crate::process::{readable, writable};
@@ -354,7 +354,14 @@ impl Transcript {
     ) -> Found {
         let mut seen = self.lock();
         let mut looked = None;
+        let mut last = None;
         loop {
+            // Of a console that floods us larger pieces are taken, each of which costs a little of the last one again.
+            if let Some(early) = last.and_then(|last: Instant| LOOK_PAUSE.checked_sub(last.elapsed())) {
+                drop(seen);
+                std::thread::sleep(early);
+                seen = self.lock();
+            }
             let end = seen.dropped + seen.text.len();
             // Only look again when there is something new, and only at that: the reader waits meanwhile.
             if looked.replace(end) != Some(end) {
@@ -367,6 +374,7 @@ impl Transcript {
                 let start = wanted.from.saturating_sub(seen.dropped).min(seen.text.len());
                 let known = wanted.searched.saturating_sub(seen.dropped + start).min(seen.text.len() - start);
                 wanted.searched = end;
+                last = Some(Instant::now());
                 if let Some(length) = (wanted.look)(&seen.text[start..], known) {
                     return Found::At(seen.dropped + start + length);
                 }

@@ -19,6 +19,8 @@ pub const CONSOLE_LINE_MAX: usize = 4096;
 pub const DIAGNOSTICS_MAX: usize = 16 << 10;
 /// Longest line accepted on the control socket, in bytes.
 pub const CONTROL_LINE_MAX: usize = 1 << 20;
+/// Between two looks at a console that says more all the time.
+pub const LOOK_PAUSE: Duration = Duration::from_millis(2);
 /// Folders for the files of runs of one test at once.
 pub const RESULT_FOLDERS_MAX: u32 = 100;
 /// Most steps in one test.
