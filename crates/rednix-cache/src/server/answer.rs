@@ -139,9 +139,8 @@ pub(super) async fn log(
             std::io::copy(&mut text, &mut sending)?;
             sending.flush()
         };
-        if let Err(error) = send() {
-            sending.into_parts().0.fail(error);
-        }
+        let result = send();
+        sending.into_parts().0.end(result);
     });
     Ok(response.body(Body::new(pieces)).expect("these headers are right"))
 }

@@ -192,12 +192,10 @@ fn stream(
         let (sending, _) = sending.into_parts();
         let (position, sent) = sending.position();
         shared.counters.bytes_sent.fetch_add(sent, Ordering::Relaxed);
-        match result {
-            _ if sending.is_done() => {}
-            Ok(()) if compression == Compression::Zstd => shared.sizes.insert(info.nar_hash, position),
-            Ok(()) => {}
-            Err(error) => sending.fail(error),
+        if result.is_ok() && compression == Compression::Zstd {
+            shared.sizes.insert(info.nar_hash, position);
         }
+        sending.end(result);
     });
     pieces
 }

@@ -5,9 +5,10 @@ use std::collections::HashMap;
 use std::io::{self, Write};
 use std::net::IpAddr;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::body::{Bytes, HttpBody};
 use http_body::Frame;
@@ -75,15 +76,16 @@ impl Turns {
 
 /// What lies between two positions of all that is written, on its way to a client. Written to by a thread that may block.
 pub struct Sending {
-    sender: mpsc::Sender<io::Result<Bytes>>,
+    sender: mpsc::Sender<Bytes>,
     turn: Turn,
     patience: Patience,
     skip: u64,
     left: u64,
     position: u64,
     /// All waiting for the client so far, and the bytes it took in it.
-    waited: std::time::Duration,
+    waited: Duration,
     taken: u64,
+    is_whole: Arc<AtomicBool>,
 }
 
 /// A way to a client from `start` to before `end`, and the body that comes out of it.
@@ -91,7 +93,9 @@ pub fn way(turn: Turn, patience: Patience, start: u64, end: Option<u64>) -> (Sen
     let (sender, receiver) = mpsc::channel(PIECES);
     let left = end.map_or(u64::MAX, |end| end - start);
     let (waited, taken) = Default::default();
-    (Sending { sender, turn, patience, skip: start, left, position: 0, waited, taken }, Pieces(receiver))
+    let is_whole = Arc::new(AtomicBool::new(false));
+    let pieces = Pieces { receiver, is_whole: is_whole.clone(), is_ended: false };
+    (Sending { sender, turn, patience, skip: start, left, position: 0, waited, taken, is_whole }, pieces)
 }
 
 impl Sending {
@@ -109,20 +113,19 @@ impl Sending {
         io::BufWriter::with_capacity(BUFFER_BYTES, self)
     }
 
-    /// Breaks off in the middle, which the client sees as such.
-    pub fn fail(self, error: io::Error) {
-        // Where it takes nothing it is told by the end of the connection.
-        let _ = self.sender.try_send(Err(error));
+    /// Ends it; whatever was not whole is seen by the client as broken off.
+    pub fn end(self, result: io::Result<()>) {
+        self.is_whole.store(result.is_ok() || self.is_done(), Ordering::Release);
     }
 
     fn send(&mut self, piece: Bytes) -> io::Result<()> {
         let gone = || io::Error::from(io::ErrorKind::BrokenPipe);
-        let piece = match self.sender.try_send(Ok(piece)) {
+        let piece = match self.sender.try_send(piece) {
             Ok(()) => return Ok(()),
             Err(TrySendError::Full(piece)) => piece,
             Err(TrySendError::Closed(_)) => return Err(gone()),
         };
-        let (handle, since, size) = (Handle::current(), Instant::now(), piece_size(&piece));
+        let (handle, since, size) = (Handle::current(), Instant::now(), piece.len() as u64);
         // Most clients are done with the piece before within a moment.
         let wait = |wait| handle.block_on(tokio::time::timeout(wait, self.sender.reserve()));
         let mut place = wait(STALLED_AFTER.min(self.patience.silence));
@@ -154,10 +157,6 @@ impl Sending {
     }
 }
 
-fn piece_size(piece: &io::Result<Bytes>) -> u64 {
-    piece.as_ref().map_or(0, |piece| piece.len() as u64)
-}
-
 impl Write for Sending {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let skipped =
@@ -185,7 +184,11 @@ impl Write for Sending {
 }
 
 /// The pieces as a body.
-pub struct Pieces(mpsc::Receiver<io::Result<Bytes>>);
+pub struct Pieces {
+    receiver: mpsc::Receiver<Bytes>,
+    is_whole: Arc<AtomicBool>,
+    is_ended: bool,
+}
 
 impl HttpBody for Pieces {
     type Data = Bytes;
@@ -195,6 +198,51 @@ impl HttpBody for Pieces {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        self.0.poll_recv(context).map(|piece| piece.map(|piece| piece.map(Frame::data)))
+        let piece = std::task::ready!(self.receiver.poll_recv(context));
+        Poll::Ready(match piece {
+            Some(piece) => Some(Ok(Frame::data(piece))),
+            // Where no length was told, an end would look like the end.
+            None if !self.is_ended && !self.is_whole.load(Ordering::Acquire) => {
+                self.is_ended = true;
+                Some(Err(io::ErrorKind::UnexpectedEof.into()))
+            }
+            None => None,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What comes out of a way into which so much was written, and whether it ended well.
+    fn come(count: usize, result: io::Result<()>) -> (usize, bool) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let turn = Arc::<Turns>::default().take([127, 0, 0, 1].into()).await;
+            let (mut sending, mut pieces) = way(turn, Patience::default(), 0, None);
+            for _ in 0..count {
+                sending.write_all(b"piece").unwrap();
+            }
+            sending.end(result);
+            let (mut bytes, mut is_good) = (0, true);
+            while let Some(piece) =
+                std::future::poll_fn(|context| Pin::new(&mut pieces).poll_frame(context)).await
+            {
+                match piece {
+                    Ok(piece) => bytes += piece.into_data().map_or(0, |piece| piece.len()),
+                    Err(_) => is_good = false,
+                }
+            }
+            (bytes, is_good)
+        })
+    }
+
+    #[test]
+    fn what_breaks_off_never_looks_whole() {
+        assert_eq!(come(3, Ok(())), (15, true));
+        assert_eq!(come(3, Err(io::ErrorKind::Other.into())), (15, false));
+        // Also where nothing more can be said.
+        assert_eq!(come(PIECES, Err(io::ErrorKind::Other.into())), (5 * PIECES, false));
     }
 }

@@ -496,7 +496,9 @@ fn realisation(shared: &Arc<Shared>, key: &Key, text: &[u8]) -> Result<Response,
     let room = if known.is_none() { Some(reserve(shared, REALISATION_BYTES)?) } else { None };
     let signatures = if matches!(key, Key::Hash(_)) { found.signatures } else { Vec::new() };
     shared.store.register_realisations(&[Realisation { id, path: found.path, signatures }])?;
-    room.map(Reserved::keep);
+    if let Some(room) = room {
+        room.keep();
+    }
     Ok(done(known.is_none()))
 }
 
