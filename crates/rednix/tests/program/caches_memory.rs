@@ -285,7 +285,7 @@ fn cache_memory_of_logs() -> Outcome {
         ))?;
         let mut out = std::io::BufWriter::with_capacity(1 << 20, &stream);
         for line in 0..LINES {
-            writeln!(out, "line {line:>10} of the log of the derivation {number:>3}")?;
+            writeln!(out, "line {line:>10} of the log of the derivation {number:>2}")?;
         }
         out.flush()?;
         drop(out);

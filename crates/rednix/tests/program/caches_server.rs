@@ -90,7 +90,7 @@ fn cache_page_in_a_browser() -> Outcome {
         follows("Newest", "Path"),
         follows("seen-by-people", "/nix/store/"),
         follows(added.stdout.trim(), "added"),
-        follows("added", "3.1 KiB"),
+        follows("added", "3.0 KiB"),
         lines.iter().any(|line| line.contains(&format!("extra-substituters = [\"{}\"]", server.url))),
         lines.iter().any(|line| line.contains(&format!("extra-trusted-public-keys = [\"{public}\"]"))),
     ];
