@@ -111,6 +111,12 @@ pub enum Error {
     #[error("the cache `{url}` takes nothing\n\nhint: {reason}")]
     NotWritable { url: String, reason: String },
 
+    /// What was sent is the trouble, not whom it was sent to.
+    #[error(
+        "the cache does not take `{url}`: {reason}\n\nhint: the reason is the cache's own; what was pushed before is there, and the next push goes on from it"
+    )]
+    NotTaken { url: String, reason: String },
+
     #[error("cannot {operation} `{}`: {source}", path.display())]
     Io { operation: &'static str, path: PathBuf, source: io::Error },
 

@@ -68,6 +68,8 @@ pub const PRIORITY_LOCAL: u32 = 0;
 pub const LOG_BYTES_MAX: u64 = 64 << 20;
 /// A log that is pushed beside its path; longer ones are not.
 pub const PUSHED_LOG_BYTES_MAX: u64 = 12 << 20;
+/// Times an archive is sent to a cache that took it and did not have it when its entry came.
+pub const ARCHIVE_SENT_MAX: u32 = 4;
 /// Text of a refusal that is looked at.
 pub const REFUSAL_BYTES_MAX: u64 = 64 << 10;
 /// A file larger than this goes to a bucket in parts, which are at least this large.
@@ -96,10 +98,33 @@ pub const UNNAMED_BYTES_MAX: usize = 2 << 20;
 pub const UNNAMED_FOR: Duration = Duration::from_secs(5);
 /// Priority of a cache that names none.
 pub const PRIORITY_DEFAULT: u32 = 50;
-/// Archives a server compresses at once; more wait.
+/// Archives a server compresses, and long logs it unpacks, at once; more wait.
 pub const SERVED_PARALLEL: usize = 8;
-/// Connections to a server at once.
+/// Of those that wait for their client longer than [`STALLED_AFTER`], so many do not count as being compressed. Each
+/// holds a compressor.
+pub const SERVED_STALLED: usize = 32;
+pub const STALLED_AFTER: Duration = Duration::from_millis(250);
+/// Of both together, what one address may have.
+pub const SERVED_PER_CLIENT: usize = 16;
+/// Connections to a server at once, where the process may have twice as many files open; more wait in the kernel.
 pub const CONNECTIONS_MAX: usize = 1024;
+/// How often a connection is looked at that stands still.
+pub const CONNECTION_LOOK: Duration = Duration::from_millis(500);
+/// Time for the first request of a connection.
+pub const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
+/// Time between two requests, and for the head of a further one. Longer than clients keep connections, curl's 118 s
+/// among them: whoever reuses one should find it open.
+pub const KEPT_IDLE: Duration = Duration::from_secs(120);
+/// Both, while there are as many connections as there may be.
+pub const CROWDED_FOR: Duration = Duration::from_secs(2);
+/// Time in which a client has to take or send something.
+pub const SENT_SILENCE: Duration = Duration::from_secs(30);
+/// Of what is written to a connection, so much may be unsent: what a client takes shows soon.
+pub const UNSENT_BYTES: u32 = 128 << 10;
+/// Requests of one HTTP/2 connection at once.
+pub const SERVED_STREAMS: u32 = 64;
+/// Pause where no connection could be accepted.
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// One upload, compressed.
 pub const UPLOAD_BYTES_MAX: u64 = 64 << 30;
 /// Of an upload that is refused, so much is read, so that whoever sends it sees why.
@@ -115,6 +140,13 @@ pub const REQUESTS_RETRY: Duration = Duration::from_secs(1);
 pub const CLIENTS_MAX: usize = 10_000;
 /// An archive whose narinfo did not follow is removed after this time.
 pub const UPLOAD_KEPT: Duration = Duration::from_secs(24 * 3600);
+/// A file of an upload that broke off, where the server ended before removing it.
+pub const PART_KEPT: Duration = Duration::from_secs(3600);
+/// Room that a log or a realisation's file counts as, at least; and a realisation in the database.
+pub const FILE_BYTES_MIN: u64 = 4096;
+pub const REALISATION_BYTES: u64 = 512;
+/// What uploads take is counted again where there is no room, but not more often.
+pub const RECOUNT_AFTER: Duration = Duration::from_secs(5);
 /// How often a server looks whether it shall end, and after how many looks for uploads nobody finished.
 pub const STOP_LOOK: Duration = Duration::from_millis(100);
 pub const SWEEP_LOOKS: u32 = 36_000;

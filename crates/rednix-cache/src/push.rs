@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::{self, Seek, Write};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use rednix_events::{Activity, Event, Events};
@@ -22,11 +22,16 @@ use crate::compression::Compression;
 use crate::encoders::ENCODERS;
 use crate::error::{Error, Result};
 use crate::keys::SecretKey;
-use crate::limits::{PRIORITY_DEFAULT, PUSHED_LOG_BYTES_MAX, TRANSFERS_PARALLEL, ZSTD_LEVEL};
+use crate::limits::{
+    ARCHIVE_SENT_MAX, PRIORITY_DEFAULT, PUSHED_LOG_BYTES_MAX, TRANSFERS_PARALLEL, ZSTD_LEVEL,
+};
 use crate::narinfo::{NarInfo, fingerprint};
 use crate::queue::Queue;
 use crate::realisation::Key;
 use crate::transport::{Body, Transport};
+
+/// How a server's wish for an archive begins, as the transport tells it.
+const ARCHIVE_WANTED: &str = "HTTP 424:";
 
 static LOG_TURN: Mutex<()> = Mutex::new(());
 
@@ -158,6 +163,7 @@ impl Push<'_> {
                 false => drop(missing.insert(info.path.clone(), info.references.clone())),
             }
         }
+        let twins = Twins::among(missing.keys().map(|path| &infos[path]));
         let queue = Queue::new(missing);
         let shared = Mutex::new((pushed, None::<Error>));
         std::thread::scope(|scope| {
@@ -167,7 +173,7 @@ impl Push<'_> {
                         let failed = shared.lock().unwrap_or_else(|e| e.into_inner()).1.is_some();
                         let result = match failed || self.cancelled.load(Ordering::Relaxed) {
                             true => Err(Error::Cancelled),
-                            false => self.upload(&infos[&path]),
+                            false => self.upload(&infos[&path], &twins),
                         };
                         let mut shared = shared.lock().unwrap_or_else(|e| e.into_inner());
                         let outcome = match result {
@@ -223,35 +229,66 @@ impl Push<'_> {
     fn greet(&self) -> Result<()> {
         if self.transport.get("nix-cache-info")?.is_none() {
             let text = cache_info(PRIORITY_DEFAULT).into_bytes();
-            self.transport.put("nix-cache-info", "text/x-nix-cache-info", Body::Bytes(text))?;
+            self.put("nix-cache-info", "text/x-nix-cache-info", Body::Bytes(text))?;
         }
         Ok(())
     }
 
+    /// Writes a file; a cache that does not want it as it is says so in its own words.
+    fn put(&self, place: &str, kind: &'static str, body: Body) -> Result<()> {
+        self.transport.put(place, kind, body).map_err(|error| match error {
+            Error::Protocol { url, reason } => Error::NotTaken { url, reason },
+            error => error,
+        })
+    }
+
     /// Packs, checks and uploads one path; returns the size of the packed file.
-    fn upload(&self, info: &PathInfo) -> Result<u64> {
+    fn upload(&self, info: &PathInfo, twins: &Twins) -> Result<u64> {
         let (id, started) = (Activity::next(), Instant::now());
         let url = self.transport.url(&format!("{}.narinfo", info.path.hash_part()));
         self.events.emit(Event::FetchStarted { id, url, size_bytes: None });
+        let mut turn = twins.turn(info);
         let result = self.pack(info).and_then(|(file, hash, size)| {
-            let url = format!("nar/{}.nar{}", hash.to_nix32(), Compression::Zstd.suffix());
-            let mut entry = NarInfo::of(info, url.clone(), Compression::Zstd);
+            let mut entry = NarInfo::of(info, String::new(), Compression::Zstd);
+            entry.url = format!("nar/{}.nar{}", hash.to_nix32(), Compression::Zstd.suffix());
             entry.file_hash = Some(hash);
             entry.file_size = Some(size);
             entry.signatures = signatures(info, self.key);
-            // The entry last: a cache must never name an archive it does not have.
-            self.transport.put(&url, "application/x-nix-nar", Body::File(file, size))?;
-            let place = format!("{}.narinfo", info.path.hash_part());
-            self.transport.put(&place, "text/x-nix-narinfo", Body::Bytes(entry.to_text().into_bytes()))?;
+            let was_sent = turn.as_ref().is_some_and(|sent| **sent);
+            self.place(&entry, &file, size, was_sent && self.transport.exists(&entry.url)?)?;
             self.log(info)?;
             Ok(size)
         });
+        if let Some(sent) = &mut turn {
+            **sent |= result.is_ok();
+        }
+        drop(turn);
         let duration_ms = started.elapsed().as_millis() as u64;
         match &result {
             Ok(size) => self.events.emit(Event::FetchDone { id, size_bytes: *size, duration_ms }),
             Err(error) => self.events.emit(Event::FetchFailed { id, message: error.to_string() }),
         }
         result
+    }
+
+    /// The archive, then the entry: a cache must never name an archive it does not have. One that keeps archives only
+    /// until they are used may say that it has not got it any more, where somebody else pushes the same contents.
+    fn place(&self, entry: &NarInfo, archive: &File, size: u64, mut is_there: bool) -> Result<()> {
+        let place = format!("{}.narinfo", entry.path.hash_part());
+        for attempt in 1.. {
+            if !is_there {
+                let again = |error| Error::io("read", "the archive to be sent", error);
+                let file = archive.try_clone().map_err(again)?;
+                self.put(&entry.url, "application/x-nix-nar", Body::File(file, size))?;
+            }
+            is_there = false;
+            match self.put(&place, "text/x-nix-narinfo", Body::Bytes(entry.to_text().into_bytes())) {
+                Err(Error::NotTaken { reason, .. })
+                    if reason.starts_with(ARCHIVE_WANTED) && attempt < ARCHIVE_SENT_MAX => {}
+                other => return other,
+            }
+        }
+        unreachable!("the last attempt returns")
     }
 
     /// What its build printed, where that is here.
@@ -337,9 +374,29 @@ impl Push<'_> {
                 signatures.extend(there.signatures);
             }
             let text = key.to_text(&info.path, &signatures).into_bytes();
-            self.transport.put(&key.place(), "application/json", Body::Bytes(text))?;
+            self.put(&key.place(), "application/json", Body::Bytes(text))?;
         }
         Ok(count)
+    }
+}
+
+/// Paths with equal contents have the same archive: they are uploaded one after the other, so that a cache that keeps
+/// archives gets each once.
+struct Twins(HashMap<Hash, Mutex<bool>>);
+
+impl Twins {
+    fn among<'i>(infos: impl Iterator<Item = &'i PathInfo>) -> Twins {
+        let mut counts: HashMap<Hash, usize> = HashMap::new();
+        for info in infos {
+            *counts.entry(info.nar_hash).or_default() += 1;
+        }
+        counts.retain(|_, count| *count > 1);
+        Twins(counts.into_keys().map(|hash| (hash, Mutex::new(false))).collect())
+    }
+
+    /// Waits for this one's turn among its like; says whether one of them has brought the archive.
+    fn turn(&self, info: &PathInfo) -> Option<MutexGuard<'_, bool>> {
+        self.0.get(&info.nar_hash).map(|turn| turn.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 

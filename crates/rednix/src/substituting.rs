@@ -88,7 +88,10 @@ pub fn trust(config: &Config) -> Result<Trust, Failure> {
 pub fn http(config: &Config, token: Option<&str>) -> Result<HttpSettings, Failure> {
     let netrc = match (token, &config.netrc_file) {
         (Some(token), _) => Netrc::token(token),
-        (None, Some(path)) => Netrc::parse(&small_file(path, "the netrc file")?),
+        (None, Some(path)) => {
+            let hint = "`netrc-file` in the configuration names it";
+            Netrc::parse(&small_file(path, "the netrc file").map_err(|failure| failure.hint(hint))?)
+        }
         (None, None) => Netrc::default(),
     };
     let fetch = config.fetch(true);
@@ -120,19 +123,24 @@ fn s3(aws: &Aws) -> S3Settings {
 
 /// A secret key from its file.
 pub fn secret_key(path: &Path) -> Result<SecretKey, Failure> {
-    SecretKey::parse(&small_file(path, "the secret key")?).map_err(|error| Failure {
-        message: format!("`{}`: {}", path.display(), told(&error).message),
-        ..usage(&error)
+    let make = "`rednix cache keygen NAME > FILE` makes one; NAME:BASE64 is what it looks like";
+    let text = small_file(path, "the secret key").map_err(|failure| failure.hint(make))?;
+    SecretKey::parse(&text).map_err(|error| match error {
+        rednix_cache::Error::BadKey { reason, .. } => {
+            Failure::usage(format!("the secret key file `{}` holds no key: {reason}", path.display()))
+                .hint(make)
+        }
+        error => usage(&error),
     })
 }
 
 /// The first word of a token's file.
 pub fn token(path: &Path) -> Result<String, Failure> {
-    let text = small_file(path, "the token")?;
+    let make = "`head -c 24 /dev/urandom | base64 > FILE` makes a good one; server and clients need the same";
+    let text = small_file(path, "the token").map_err(|failure| failure.hint(make))?;
     let word = text.split_whitespace().next().filter(|word| word.len() >= 8);
     word.map(str::to_owned).ok_or_else(|| {
-        Failure::usage(format!("the token in `{}` has fewer than 8 characters", path.display()))
-            .hint("`head -c 24 /dev/urandom | base64 > FILE` makes a good one")
+        Failure::usage(format!("the token in `{}` has fewer than 8 characters", path.display())).hint(make)
     })
 }
 

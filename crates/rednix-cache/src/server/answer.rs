@@ -1,5 +1,9 @@
 //! Small answers: about the cache, about paths, about realisations; and refusals.
 
+use std::io::{Read, Write};
+use std::net::IpAddr;
+use std::sync::Arc;
+
 use axum::body::Body;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::Response;
@@ -7,9 +11,10 @@ use rednix_store::derivation::DerivationHashes;
 use rednix_store::path::StorePath;
 use rednix_store::store::RealisationId;
 
-use super::{Counters, Shared, archive, page, respond};
+use super::pieces::way;
+use super::{CONTENT_POLICY, Counters, Shared, archive, blocking, page, respond};
 use crate::error::Error;
-use crate::limits::REQUESTS_RETRY;
+use crate::limits::{BUFFER_BYTES, REQUESTS_RETRY};
 use crate::narinfo::is_hash_part;
 use crate::push::{cache_info, signatures};
 use crate::realisation::Key;
@@ -73,9 +78,6 @@ pub(super) fn small(
     headers: &HeaderMap,
     with_body: bool,
 ) -> Result<Response, Fault> {
-    if let Some(name) = place.strip_prefix("log/") {
-        return log(shared, name, with_body);
-    }
     let (kind, text) = match place {
         "" => ("text/html; charset=utf-8", page::overview(shared, headers)?),
         "nix-cache-info" => ("text/x-nix-cache-info", cache_info(shared.config.priority)),
@@ -95,12 +97,52 @@ pub(super) fn small(
     Ok(respond(StatusCode::OK, kind, text.into_bytes(), with_body))
 }
 
-/// What a build printed.
-fn log(shared: &Shared, name: &str, with_body: bool) -> Result<Response, Fault> {
+/// What a build printed. A long one is unpacked while it is sent.
+pub(super) async fn log(
+    shared: &Arc<Shared>,
+    client: IpAddr,
+    name: &str,
+    with_body: bool,
+) -> Result<Response, Fault> {
+    const KIND: &str = "text/plain; charset=utf-8";
     let derivation = StorePath::from_basename(name).ok().filter(StorePath::is_derivation);
     let derivation = derivation.ok_or_else(Fault::absent)?;
-    let text = crate::log::read(&shared.store, &derivation)?.ok_or_else(Fault::absent)?;
-    Ok(respond(StatusCode::OK, "text/plain; charset=utf-8", text, with_body))
+    if !shared.store.log_path(&derivation).exists() {
+        return Err(Fault::absent());
+    }
+    // Unpacking takes memory, too.
+    let turn = shared.turns.take(client).await;
+    let from = shared.clone();
+    let opened = blocking(move || {
+        let Some(mut text) = crate::log::open(&from.store, &derivation)? else { return Ok(None) };
+        let mut start = Vec::new();
+        let read = (&mut text).take(BUFFER_BYTES as u64 + 1).read_to_end(&mut start);
+        read.map_err(|error| Error::io("read the log", from.store.log_path(&derivation), error))?;
+        Ok(Some((start, text)))
+    });
+    let (start, mut text) = opened.await?.ok_or_else(Fault::absent)?;
+    if start.len() <= BUFFER_BYTES {
+        return Ok(respond(StatusCode::OK, KIND, start, with_body));
+    }
+    let response = Response::builder()
+        .header(header::CONTENT_TYPE, KIND)
+        .header("X-Content-Type-Options", "nosniff")
+        .header(CONTENT_POLICY.0, CONTENT_POLICY.1);
+    if !with_body {
+        return Ok(response.body(Body::empty()).expect("these headers are right"));
+    }
+    let (sending, pieces) = way(turn, shared.patience, 0, None);
+    tokio::task::spawn_blocking(move || {
+        let mut sending = sending.buffered();
+        let mut send = || {
+            sending.write_all(&start)?;
+            std::io::copy(&mut text, &mut sending)?;
+            sending.flush()
+        };
+        let result = send();
+        sending.into_parts().0.end(result);
+    });
+    Ok(response.body(Body::new(pieces)).expect("these headers are right"))
 }
 
 fn narinfo(shared: &Shared, hash_part: &str) -> Result<Option<String>, Fault> {
@@ -125,7 +167,9 @@ fn realisation(shared: &Shared, key: &Key) -> Result<Option<String>, Fault> {
         Key::Derivation(path, output) => match identify(shared, path, output)? {
             Some(id) => id,
             // Uploaded by somebody whose derivation is not here.
-            None => return Ok(std::fs::read_to_string(shared.traces.join(trace_name(path, output))).ok()),
+            None => {
+                return Ok(std::fs::read_to_string(shared.folders.traces.join(trace_name(path, output))).ok());
+            }
         },
     };
     let Some(realisation) = shared.store.query_realisation(&id)? else { return Ok(None) };

@@ -2,27 +2,22 @@
 
 use std::collections::HashMap;
 use std::io::{self, Write};
-use std::pin::Pin;
-use std::sync::atomic::Ordering;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
 
-use axum::body::{Body, Bytes, HttpBody};
+use axum::body::Body;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::Response;
-use http_body::Frame;
 use rednix_store::hash::Hash;
 use rednix_store::{PathInfo, nar};
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
+use super::pieces::{Pieces, Turn, way};
 use super::{Counters, Fault, Shared, blocking};
 use crate::compression::Compression;
 use crate::encoders::ENCODERS;
-use crate::limits::{BUFFER_BYTES, CLIENTS_MAX, ZSTD_LEVEL};
+use crate::limits::{CLIENTS_MAX, ZSTD_LEVEL};
 use crate::narinfo::is_hash_part;
-
-/// Pieces between the thread that packs and the connection.
-const PIECES: usize = 8;
 
 /// Sizes of packed archives, as far as they were seen.
 #[derive(Default)]
@@ -67,6 +62,7 @@ fn find(shared: &Shared, asked: &str) -> Result<(PathInfo, Compression), Fault> 
 
 pub(super) async fn serve(
     shared: &Arc<Shared>,
+    client: IpAddr,
     asked: &str,
     headers: &HeaderMap,
     with_body: bool,
@@ -95,11 +91,12 @@ pub(super) async fn serve(
         }
         return Ok(response.body(Body::empty()).expect("these headers are right"));
     }
-    let permit = shared.archives.clone().acquire_owned().await.expect("it is never closed");
+    let mut turn = shared.turns.take(client).await;
     let mut range = asked_range(headers, &tag);
     let mut size = known;
     if range.is_some() && size.is_none() {
-        size = Some(measure(shared, &info).await?);
+        let (found, again) = measure(shared, &info, turn).await?;
+        (size, turn) = (Some(found), again);
     }
     if let (Some((start, _)), Some(size)) = (range, size)
         && start >= size
@@ -121,7 +118,7 @@ pub(super) async fn serve(
     }
     Counters::add(&shared.counters.archives);
     let (start, end) = range.map_or((0, None), |(start, end)| (start, end));
-    let body = stream(shared.clone(), info, compression, start, end, permit);
+    let body = stream(shared.clone(), info, compression, start, end, turn);
     Ok(response.body(Body::new(body)).expect("these headers are right"))
 }
 
@@ -140,17 +137,27 @@ fn asked_range(headers: &HeaderMap, tag: &str) -> Option<(u64, Option<u64>)> {
     end.is_none_or(|end| end >= start).then_some((start, end))
 }
 
-/// The size of a packed archive, found by packing it.
-async fn measure(shared: &Arc<Shared>, info: &PathInfo) -> Result<u64, Fault> {
-    let (shared, info) = (shared.clone(), info.clone());
+/// The size of a packed archive, found by packing it; nobody else has the turn meanwhile, and it ends when the client goes.
+async fn measure(shared: &Arc<Shared>, info: &PathInfo, turn: Turn) -> Result<(u64, Turn), Fault> {
+    let wanted = Wanted(Arc::new(AtomicBool::new(true)));
+    let (shared, info, is_wanted) = (shared.clone(), info.clone(), wanted.0.clone());
     blocking(move || {
-        let mut sink = Counted { inner: io::sink(), count: 0 };
+        let mut sink = Counted { count: 0, is_wanted: &is_wanted };
         pack(&shared, &info, Compression::Zstd, &mut sink)
             .map_err(|error| Fault::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
         shared.sizes.insert(info.nar_hash, sink.count);
-        Ok(sink.count)
+        Ok((sink.count, turn))
     })
     .await
+}
+
+/// Says, when it goes, that nobody waits any more.
+struct Wanted(Arc<AtomicBool>);
+
+impl Drop for Wanted {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
 }
 
 fn pack(shared: &Shared, info: &PathInfo, compression: Compression, out: &mut dyn Write) -> io::Result<()> {
@@ -174,60 +181,37 @@ fn stream(
     compression: Compression,
     start: u64,
     end: Option<u64>,
-    permit: OwnedSemaphorePermit,
+    turn: Turn,
 ) -> Pieces {
-    let (sender, receiver) = mpsc::channel(PIECES);
+    let (sending, pieces) = way(turn, shared.patience, start, end.map(|end| end + 1));
     tokio::task::spawn_blocking(move || {
-        let _permit = permit;
         // No root: a server that runs for months would keep all it ever sent. What a collection takes meanwhile breaks
         // off, and is built by whoever wanted it.
-        let part = Part {
-            sender: sender.clone(),
-            skip: start,
-            left: end.map_or(u64::MAX, |end| end + 1 - start),
-            position: 0,
-        };
-        let mut part = io::BufWriter::with_capacity(BUFFER_BYTES, part);
-        let result = pack(&shared, &info, compression, &mut part).and_then(|()| part.flush());
-        let position = part.get_ref().position;
-        if part.get_ref().left == 0 {
-            return;
+        let mut sending = sending.buffered();
+        let result = pack(&shared, &info, compression, &mut sending).and_then(|()| sending.flush());
+        let (sending, _) = sending.into_parts();
+        let (position, sent) = sending.position();
+        shared.counters.bytes_sent.fetch_add(sent, Ordering::Relaxed);
+        if result.is_ok() && compression == Compression::Zstd {
+            shared.sizes.insert(info.nar_hash, position);
         }
-        match result {
-            Ok(()) if compression == Compression::Zstd => shared.sizes.insert(info.nar_hash, position),
-            Ok(()) => {}
-            // Broken off in the middle, which the client sees as such.
-            Err(error) => drop(sender.blocking_send(Err(error))),
-        }
-        shared.counters.bytes_sent.fetch_add(position.saturating_sub(start), Ordering::Relaxed);
+        sending.end(result);
     });
-    Pieces(receiver)
+    pieces
 }
 
-/// Sends what lies between two positions of all that is written.
-struct Part {
-    sender: mpsc::Sender<io::Result<Bytes>>,
-    skip: u64,
-    left: u64,
-    position: u64,
+/// Counts, as long as somebody wants to know.
+struct Counted<'w> {
+    count: u64,
+    is_wanted: &'w AtomicBool,
 }
 
-impl Write for Part {
+impl Write for Counted<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let skipped =
-            usize::try_from(self.skip.saturating_sub(self.position)).unwrap_or(usize::MAX).min(bytes.len());
-        let wanted = &bytes[skipped..];
-        let count = usize::try_from(self.left).unwrap_or(usize::MAX).min(wanted.len());
-        if count > 0 {
-            let piece = Bytes::copy_from_slice(&wanted[..count]);
-            self.sender.blocking_send(Ok(piece)).map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))?;
-            self.left -= count as u64;
-        }
-        self.position += bytes.len() as u64;
-        if self.left == 0 {
-            // Enough: packing the rest would be for nobody.
+        if !self.is_wanted.load(Ordering::Relaxed) {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
+        self.count += bytes.len() as u64;
         Ok(bytes.len())
     }
 
@@ -236,34 +220,18 @@ impl Write for Part {
     }
 }
 
-struct Counted<W> {
-    inner: W,
-    count: u64,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl<W: Write> Write for Counted<W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let count = self.inner.write(bytes)?;
-        self.count += count as u64;
-        Ok(count)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.inner.flush()
-    }
-}
-
-/// The pieces as a body.
-struct Pieces(mpsc::Receiver<io::Result<Bytes>>);
-
-impl HttpBody for Pieces {
-    type Data = Bytes;
-    type Error = io::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        self.0.poll_recv(context).map(|piece| piece.map(|piece| piece.map(Frame::data)))
+    #[test]
+    fn a_size_is_found_out_as_long_as_somebody_wants_it() {
+        let wanted = Wanted(Arc::new(AtomicBool::new(true)));
+        let is_wanted = wanted.0.clone();
+        let mut sink = Counted { count: 0, is_wanted: &is_wanted };
+        sink.write_all(b"some").unwrap();
+        drop(wanted);
+        assert!(sink.write_all(b"more").is_err());
+        assert_eq!(sink.count, 4);
     }
 }

@@ -3,19 +3,22 @@
 
 mod answer;
 mod archive;
+mod connections;
+mod flushes;
 mod page;
+mod pieces;
 mod quota;
 mod rate;
+mod taken;
 mod upload;
 
-use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::body::Body;
-use axum::extract::{ConnectInfo, Request, State};
+use axum::extract::Request;
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::Response;
 use rednix_events::{Event, Events};
@@ -24,9 +27,10 @@ use tokio::sync::Semaphore;
 
 use crate::error::{Error, Result};
 use crate::keys::{SecretKey, Trust};
-use crate::limits::{SERVED_PARALLEL, STOP_LOOK, SWEEP_LOOKS, UPLOADS_PARALLEL};
+use crate::limits::{STOP_LOOK, SWEEP_LOOKS, UPLOADS_PARALLEL};
 
 pub use answer::Fault;
+pub use connections::Patience;
 
 /// How to serve.
 pub struct ServerConfig {
@@ -42,6 +46,7 @@ pub struct ServerConfig {
     pub compress: bool,
     /// Bytes that uploads may take in all, unpacked.
     pub uploads_bytes_max: Option<u64>,
+    pub patience: Patience,
 }
 
 /// What happened so far.
@@ -66,12 +71,15 @@ pub(crate) struct Shared {
     pub config: ServerConfig,
     pub counters: Arc<Counters>,
     pub events: Events,
-    pub uploads: PathBuf,
-    pub traces: PathBuf,
-    pub archives: Arc<Semaphore>,
+    pub folders: taken::Folders,
+    pub patience: Patience,
+    pub turns: Arc<pieces::Turns>,
     pub receiving: Arc<Semaphore>,
     pub rates: rate::Rates,
     pub quota: Arc<quota::Quota>,
+    pub waiting: upload::Waiting,
+    pub entering: upload::Entering,
+    pub flushes: flushes::Flushes,
     /// Seconds since 1970.
     pub started_s: i64,
     pub sizes: archive::Sizes,
@@ -93,27 +101,31 @@ impl Server {
         let fail = |error| Error::io("listen at", address.to_string(), error);
         let listener = std::net::TcpListener::bind(address).map_err(fail)?;
         listener.set_nonblocking(true).map_err(fail)?;
-        let own = store.layout().own_state();
-        let (uploads, traces) = (own.join("uploads"), own.join("build-trace-v2"));
+        let folders = taken::Folders::of(&store);
         if config.token.is_some() {
-            for folder in [&uploads, &traces] {
-                std::fs::create_dir_all(folder)
-                    .map_err(|error| Error::io("create the folder", folder, error))?;
-            }
+            folders.create()?;
         }
-        let quota = quota::Quota::new(config.uploads_bytes_max, upload::taken(&store, &uploads)?);
-        upload::sweep(&uploads, &quota);
+        let waiting = upload::Waiting::default();
+        let taken = match config.token.is_some() {
+            true => taken::measure(&store, &folders, &waiting)?,
+            false => 0,
+        };
+        let quota = quota::Quota::new(config.uploads_bytes_max, taken);
+        let patience = Patience { connections: connections(config.patience.connections), ..config.patience };
         let shared = Shared {
             store,
             config,
             counters: Arc::default(),
             events,
-            uploads,
-            traces,
-            archives: Arc::new(Semaphore::new(SERVED_PARALLEL)),
+            folders,
+            patience,
+            turns: Arc::default(),
             receiving: Arc::new(Semaphore::new(UPLOADS_PARALLEL)),
             rates: Default::default(),
             quota,
+            waiting,
+            entering: Default::default(),
+            flushes: Default::default(),
             started_s: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs() as i64),
             sizes: Default::default(),
         };
@@ -130,47 +142,47 @@ impl Server {
             .enable_all()
             .build()
             .map_err(|error| Error::io("start", "the server's threads", error))?;
-        let shared = self.shared.clone();
+        let (shared, store) = (self.shared.clone(), self.shared.store.clone());
         let served = runtime.block_on(async move {
             let swept = shared.clone();
             let listener = tokio::net::TcpListener::from_std(self.listener)?;
-            let service = axum::Router::new()
-                .fallback(handle)
-                .with_state(shared.clone())
-                .into_make_service_with_connect_info::<SocketAddr>();
             let stopped = async move {
                 let mut looks = 0u32;
                 while !stop.load(Ordering::Relaxed) {
                     tokio::time::sleep(STOP_LOOK).await;
                     looks = (looks + 1) % SWEEP_LOOKS;
-                    if looks == 0 {
+                    if looks == 0 && swept.config.token.is_some() {
                         let shared = swept.clone();
-                        drop(tokio::task::spawn_blocking(move || {
-                            upload::sweep(&shared.uploads, &shared.quota)
-                        }));
+                        drop(tokio::task::spawn_blocking(move || taken::sweep(&shared)));
                     }
                 }
             };
             tokio::select! {
-                result = async { axum::serve(listener, service).await } => result,
-                () = stopped => Ok(()),
+                () = connections::accept(listener, shared) => {}
+                () = stopped => {}
             }
+            Ok(())
         });
         // What is half sent is broken off: whoever gets it takes it up again.
         runtime.shutdown_timeout(Duration::from_secs(1));
-        served.map_err(|error| Error::io("serve", "the store", error))
+        // Logs are answered for without a wait for the disk.
+        let flushed = store.flush_if_needed();
+        served.map_err(|error| Error::io("serve", "the store", error))?;
+        Ok(flushed?)
     }
 }
 
-async fn handle(
-    State(shared): State<Arc<Shared>>,
-    ConnectInfo(client): ConnectInfo<SocketAddr>,
-    request: Request,
-) -> Response {
+/// As many connections as there may be, and no more than leave files for everything else.
+fn connections(wanted: usize) -> usize {
+    let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    wanted.min(files.map_or(usize::MAX, |files| usize::try_from(files / 2).unwrap_or(usize::MAX))).max(1)
+}
+
+async fn handle(shared: Arc<Shared>, client: SocketAddr, request: Request) -> Response {
     Counters::add(&shared.counters.requests);
     let what = format!("{} {}", request.method(), request.uri().path());
     let result = if shared.rates.allow(client.ip()) {
-        dispatch(&shared, request).await
+        dispatch(&shared, client.ip(), request).await
     } else {
         Err(Fault::new(StatusCode::TOO_MANY_REQUESTS, "slower, please"))
     };
@@ -186,7 +198,7 @@ async fn handle(
     }
 }
 
-async fn dispatch(shared: &Arc<Shared>, request: Request) -> Result<Response, Fault> {
+async fn dispatch(shared: &Arc<Shared>, client: IpAddr, request: Request) -> Result<Response, Fault> {
     let place = request.uri().path().trim_start_matches('/').to_owned();
     // Names of stores have nothing to escape but the `+`, which some clients do.
     let place = place
@@ -201,7 +213,10 @@ async fn dispatch(shared: &Arc<Shared>, request: Request) -> Result<Response, Fa
             let with_body = method == Method::GET;
             let headers = request.headers().clone();
             if let Some(name) = place.strip_prefix("nar/") {
-                return archive::serve(shared, name, &headers, with_body).await;
+                return archive::serve(shared, client, name, &headers, with_body).await;
+            }
+            if let Some(name) = place.strip_prefix("log/") {
+                return answer::log(shared, client, name, with_body).await;
             }
             let (shared, accepts) = (shared.clone(), headers);
             blocking(move || answer::small(&shared, &place, &accepts, with_body)).await
@@ -247,6 +262,10 @@ pub(crate) async fn blocking<T: Send + 'static>(
     }
 }
 
+/// What everything for people has, whatever is in a log or a name: nothing is run, and nothing loaded.
+pub(crate) const CONTENT_POLICY: (&str, &str) =
+    ("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; img-src data:");
+
 pub(crate) fn respond(status: StatusCode, kind: &'static str, body: Vec<u8>, with_body: bool) -> Response {
     let length = body.len();
     let body = if with_body { Body::from(body) } else { Body::empty() };
@@ -255,8 +274,7 @@ pub(crate) fn respond(status: StatusCode, kind: &'static str, body: Vec<u8>, wit
         .header(header::CONTENT_TYPE, kind)
         .header(header::CONTENT_LENGTH, length)
         .header("X-Content-Type-Options", "nosniff")
-        // Whatever a log or a name has in it: nothing is run, and nothing loaded.
-        .header("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; img-src data:")
+        .header(CONTENT_POLICY.0, CONTENT_POLICY.1)
         .body(body)
         .expect("these headers are right")
 }

@@ -1,35 +1,39 @@
 //! Uploads. An archive waits beside the store until its entry comes; then both are checked, and only what is right
 //! becomes a path of the store, at once and whole. The same upload twice changes nothing.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::path::Path;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::time::SystemTime;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
-use axum::body::{Body, HttpBody};
+use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::Request;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::Response;
 use rednix_events::Event;
-use rednix_store::Store;
+use rednix_store::PathInfo;
 use rednix_store::hash::Hasher;
 use rednix_store::path::{StorePath, check_name};
 use rednix_store::store::Realisation;
 
-use super::quota::Quota;
-use super::{Counters, Fault, Shared, answer, blocking, respond};
+use super::quota::Reserved;
+use super::taken::{self, PART, file_room};
+use super::{Counters, Fault, Patience, Shared, answer, blocking, respond};
 use crate::error::Error;
 use crate::limits::{
-    BUFFER_BYTES, DRAINED_BYTES_MAX, LOG_BYTES_MAX, NAR_BYTES_MAX, SILENCE_TIMEOUT, SMALL_FILE_BYTES_MAX,
-    UPLOAD_BYTES_MAX, UPLOAD_KEPT,
+    BUFFER_BYTES, DRAINED_BYTES_MAX, LOG_BYTES_MAX, NAR_BYTES_MAX, RATE_BYTES_MIN, REALISATION_BYTES,
+    SMALL_FILE_BYTES_MAX, UPLOAD_BYTES_MAX,
 };
 use crate::narinfo::{NarInfo, fingerprint};
 use crate::realisation::{Found, Key};
 use crate::streams::{Cause, Hashing};
 use crate::transfer::{Belief, believe, unpack};
+
+/// To an entry whose archive is not here (any more): who sends the archive again is served.
+pub const ARCHIVE_WANTED: StatusCode = StatusCode::FAILED_DEPENDENCY;
 
 fn done(created: bool) -> Response {
     let status = if created { StatusCode::CREATED } else { StatusCode::OK };
@@ -40,116 +44,218 @@ fn refuse(status: StatusCode, message: impl Into<String>) -> Fault {
     Fault::new(status, message)
 }
 
-/// Archives whose entry never came.
-pub(super) fn sweep(folder: &Path, quota: &Quota) {
-    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-        let Ok(metadata) = entry.metadata() else { continue };
-        let age = metadata.modified().ok().and_then(|at| SystemTime::now().duration_since(at).ok());
-        if age.is_some_and(|age| age > UPLOAD_KEPT) && std::fs::remove_file(entry.path()).is_ok() {
-            quota.give_back(metadata.len());
-        }
+/// How often each archive was sent and not used yet: paths with equal contents have one archive between them, which
+/// must stay until the last of their entries has come.
+#[derive(Debug, Default)]
+pub struct Waiting(Mutex<HashMap<String, u32>>);
+
+impl Waiting {
+    /// Held while the file gets its name or loses it, so that the count is about that very file.
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, u32>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Removes an archive whose entry never came.
+    pub fn forget(&self, name: &str, file: &Path) -> bool {
+        let mut waiting = self.lock();
+        waiting.remove(name);
+        std::fs::remove_file(file).is_ok()
     }
 }
 
-/// Bytes that uploads took before this start: those that wait, and paths that are roots for having been uploaded.
-pub(super) fn taken(store: &Store, folder: &Path) -> crate::Result<u64> {
-    let waiting = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    let waiting: u64 = waiting.filter_map(|entry| entry.metadata().ok()).map(|metadata| metadata.len()).sum();
-    let roots =
-        std::fs::read_dir(store.layout().roots().join("rednix/cache")).into_iter().flatten().flatten();
-    let names = roots.filter_map(|entry| entry.file_name().into_string().ok());
-    let paths: BTreeSet<StorePath> = names.filter_map(|name| StorePath::from_basename(&name).ok()).collect();
-    let kept: u64 = store.path_infos(&paths)?.values().map(|info| info.nar_size).sum();
-    Ok(waiting.saturating_add(kept))
+/// Paths that are being made of what was uploaded: two entries for one path come one after the other, so that room is
+/// taken once.
+#[derive(Debug, Default)]
+pub struct Entering {
+    paths: Mutex<BTreeSet<StorePath>>,
+    changed: Condvar,
+}
+
+struct Entered<'e>(&'e Entering, &'e StorePath);
+
+impl Entering {
+    fn wait<'e>(&'e self, path: &'e StorePath) -> Entered<'e> {
+        let mut paths = self.paths.lock().unwrap_or_else(PoisonError::into_inner);
+        while !paths.insert(path.clone()) {
+            paths = self.changed.wait(paths).unwrap_or_else(PoisonError::into_inner);
+        }
+        Entered(self, path)
+    }
+}
+
+impl Drop for Entered<'_> {
+    fn drop(&mut self) {
+        self.0.paths.lock().unwrap_or_else(PoisonError::into_inner).remove(self.1);
+        self.0.changed.notify_all();
+    }
+}
+
+/// Makes what was written survive a power cut, together with whatever else came meanwhile.
+fn flush(shared: &Shared) -> Result<(), Fault> {
+    shared.flushes.flush(|| shared.store.flush()).map_err(Fault::from)
+}
+
+/// Room for so many bytes. Where there is none, it is counted what there is: roots may be gone.
+fn reserve(shared: &Shared, bytes: u64) -> Result<Reserved, Fault> {
+    shared.quota.reserve(bytes).or_else(|fault| match shared.quota.is_recount_due() {
+        true => {
+            taken::sweep(shared);
+            shared.quota.reserve(bytes)
+        }
+        false => Err(fault),
+    })
 }
 
 pub(super) async fn receive(shared: &Arc<Shared>, place: &str, request: Request) -> Result<Response, Fault> {
     let (head, mut body) = request.into_parts();
-    let result = take(shared, place, &head.headers, &mut body).await;
+    let mut incoming = Incoming::new(&mut body, shared.patience);
+    let result = take(shared, place, &head.headers, &mut incoming).await;
     // Whoever is not done sending would not see the answer; who asked whether to send at all does.
     if result.is_err() && !head.headers.contains_key(header::EXPECT) {
-        drain(&mut body).await;
+        let _ = tokio::time::timeout(shared.patience.slow_after, incoming.drain()).await;
     }
     result
-}
-
-async fn drain(body: &mut Body) {
-    let mut size = 0;
-    while let Ok(Some(piece)) = piece(body).await {
-        size += piece.len() as u64;
-        if size > DRAINED_BYTES_MAX {
-            return;
-        }
-    }
 }
 
 async fn take(
     shared: &Arc<Shared>,
     place: &str,
     headers: &HeaderMap,
-    body: &mut Body,
+    body: &mut Incoming<'_>,
 ) -> Result<Response, Fault> {
     super::authorise(shared, headers)?;
     let _permit = shared.receiving.clone().acquire_owned().await.expect("it is never closed");
+    body.begin();
     let (shared, place) = (shared.clone(), place.to_owned());
     if let Some(name) = place.strip_prefix("nar/") {
         archive(&shared, name, headers, body).await
     } else if let Some(hash_part) = place.strip_suffix(".narinfo") {
-        let (text, hash_part) = (small(body).await?, hash_part.to_owned());
-        blocking(move || entry(&shared, &hash_part, &text)).await
+        let (text, hash_part) = (body.small().await?, hash_part.to_owned());
+        blocking(move || {
+            let response = entry(&shared, &hash_part, &text)?;
+            flush(&shared).map(|()| response)
+        })
+        .await
     } else if let Some(key) = Key::parse(&place) {
-        let text = small(body).await?;
-        blocking(move || realisation(&shared, &key, &text)).await
+        let text = body.small().await?;
+        blocking(move || {
+            let response = realisation(&shared, &key, &text)?;
+            flush(&shared).map(|()| response)
+        })
+        .await
     } else if let Some(name) = place.strip_prefix("log/") {
         let derivation = StorePath::from_basename(name).ok().filter(StorePath::is_derivation);
         let derivation =
             derivation.ok_or_else(|| refuse(StatusCode::BAD_REQUEST, "this is no derivation's name"))?;
-        let text = whole(body, LOG_BYTES_MAX).await?;
-        blocking(move || log(&shared, &derivation, &text)).await
+        log(&shared, derivation, body).await
     } else if place == "nix-cache-info" {
         // It is what it is; whoever copies here first offers one.
-        small(body).await.map(|_| done(false))
+        body.small().await.map(|_| done(false))
     } else {
         Err(refuse(StatusCode::NOT_FOUND, "nothing of this name can be uploaded"))
     }
 }
 
-/// The next piece of a body, unless it is too long in coming.
-async fn piece(body: &mut Body) -> Result<Option<axum::body::Bytes>, Fault> {
-    let next = std::future::poll_fn(|context| Pin::new(&mut *body).poll_frame(context));
-    match tokio::time::timeout(SILENCE_TIMEOUT, next).await {
-        Err(_) => Err(refuse(StatusCode::REQUEST_TIMEOUT, "the upload stood still")),
-        Ok(None) => Ok(None),
-        Ok(Some(Err(error))) => {
-            Err(refuse(StatusCode::BAD_REQUEST, format!("the upload broke off: {error}")))
-        }
-        Ok(Some(Ok(frame))) => Ok(Some(frame.into_data().unwrap_or_default())),
-    }
+/// What a client sends, unless it is too long in coming.
+struct Incoming<'b> {
+    body: &'b mut Body,
+    patience: Patience,
+    since: Instant,
+    bytes: u64,
 }
 
-async fn small(body: &mut Body) -> Result<Vec<u8>, Fault> {
-    whole(body, SMALL_FILE_BYTES_MAX).await
-}
+impl Incoming<'_> {
+    fn new(body: &mut Body, patience: Patience) -> Incoming<'_> {
+        Incoming { body, patience, since: Instant::now(), bytes: 0 }
+    }
 
-async fn whole(body: &mut Body, limit: u64) -> Result<Vec<u8>, Fault> {
-    let mut bytes = Vec::new();
-    while let Some(piece) = piece(body).await? {
-        bytes.extend_from_slice(&piece);
-        if bytes.len() as u64 > limit {
-            return Err(refuse(StatusCode::PAYLOAD_TOO_LARGE, format!("at most {limit} bytes")));
+    /// From here on it is waited for.
+    fn begin(&mut self) {
+        self.since = Instant::now();
+    }
+
+    async fn piece(&mut self) -> Result<Option<Bytes>, Fault> {
+        let slow = |what: &str| refuse(StatusCode::REQUEST_TIMEOUT, format!("the upload {what}"));
+        let body = &mut *self.body;
+        let next = std::future::poll_fn(|context| Pin::new(&mut *body).poll_frame(context));
+        let piece = match tokio::time::timeout(self.patience.silence, next).await {
+            Err(_) => return Err(slow("stood still")),
+            Ok(None) => return Ok(None),
+            Ok(Some(Err(error))) => {
+                return Err(refuse(StatusCode::BAD_REQUEST, format!("the upload broke off: {error}")));
+            }
+            Ok(Some(Ok(frame))) => frame.into_data().unwrap_or_default(),
+        };
+        self.bytes += piece.len() as u64;
+        let time = self.since.elapsed();
+        if time >= self.patience.slow_after {
+            if self.bytes < RATE_BYTES_MIN * time.as_secs().max(1) {
+                return Err(slow("is too slow"));
+            }
+            (self.since, self.bytes) = (Instant::now(), 0);
+        }
+        Ok(Some(piece))
+    }
+
+    async fn drain(&mut self) {
+        let mut size = 0;
+        while let Ok(Some(piece)) = self.piece().await {
+            size += piece.len() as u64;
+            if size > DRAINED_BYTES_MAX {
+                return;
+            }
         }
     }
-    Ok(bytes)
+
+    async fn small(&mut self) -> Result<Vec<u8>, Fault> {
+        let mut bytes = Vec::new();
+        while let Some(piece) = self.piece().await? {
+            bytes.extend_from_slice(&piece);
+            if bytes.len() as u64 > SMALL_FILE_BYTES_MAX {
+                let message = format!("at most {SMALL_FILE_BYTES_MAX} bytes");
+                return Err(refuse(StatusCode::PAYLOAD_TOO_LARGE, message));
+            }
+        }
+        Ok(bytes)
+    }
 }
 
 /// A log is kept as it came first: it proves nothing, and a second one would only make the first one doubtful.
-fn log(shared: &Arc<Shared>, derivation: &StorePath, text: &[u8]) -> Result<Response, Fault> {
-    let room = shared.quota.reserve(text.len() as u64)?;
-    let is_new = crate::log::keep(&shared.store, derivation, text)?;
-    if is_new {
-        room.keep();
+async fn log(
+    shared: &Arc<Shared>,
+    derivation: StorePath,
+    body: &mut Incoming<'_>,
+) -> Result<Response, Fault> {
+    let (from, of) = (shared.clone(), derivation.clone());
+    let opened = blocking(move || {
+        let room = reserve(&from, file_room(0))?;
+        Ok(crate::log::Incoming::new(&from.store, &of)?.map(|log| (log, room)))
+    });
+    let mut log = opened.await?;
+    let mut size = 0;
+    while let Some(piece) = body.piece().await? {
+        size += piece.len() as u64;
+        if size > LOG_BYTES_MAX {
+            return Err(refuse(StatusCode::PAYLOAD_TOO_LARGE, format!("at most {LOG_BYTES_MAX} bytes")));
+        }
+        let Some((mut file, mut room)) = log else { continue };
+        log = blocking(move || {
+            room.more(piece.len() as u64)?;
+            file.write(&piece)?;
+            Ok(Some((file, room)))
+        })
+        .await?;
     }
-    Ok(done(is_new))
+    let Some((file, mut room)) = log else { return Ok(done(false)) };
+    let shared = shared.clone();
+    blocking(move || {
+        let Some((path, size)) = file.keep()? else { return Ok(done(false)) };
+        // So that it is known as uploaded later, too. Where there is no such link it counts until the server ends.
+        let _ = std::fs::hard_link(path, shared.folders.logs.join(derivation.basename()));
+        room.keep_only(file_room(size));
+        Ok(done(true))
+    })
+    .await
 }
 
 /// One name, without a leading dot.
@@ -164,7 +270,7 @@ async fn archive(
     shared: &Arc<Shared>,
     name: &str,
     headers: &HeaderMap,
-    body: &mut Body,
+    body: &mut Incoming<'_>,
 ) -> Result<Response, Fault> {
     let name = upload_name(name)?.to_owned();
     let promised = headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
@@ -172,13 +278,17 @@ async fn archive(
     if promised.is_some_and(|size| size > UPLOAD_BYTES_MAX) {
         return Err(too_large());
     }
-    let fail = |error: std::io::Error| Fault::from(Error::io("write", shared.uploads.clone(), error));
-    let mut room = shared.quota.reserve(promised.unwrap_or(0))?;
-    let file = tempfile::Builder::new().prefix(".part-").tempfile_in(&shared.uploads).map_err(fail)?;
-    let (mut file, path) = file.into_parts();
+    let from = shared.clone();
+    let opened = blocking(move || {
+        let room = reserve(&from, promised.unwrap_or(0))?;
+        let folder = &from.folders.uploads;
+        let file = tempfile::Builder::new().prefix(PART).tempfile_in(folder);
+        Ok((room, file.map_err(|error| Error::io("write in", folder, error))?.into_parts()))
+    });
+    let (mut room, (mut file, path)) = opened.await?;
     let (mut size, mut pending) = (0u64, Vec::with_capacity(BUFFER_BYTES * 2));
     loop {
-        let next = piece(body).await?;
+        let next = body.piece().await?;
         size += next.as_ref().map_or(0, |piece| piece.len() as u64);
         if size > UPLOAD_BYTES_MAX {
             return Err(too_large());
@@ -206,18 +316,33 @@ async fn archive(
             format!("the upload has {size} bytes, fewer than promised"),
         ));
     }
-    let target = shared.uploads.join(&name);
-    let before = target.metadata().map_or(0, |metadata| metadata.len());
-    path.persist(&target).map_err(|error| fail(error.error))?;
-    room.keep();
-    shared.quota.give_back(before);
-    Ok(done(true))
+    let shared = shared.clone();
+    blocking(move || {
+        let target = shared.folders.uploads.join(&name);
+        let mut waiting = shared.waiting.lock();
+        let before = target.metadata().map_or(0, |metadata| metadata.len());
+        path.persist(&target).map_err(|error| Error::io("write", &target, error.error))?;
+        *waiting.entry(name).or_default() += 1;
+        room.keep();
+        shared.quota.give_back(before);
+        Ok(done(true))
+    })
+    .await
 }
 
-/// An archive that is of no more use.
-fn discard(shared: &Shared, upload: &Path) {
+/// An archive that one of its entries has no more use for.
+fn discard(shared: &Shared, name: &str) {
+    let mut waiting = shared.waiting.lock();
+    if let Some(count) = waiting.get_mut(name) {
+        *count -= 1;
+        if *count > 0 {
+            return;
+        }
+        waiting.remove(name);
+    }
+    let upload = shared.folders.uploads.join(name);
     let size = upload.metadata().map_or(0, |metadata| metadata.len());
-    if std::fs::remove_file(upload).is_ok() {
+    if std::fs::remove_file(&upload).is_ok() {
         shared.quota.give_back(size);
     }
 }
@@ -229,15 +354,24 @@ fn entry(shared: &Arc<Shared>, hash_part: &str, text: &[u8]) -> Result<Response,
         return Err(refuse(StatusCode::UNPROCESSABLE_ENTITY, format!("the entry is about `{}`", entry.path)));
     }
     let name = upload_name(entry.url.strip_prefix("nar/").unwrap_or_default())?;
-    let upload = shared.uploads.join(name);
-    let belief = match (believe(&entry, &trust(shared), false), shared.config.accept_unsigned) {
+    let result = enter(shared, &entry, name);
+    // Right or wrong, this entry has no more use for it.
+    discard(shared, name);
+    result
+}
+
+fn enter(shared: &Arc<Shared>, entry: &NarInfo, name: &str) -> Result<Response, Fault> {
+    let upload = shared.folders.uploads.join(name);
+    let belief = match (believe(entry, &trust(shared), false), shared.config.accept_unsigned) {
         (Ok(belief), _) => belief,
         (Err(Error::Untrusted { .. }), true) => Belief::Vouched,
         (Err(error), _) => return Err(error.into()),
     };
-    // What it refers to must stay while it is added; and it stays as long as somebody wants this cache to have it.
-    shared.store.add_temp_roots(entry.references.iter().chain([&entry.path]))?;
-    let valid = shared.store.valid_among(&entry.references)?;
+    let _turn = shared.entering.wait(&entry.path);
+    // What it refers to must stay while it is added. Only what is here becomes a root, for an entry may name what it likes.
+    let here = shared.store.valid_among(&entry.references)?;
+    shared.store.add_temp_roots(&here)?;
+    let valid = shared.store.valid_among(&here)?;
     if let Some(absent) = entry.references.iter().find(|path| **path != entry.path && !valid.contains(*path))
     {
         let reason = "is not here; upload it first";
@@ -248,32 +382,35 @@ fn entry(shared: &Arc<Shared>, hash_part: &str, text: &[u8]) -> Result<Response,
         };
         return Err(error.into());
     }
-    if let Some(info) = shared.store.path_info(&entry.path)? {
-        discard(shared, &upload);
+    if let Some(info) = kept_info(shared, &entry.path)? {
         if (info.nar_hash, info.nar_size) != (entry.nar_hash, entry.nar_size) {
             let message = format!("`{}` is here with other contents, which stay", entry.path);
             return Err(refuse(StatusCode::CONFLICT, message));
         }
-        keep(shared, &entry, belief)?;
+        keep(shared, entry, belief)?;
         return Ok(done(false));
     }
     let file = File::open(&upload).map_err(|error| match error.kind() {
-        std::io::ErrorKind::NotFound => {
-            refuse(StatusCode::UNPROCESSABLE_ENTITY, format!("upload `{}` first", entry.url))
-        }
+        std::io::ErrorKind::NotFound => refuse(ARCHIVE_WANTED, format!("upload `{}` first", entry.url)),
         _ => Error::io("open", &upload, error).into(),
     })?;
-    let room = shared.quota.reserve(entry.nar_size).inspect_err(|_| discard(shared, &upload))?;
-    check_file(&entry, &file, name)?;
-    let result = unpack(&shared.store, &entry, belief, file, &entry.url, &Cause::default());
-    // Right or wrong, it is of no more use.
-    discard(shared, &upload);
-    result?;
+    let room = reserve(shared, file_room(entry.nar_size))?;
+    check_file(entry, &file, name)?;
+    unpack(&shared.store, entry, belief, file, &entry.url, &Cause::default())?;
     room.keep();
-    keep(shared, &entry, belief)?;
+    keep(shared, entry, belief)?;
     Counters::add(&shared.counters.uploads);
     shared.events.emit(Event::Notice { message: format!("received {}", entry.path) });
     Ok(done(true))
+}
+
+/// About a path that is here, which stays.
+fn kept_info(shared: &Shared, path: &StorePath) -> Result<Option<PathInfo>, Fault> {
+    if !shared.store.is_valid(path)? {
+        return Ok(None);
+    }
+    shared.store.add_temp_root(path)?;
+    Ok(shared.store.path_info(path)?)
 }
 
 /// The keys that make an upload believable, the server's own among them.
@@ -356,8 +493,12 @@ fn realisation(shared: &Arc<Shared>, key: &Key, text: &[u8]) -> Result<Response,
         let message = format!("`{id}` is known as `{}`, which stays", known.path);
         return Err(refuse(StatusCode::CONFLICT, message));
     }
+    let room = if known.is_none() { Some(reserve(shared, REALISATION_BYTES)?) } else { None };
     let signatures = if matches!(key, Key::Hash(_)) { found.signatures } else { Vec::new() };
     shared.store.register_realisations(&[Realisation { id, path: found.path, signatures }])?;
+    if let Some(room) = room {
+        room.keep();
+    }
     Ok(done(known.is_none()))
 }
 
@@ -369,7 +510,7 @@ fn trace(
     key: &Key,
     found: &Found,
 ) -> Result<Response, Fault> {
-    let target = shared.traces.join(answer::trace_name(path, output));
+    let target = shared.folders.traces.join(answer::trace_name(path, output));
     if let Ok(text) = std::fs::read(&target)
         && let Ok(known) = key.read(&text)
         && known.path != found.path
@@ -378,8 +519,15 @@ fn trace(
         return Err(refuse(StatusCode::CONFLICT, message));
     }
     let fail = |error: std::io::Error| Fault::from(Error::io("write", &target, error));
-    let mut file = tempfile::Builder::new().prefix(".part-").tempfile_in(&shared.traces).map_err(fail)?;
-    file.write_all(key.to_text(&found.path, &found.signatures).as_bytes()).map_err(fail)?;
+    let text = key.to_text(&found.path, &found.signatures);
+    let room = reserve(shared, file_room(text.len() as u64))?;
+    let folder = &shared.folders.traces;
+    let mut file = tempfile::Builder::new().prefix(PART).tempfile_in(folder).map_err(fail)?;
+    file.write_all(text.as_bytes()).and_then(|()| file.as_file().sync_all()).map_err(fail)?;
+    let before = target.metadata().ok().map(|metadata| file_room(metadata.len()));
     file.persist(&target).map_err(|error| fail(error.error))?;
-    Ok(done(true))
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(fail)?;
+    room.keep();
+    shared.quota.give_back(before.unwrap_or(0));
+    Ok(done(before.is_none()))
 }

@@ -4,5 +4,7 @@ mod client;
 mod s3;
 mod security;
 mod server;
+mod server_limits;
+mod server_uploads;
 mod support;
 mod tls;

@@ -30,6 +30,7 @@ pub fn config() -> ServerConfig {
         priority: 40,
         compress: true,
         uploads_bytes_max: None,
+        patience: Default::default(),
     }
 }
 
@@ -52,7 +53,7 @@ impl Drop for Running {
 }
 
 impl Running {
-    fn ask(&self, request: &str, body: &[u8]) -> (u16, Vec<u8>) {
+    pub fn ask(&self, request: &str, body: &[u8]) -> (u16, Vec<u8>) {
         let mut stream = TcpStream::connect(self.url.strip_prefix("http://").unwrap()).unwrap();
         let length = body.len();
         write!(stream, "{request}\r\nHost: x\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n")
@@ -65,13 +66,13 @@ impl Running {
         (status, all[split + 4..].to_vec())
     }
 
-    fn get(&self, place: &str) -> (u16, String) {
+    pub fn get(&self, place: &str) -> (u16, String) {
         let (status, body) = self.ask(&format!("GET /{place} HTTP/1.1"), b"");
         (status, String::from_utf8_lossy(&body).into_owned())
     }
 }
 
-fn token(token: &str) -> HttpSettings {
+pub fn token(token: &str) -> HttpSettings {
     HttpSettings { netrc: Netrc::token(token), ..HttpSettings::default() }
 }
 

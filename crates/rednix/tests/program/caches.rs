@@ -134,6 +134,12 @@ impl Server {
     }
 }
 
+impl Server {
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+}
+
 impl Drop for Server {
     fn drop(&mut self) {
         let _ = self.child.kill();

@@ -1,4 +1,5 @@
-//! The memory of caches' clients: whatever a cache holds and however large a path is, the process stays below 64 MiB.
+//! The memory of caches' clients: whatever a cache holds and however large a path is, the process stays below 64 MiB; and
+//! of the server, whatever is sent to it and however little is taken.
 //! Looked at is the peak that the kernel counted, of the program itself.
 
 use std::io::{Read, Write};
@@ -13,16 +14,26 @@ use rednix_store::hash::{Hash, HashAlgorithm, Hasher};
 use rednix_store::path::output_path;
 
 use crate::Outcome;
-use crate::caches::{Machine, text};
+use crate::caches::{Machine, Server, text};
 use crate::support::{scratch, verify, write};
 
-pub const TESTS: [(&str, fn() -> Outcome); 3] = [
+pub const TESTS: [(&str, fn() -> Outcome); 4] = [
     ("cache_memory_of_windows", cache_memory_of_windows),
     ("cache_memory_of_pushing", cache_memory_of_pushing),
+    ("cache_memory_of_logs", cache_memory_of_logs),
     ("cache_memory_of_windows_too_large", cache_memory_of_windows_too_large),
 ];
 
 const MEMORY_KIB_MAX: u64 = 64 << 10;
+/// Of the server: compressors for sixteen uploads, and pieces on their way to clients.
+const SERVER_KIB_MAX: u64 = 160 << 10;
+
+/// The peak so far, in KiB.
+fn counted(status: &str) -> u64 {
+    let text = std::fs::read_to_string(status).unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    line.and_then(|line| line.trim().strip_suffix(" kB")?.parse().ok()).unwrap_or_default()
+}
 
 /// Runs to the end, and returns the peak of the memory in KiB, or what was said where it failed.
 fn peak(command: &mut Command) -> Result<(u64, Option<i32>, String), String> {
@@ -34,10 +45,7 @@ fn peak(command: &mut Command) -> Result<(u64, Option<i32>, String), String> {
     let mut most = 0;
     let ended = loop {
         // It only grows, so that the last look counts.
-        let text = std::fs::read_to_string(&status).unwrap_or_default();
-        let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        let seen = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
-        most = most.max(seen.unwrap_or_default());
+        most = most.max(counted(&status));
         if let Some(ended) = child.try_wait().map_err(|e| e.to_string())? {
             break ended;
         }
@@ -252,5 +260,69 @@ fn cache_memory_of_pushing() -> Outcome {
     let mut command = machine.command(&["cache", "push", &bucket()?]);
     command.args(&paths).env("AWS_ACCESS_KEY_ID", "a").env("AWS_SECRET_ACCESS_KEY", "b");
     bounded("pushing 4 paths of 80 MiB", peak(&mut command)?)?;
+    Ok(None)
+}
+
+/// Logs of 48 MiB, twelve coming at once, and forty going out to clients that do not read.
+fn cache_memory_of_logs() -> Outcome {
+    const LINES: u64 = 1 << 20;
+    let folder = scratch();
+    let token = folder.path().join("token");
+    write(&token, "token-of-the-test");
+    let server = Server::start(Some(&folder.path().join("store")), &["--token", text(&token)?])?;
+    let address = server.url.trim_start_matches("http://").to_owned();
+    let place = |number: usize| format!("/log/{number:0>32}-x.drv");
+    let connect = |head: String| {
+        let stream = std::net::TcpStream::connect(&address)?;
+        (&stream).write_all(head.as_bytes())?;
+        Ok::<_, std::io::Error>(stream)
+    };
+    let upload = |number: usize| {
+        let size = LINES * 48;
+        let stream = connect(format!(
+            "PUT {} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer token-of-the-test\r\nContent-Length: {size}\r\n\r\n",
+            place(number)
+        ))?;
+        let mut out = std::io::BufWriter::with_capacity(1 << 20, &stream);
+        for line in 0..LINES {
+            writeln!(out, "line {line:>10} of the log of the derivation {number:>2}")?;
+        }
+        out.flush()?;
+        drop(out);
+        let mut answer = String::new();
+        (&stream).read_to_string(&mut answer)?;
+        Ok::<_, std::io::Error>(answer)
+    };
+    std::thread::scope(|scope| {
+        let sent: Vec<_> = (0..12).map(|number| scope.spawn(move || upload(number))).collect();
+        for upload in sent {
+            let answer = upload.join().map_err(|_| "an upload panicked")?.map_err(|e| e.to_string())?;
+            if !answer.starts_with("HTTP/1.1 201") {
+                return Err(answer);
+            }
+        }
+        Ok(())
+    })?;
+    let get = |number: usize| {
+        let place = place(number % 12);
+        connect(format!("GET {place} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"))
+    };
+    let silent: Result<Vec<_>, _> = (0..40).map(get).collect();
+    let silent = silent.map_err(|e| e.to_string())?;
+    std::thread::sleep(Duration::from_secs(2));
+    let most = counted(&format!("/proc/{}/status", server.id()));
+    drop(silent);
+    // And who reads gets all of it.
+    let mut all = Vec::new();
+    get(3).and_then(|mut stream| stream.read_to_end(&mut all)).map_err(|e| e.to_string())?;
+    if (all.len() as u64) < LINES * 48
+        || !String::from_utf8_lossy(&all).contains("line    1048575 of the log")
+    {
+        return Err(format!("the log came with {} bytes", all.len()));
+    }
+    if most == 0 || most > SERVER_KIB_MAX {
+        return Err(format!("the server took {most} KiB, more than {SERVER_KIB_MAX}"));
+    }
+    eprintln!("the server with 52 logs of 48 MiB: at most {most} KiB");
     Ok(None)
 }

@@ -6,6 +6,7 @@
 mod bad_input;
 mod caches;
 mod caches_memory;
+mod caches_server;
 mod caches_ways;
 mod compiler;
 mod endings;
@@ -74,6 +75,7 @@ fn main() {
     tests.extend(work::TESTS);
     tests.extend(caches::TESTS);
     tests.extend(caches_memory::TESTS);
+    tests.extend(caches_server::TESTS);
     tests.extend(caches_ways::TESTS);
     tests.extend(reproducible::TESTS);
     tests.extend(host_tools::TESTS);

@@ -26,6 +26,11 @@ pub fn run(session: &Session, command: &CacheCommand) -> Result<(), Failure> {
 
 /// A new key; nothing of it is kept here.
 fn keygen(session: &Session, name: &str) -> Result<(), Failure> {
+    let is_name = |c: char| !c.is_whitespace() && !c.is_control() && c != ':';
+    if name.is_empty() || !name.chars().all(is_name) {
+        let message = format!("`{}` is no name for a key", name.escape_debug());
+        return Err(Failure::usage(message).hint("NAME is one word without a `:`, such as `team-1`"));
+    }
     let mut seed = [0; 32];
     std::fs::File::open("/dev/urandom")
         .and_then(|mut file| file.read_exact(&mut seed))

@@ -28,6 +28,9 @@ use super::print;
 /// Between two looks of `--watch`.
 const WATCH_PAUSE: Duration = Duration::from_millis(500);
 
+/// What can be pushed to.
+const PLACES: &str = "paths are pushed to file:///FOLDER, http://HOST, https://HOST or s3://BUCKET; into another store they are pulled from there (`rednix cache pull --from local?root=…`)";
+
 pub fn run(session: &Session, arguments: &CachePushArgs) -> Result<(), Failure> {
     if arguments.names.is_empty() && !arguments.all && !arguments.watch {
         return Err(Failure::usage("nothing to push was named")
@@ -37,9 +40,14 @@ pub fn run(session: &Session, arguments: &CachePushArgs) -> Result<(), Failure> 
     let seen = store.registered_since(Default::default())?.2;
     let token = arguments.token.as_deref().map(substituting::token).transpose()?;
     let key = arguments.key.as_deref().map(substituting::secret_key).transpose()?;
+    let told = |error: &rednix_cache::Error| failed(error, arguments);
     let address = Address::parse(&arguments.to).map_err(|error| substituting::usage(&error))?;
     let http = Arc::new(Connections::new(substituting::http(&session.config, token.as_deref())?));
-    let transport = transport::connect(&address.url, &http).map_err(|error| substituting::usage(&error))?;
+    let transport = transport::connect(&address.url, &http).map_err(|error| match error {
+        // Another store, which is not there.
+        rednix_cache::Error::Store(_) => substituting::usage(&error).hint(PLACES),
+        _ => substituting::usage(&error),
+    })?;
     let cancelled = interrupt::flag();
     interrupt::handle()?;
     // Beside the store, where there is room for large archives.
@@ -57,19 +65,32 @@ pub fn run(session: &Session, arguments: &CachePushArgs) -> Result<(), Failure> 
         false => named(session, arguments, &store)?,
     };
     if !paths.is_empty() {
-        tell(session, &push.run(&paths).map_err(|error| failed(&error))?)?;
+        tell(session, &push.run(&paths).map_err(|error| told(&error))?)?;
     }
     if arguments.watch {
-        watch(session, &push, seen)?;
+        watch(session, &push, seen, &told)?;
     }
     scratch.close()?;
     Ok(())
 }
 
-fn failed(error: &rednix_cache::Error) -> Failure {
-    match error {
-        rednix_cache::Error::Cancelled => Failure::interrupted(),
-        _ => substituting::told(error),
+/// What went wrong, with what whoever pushes can do: no build goes on without this cache.
+fn failed(error: &rednix_cache::Error, arguments: &CachePushArgs) -> Failure {
+    use rednix_cache::Error;
+    let failure = substituting::told(error);
+    match (error, &arguments.token) {
+        (Error::Cancelled, _) => Failure::interrupted(),
+        (Error::Denied { .. }, Some(file)) => failure.hint(format!(
+            "the token in `{}` is not the cache's: it takes the one of its own `rednix cache serve --token FILE`",
+            file.display()
+        )),
+        (Error::Denied { .. }, None) => {
+            failure.hint("name the cache's token (`--token FILE`), or put user and password into the netrc file")
+        }
+        (Error::NoRoute { .. } | Error::TimedOut { .. }, _) => failure.hint(
+            "is the cache running, and are address and proxy right? What was pushed is there; `--watch` waits for a cache that is away",
+        ),
+        _ => failure,
     }
 }
 
@@ -143,7 +164,12 @@ fn inputs(store: &Store, derivations: &BTreeSet<StorePath>) -> Result<BTreeSet<S
 }
 
 /// Pushes what is registered, as it is registered. A cache that is away for a while is waited for.
-fn watch(session: &Session, push: &Push<'_>, mut seen: rednix_store::store::Seen) -> Result<(), Failure> {
+fn watch(
+    session: &Session,
+    push: &Push<'_>,
+    mut seen: rednix_store::store::Seen,
+    told: &dyn Fn(&rednix_cache::Error) -> Failure,
+) -> Result<(), Failure> {
     let notice = |message: String| session.events().emit(Event::Notice { message });
     notice("watching the store; Ctrl-C ends".to_owned());
     let mut pause = WATCH_PAUSE;
@@ -176,7 +202,7 @@ fn watch(session: &Session, push: &Push<'_>, mut seen: rednix_store::store::Seen
                 }
                 pause = (pause * 2).min(Duration::from_secs(60));
             }
-            Err(error) => return Err(failed(&error)),
+            Err(error) => return Err(told(&error)),
         }
     }
     Ok(())

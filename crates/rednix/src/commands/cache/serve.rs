@@ -1,6 +1,6 @@
 //! `rednix cache serve`: the server until Ctrl-C.
 
-use rednix_cache::server::{Server, ServerConfig};
+use rednix_cache::server::{Patience, Server, ServerConfig};
 use rednix_events::Event;
 
 use crate::cli::CacheServeArgs;
@@ -19,6 +19,7 @@ pub fn run(session: &Session, arguments: &CacheServeArgs) -> Result<(), Failure>
         priority: arguments.priority,
         compress: !arguments.no_compression,
         uploads_bytes_max: arguments.max_uploads,
+        patience: Patience::default(),
     };
     let is_open = config.token.is_some() && !arguments.listen.ip().is_loopback();
     let public = config.key.as_ref().map(|key| key.public().to_string());

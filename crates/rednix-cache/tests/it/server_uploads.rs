@@ -1,0 +1,162 @@
+//! Uploads to the server: many at once, and what they may take.
+
+use rednix_cache::server::ServerConfig;
+
+use crate::server::{Running, config, serve, token};
+use crate::support::{built, key, noise, push_with, store};
+
+/// Under names of their own, in folders of their own, and from two sides at once.
+#[test]
+fn paths_with_equal_contents_are_pushed_together() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = serve(&folder.path().join("server"), config());
+    let from = [0, 1].map(|side| {
+        let store = store(&folder.path().join(format!("from-{side}")));
+        let paths: Vec<_> =
+            (0..40).map(|number| built(&store, &format!("same-{side}-{number}"), "same", &[])).collect();
+        (store, paths)
+    });
+    std::thread::scope(|scope| {
+        for (store, paths) in &from {
+            scope.spawn(|| {
+                let paths: Vec<_> = paths.iter().collect();
+                let pushed =
+                    push_with(store, &server.url, Some(&key()), &paths, token("a-good-token")).unwrap();
+                assert_eq!(pushed.paths, 40);
+            });
+        }
+    });
+    assert_eq!(server.store.all_valid_paths().unwrap().len(), 80);
+    // The last one that needed it took it away.
+    assert_eq!(std::fs::read_dir(server.store.layout().own_state().join("uploads")).unwrap().count(), 0);
+}
+
+/// A folder gets the archive once.
+#[test]
+fn equal_contents_are_one_archive_in_a_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let from = store(&folder.path().join("from"));
+    let paths: Vec<_> = (0..20).map(|number| built(&from, &format!("same-{number}"), "same", &[])).collect();
+    let cache = folder.path().join("cache");
+    let url = crate::support::url(&cache);
+    let pushed = crate::support::push(&from, &url, Some(&key()), &paths.iter().collect::<Vec<_>>()).unwrap();
+    assert_eq!(pushed.paths, 20);
+    assert_eq!(std::fs::read_dir(cache.join("nar")).unwrap().count(), 1);
+}
+
+fn put(server: &Running, place: &str, body: &[u8]) -> u16 {
+    server.ask(&format!("PUT /{place} HTTP/1.1\r\nAuthorization: Bearer a-good-token"), body).0
+}
+
+/// What was answered for survives a power cut: it is flushed by then, not when the server ends.
+#[test]
+fn uploads_are_on_the_disk_when_they_are_answered() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = serve(&folder.path().join("server"), config());
+    let from = store(&folder.path().join("from"));
+    let paths: Vec<_> = (0..20)
+        .map(|number| built(&from, &format!("p-{number}"), &format!("contents {number}"), &[]))
+        .collect();
+    let youngest = || {
+        let text = std::fs::read_to_string(server.store.layout().own_state().join("flushed.json")).unwrap();
+        serde_json::from_str::<serde_json::Value>(&text).unwrap()["row"].as_i64().unwrap()
+    };
+    assert_eq!(youngest(), 0);
+    push_with(&from, &server.url, Some(&key()), &paths.iter().collect::<Vec<_>>(), token("a-good-token"))
+        .unwrap();
+    assert!(youngest() >= 20, "{}", youngest());
+}
+
+/// Logs, realisations and what is known of others' derivations count, also for a server that begins anew; and what goes
+/// gives its room back to one that runs.
+#[test]
+fn all_that_is_uploaded_takes_room() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("server");
+    let limit = |bytes| ServerConfig { uploads_bytes_max: Some(bytes), accept_unsigned: true, ..config() };
+    let server = serve(&root, limit(60_000));
+    let from = store(&folder.path().join("from"));
+    let path = built(&from, "path", "p", &[]);
+    push_with(&from, &server.url, Some(&key()), &[&path], token("a-good-token")).unwrap();
+    let hash = |number: usize| format!("{}{number:02}", "0".repeat(30));
+    let known = format!("{{\"outPath\":\"{}\",\"signatures\":[]}}", path.basename());
+    // Each takes what a file takes at least.
+    let upload = |server: &Running, number: usize| match number % 2 {
+        0 => put(server, &format!("log/{}-x.drv", hash(number)), b"a log"),
+        _ => put(server, &format!("build-trace-v2/{}-x.drv/out.doi", hash(number)), known.as_bytes()),
+    };
+    let taken = (0..40).take_while(|&number| upload(&server, number) == 201).count();
+    assert!((10..15).contains(&taken), "{taken}");
+    assert_eq!((upload(&server, 38), upload(&server, 39)), (507, 507));
+    let upload_again = |server: &Running| (upload(server, 38), upload(server, 39));
+    drop(server);
+    let server = serve(&root, limit(60_000));
+    assert_eq!(upload_again(&server), (507, 507));
+    drop(server);
+    // In the database, too: of derivations nobody has.
+    let server = serve(&root, limit(62_000));
+    let realised = |number: usize| {
+        let id = format!("sha256:{number:064x}!out");
+        let text = format!(
+            "{{\"dependentRealisations\":{{}},\"id\":\"{id}\",\"outPath\":\"{}\",\"signatures\":[]}}",
+            path.basename()
+        );
+        put(&server, &format!("realisations/{id}.doi"), text.as_bytes())
+    };
+    let taken = (0..40).take_while(|&number| realised(number) == 201).count();
+    assert!((1..20).contains(&taken), "{taken}");
+    // Somebody else removes the logs and the root, and collects.
+    std::fs::remove_dir_all(root.join("nix/var/log/nix/drvs")).unwrap();
+    assert!(server.store.remove_root(&format!("cache/{}", path.basename())).unwrap());
+    std::thread::sleep(rednix_cache::limits::RECOUNT_AFTER);
+    assert_eq!(put(&server, &format!("log/{}-y.drv", hash(0)), b"a log"), 201);
+}
+
+/// An entry that names what is not here keeps nothing.
+#[test]
+fn invented_references_are_no_roots() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = serve(&folder.path().join("server"), ServerConfig { accept_unsigned: true, ..config() });
+    let from = store(&folder.path().join("from"));
+    let path = built(&from, "path", "p", &[]);
+    let info = from.path_info(&path).unwrap().unwrap();
+    let mut entry = rednix_cache::NarInfo::of(
+        &info,
+        "nar/x.nar".to_owned(),
+        rednix_cache::compression::Compression::None,
+    );
+    entry.references = (0..5000)
+        .map(|number| {
+            rednix_store::path::StorePath::from_basename(&format!("{number:0>32}-invented"))
+                .expect("digits are letters of a hash")
+        })
+        .collect();
+    let place = format!("{}.narinfo", path.hash_part());
+    assert_eq!(put(&server, &place, entry.to_text().as_bytes()), 422);
+    let kept = std::fs::read_dir(server.store.layout().temporary_roots()).into_iter().flatten().flatten();
+    let bytes: u64 = kept.map(|entry| entry.metadata().unwrap().len()).sum();
+    assert!(bytes < 1000, "{bytes}");
+}
+
+/// Two entries for one path take its room once.
+#[test]
+fn one_path_that_is_sent_twice_at_once_counts_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let limit = 3_000_000;
+    let bounded = ServerConfig { uploads_bytes_max: Some(limit), ..config() };
+    let server = serve(&folder.path().join("server"), bounded);
+    let from = store(&folder.path().join("from"));
+    for round in 0..12 {
+        let path = built(&from, &format!("path-{round}"), &noise(100_000 + round), &[]);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    push_with(&from, &server.url, Some(&key()), &[&path], token("a-good-token")).unwrap();
+                });
+            }
+        });
+    }
+    // Of 3 MB, 1.2 MB are taken: as much again fits, once while it is sent and once unpacked.
+    let last = built(&from, "last", &noise(850_000), &[]);
+    push_with(&from, &server.url, Some(&key()), &[&last], token("a-good-token")).unwrap();
+}
