@@ -8,6 +8,8 @@ pub const SMALL_FILE_BYTES_MAX: u64 = 1 << 20;
 pub const REFERENCES_MAX: usize = 20_000;
 /// Signatures looked at, of one path or realisation.
 pub const SIGNATURES_MAX: usize = 64;
+/// Places at which contents mention their own path that are remembered.
+pub const SELF_OFFSETS_MAX: usize = 64 << 10;
 /// Length of the `URL` of a narinfo.
 pub const URL_BYTES_MAX: usize = 1024;
 /// A path larger than this, as archive, is neither taken from a cache nor by the server.

@@ -5,11 +5,12 @@ use std::fmt::Write as _;
 
 use rednix_store::PathInfo;
 use rednix_store::hash::{Hash, HashAlgorithm};
-use rednix_store::path::{ContentMethod, StorePath, fixed_output_path, parse_content_address, text_path};
+use rednix_store::path::{ContentMethod, StorePath, fixed_output_path, parse_content_address};
 
 use crate::compression::Compression;
 use crate::error::{Error, Result};
 use crate::limits::{NAR_BYTES_MAX, REFERENCES_MAX, SIGNATURES_MAX, SMALL_FILE_BYTES_MAX, URL_BYTES_MAX};
+use crate::proof::Proof;
 
 /// One entry of a cache.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,26 +98,28 @@ impl NarInfo {
         text
     }
 
-    /// How the contents prove themselves, where the path is the hash of what it contains and refers to. `None` for
-    /// paths named otherwise; self-references too, whose hash is not over the plain archive.
-    pub fn content_proof(&self) -> Result<Option<(ContentMethod, Hash)>> {
-        let Some(address) = &self.content_address else { return Ok(None) };
-        let (method, hash) = parse_content_address(address)?;
-        if self.references.contains(&self.path) {
-            return Ok(None);
-        }
-        let path = match method {
-            ContentMethod::Text => text_path(self.path.name(), &hash, &self.references)?,
-            ContentMethod::Git => return Ok(None),
-            _ => fixed_output_path(method, &hash, self.path.name(), &self.references, false)?,
-        };
-        if path != self.path {
-            let what = self.path.to_string();
-            let reason = format!("its content address `{address}` belongs to another path");
-            return Err(Error::Malformed { what, reason });
-        }
-        Ok(Some((method, hash)))
+    /// What the contents have to be by the content address, which no signature covers. `None` where there is none, or
+    /// one that cannot be checked here (`git:`).
+    pub fn content_proof(&self) -> Result<Option<Proof>> {
+        content_proof(&self.to_path_info())
     }
+}
+
+/// What the contents of a path have to be by its content address; one that belongs to another path is an error.
+pub fn content_proof(info: &PathInfo) -> Result<Option<Proof>> {
+    let Some(address) = &info.content_address else { return Ok(None) };
+    let bad = |reason: String| Error::Malformed { what: info.path.to_string(), reason };
+    let (method, hash) = parse_content_address(address).map_err(|error| bad(error.to_string()))?;
+    let mut references = info.references.clone();
+    let is_own = references.remove(&info.path);
+    if method == ContentMethod::Git {
+        return Ok(None);
+    }
+    let path = fixed_output_path(method, &hash, info.path.name(), &references, is_own);
+    if path.map_err(|error| bad(error.to_string()))? != info.path {
+        return Err(bad(format!("its content address `{address}` belongs to another path")));
+    }
+    Ok(Some(Proof { method, hash, own: is_own.then(|| info.path.clone()) }))
 }
 
 /// Whether a text can be the part of a store path that names its entry.

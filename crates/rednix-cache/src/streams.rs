@@ -5,7 +5,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rednix_store::hash::{Hash, Hasher};
-use rednix_store::path::ContentMethod;
 
 use crate::error::Error;
 use crate::limits::RATE_BYTES_MIN;
@@ -114,107 +113,6 @@ impl<R: Read> Read for Paced<R> {
         }
         (self.waited, self.bytes) = (Duration::ZERO, 0);
         Ok(count)
-    }
-}
-
-/// The archive of one plain file begins with these strings, and the length of its contents follows.
-const FLAT_STRINGS: [&str; 5] = ["nix-archive-1", "(", "type", "regular", "contents"];
-
-fn flat_header() -> Vec<u8> {
-    let mut header = Vec::new();
-    for text in FLAT_STRINGS {
-        header.extend_from_slice(&(text.len() as u64).to_le_bytes());
-        header.extend_from_slice(text.as_bytes());
-        header.resize(header.len().next_multiple_of(8), 0);
-    }
-    header
-}
-
-/// Checks, before it lets the last bytes of an archive through, that the contents have the hash that names the path.
-pub struct Proven<R> {
-    inner: R,
-    position: u64,
-    size: u64,
-    hasher: Option<Hasher>,
-    expected: Hash,
-    flat: Option<Flat>,
-    cause: Cause,
-    mismatch: Option<Box<dyn FnOnce(String) -> Error + Send>>,
-}
-
-struct Flat {
-    header: Vec<u8>,
-    expected: Vec<u8>,
-    left: u64,
-}
-
-impl<R: Read> Proven<R> {
-    pub fn new(
-        inner: R,
-        size: u64,
-        method: ContentMethod,
-        expected: Hash,
-        cause: Cause,
-        mismatch: impl FnOnce(String) -> Error + Send + 'static,
-    ) -> Self {
-        let flat = matches!(method, ContentMethod::Flat | ContentMethod::Text).then(|| Flat {
-            header: Vec::new(),
-            expected: flat_header(),
-            left: 0,
-        });
-        let hasher = Some(Hasher::new(expected.algorithm()));
-        Proven { inner, position: 0, size, hasher, expected, flat, cause, mismatch: Some(Box::new(mismatch)) }
-    }
-
-    fn feed(&mut self, mut bytes: &[u8]) -> Result<(), String> {
-        let Some(hasher) = &mut self.hasher else { return Ok(()) };
-        let Some(flat) = &mut self.flat else {
-            hasher.update(bytes);
-            return Ok(());
-        };
-        let whole = flat.expected.len() + 8;
-        if flat.header.len() < whole {
-            let part = bytes.len().min(whole - flat.header.len());
-            flat.header.extend_from_slice(&bytes[..part]);
-            bytes = &bytes[part..];
-            let seen = flat.header.len().min(flat.expected.len());
-            if flat.header[..seen] != flat.expected[..seen] {
-                return Err("something else than one plain file".to_owned());
-            }
-            if flat.header.len() == whole {
-                let length = &flat.header[flat.expected.len()..];
-                flat.left = u64::from_le_bytes(length.try_into().expect("a length has eight bytes"));
-            }
-        }
-        let contents = bytes.len().min(usize::try_from(flat.left).unwrap_or(usize::MAX));
-        hasher.update(&bytes[..contents]);
-        flat.left -= contents as u64;
-        Ok(())
-    }
-}
-
-impl<R: Read> Read for Proven<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.inner.read(buffer)?;
-        let mut result = self.feed(&buffer[..count]);
-        self.position += count as u64;
-        if result.is_ok()
-            && self.position >= self.size
-            && let Some(hasher) = self.hasher.take()
-        {
-            let found = hasher.finish();
-            if found != self.expected {
-                result = Err(found.to_sri());
-            }
-        }
-        match (result, self.mismatch.take()) {
-            (Ok(()), mismatch) => {
-                self.mismatch = mismatch;
-                Ok(count)
-            }
-            (Err(found), Some(mismatch)) => Err(self.cause.set(mismatch(found))),
-            (Err(_), None) => Err(io::Error::other("read on after an error")),
-        }
     }
 }
 
