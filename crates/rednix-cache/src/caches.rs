@@ -91,7 +91,8 @@ impl Caches {
     /// Opens all; one with a wrong address is an error, an unreachable one is not.
     pub fn open(settings: Settings, events: Events, cancelled: Arc<AtomicBool>) -> Result<Caches> {
         let mut caches = Vec::new();
-        let connections = Arc::new(Connections::new(settings.http));
+        let http = HttpSettings { cancelled: cancelled.clone(), ..settings.http };
+        let connections = Arc::new(Connections::new(http));
         for address in settings.caches {
             let cache = Cache::open(address, &connections, settings.state.as_deref(), events.clone())?;
             if !settings.offline || cache.transport.is_local() {
@@ -129,6 +130,9 @@ impl Caches {
 
     /// Says something once.
     fn warn(&self, error: &Error) {
+        if matches!(error, Error::Cancelled) {
+            return;
+        }
         let message = error.to_string();
         if self.known().told.insert(message.clone()) {
             // What to do stays at the end.

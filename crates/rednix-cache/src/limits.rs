@@ -38,6 +38,8 @@ pub const SILENCE_TIMEOUT: Duration = Duration::from_secs(15);
 pub const RATE_BYTES_MIN: u64 = 512;
 /// How long a transfer may be slower than [`RATE_BYTES_MIN`].
 pub const SLOW_AFTER: Duration = Duration::from_secs(30);
+/// Time for the whole of a small file, or of what is said with a refusal.
+pub const SMALL_FILE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Times one small question is put again after a passing trouble.
 pub const RETRIES_MAX: u32 = 2;
 /// Times a transfer that broke is taken up again without having moved on.

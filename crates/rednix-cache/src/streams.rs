@@ -77,20 +77,46 @@ impl<R: Read> Read for Bounded<R> {
     }
 }
 
-/// Fails where less than [`RATE_BYTES_MIN`] per second arrives for a while: a trickle is a dead cache that does not show.
-pub struct Paced<R> {
-    inner: R,
-    url: String,
+/// Sees that less than [`RATE_BYTES_MIN`] per second arrives for a while: a trickle is a dead cache that does not show.
+pub struct Pace {
     /// Time spent waiting and bytes that came, since the rate was last looked at.
     waited: Duration,
     bytes: u64,
     slow_after: Duration,
+}
+
+impl Pace {
+    pub fn new(slow_after: Duration) -> Pace {
+        Pace { waited: Duration::ZERO, bytes: 0, slow_after }
+    }
+
+    /// Notes what came, if anything, and how long it was waited for. An error where that is too slow.
+    pub fn note(&mut self, url: &str, count: usize, waited: Duration) -> crate::Result<()> {
+        self.waited += waited;
+        self.bytes += count as u64;
+        if self.waited < self.slow_after {
+            return Ok(());
+        }
+        if count > 0 && (self.bytes as f64) < RATE_BYTES_MIN as f64 * self.waited.as_secs_f64() {
+            let (url, limit_s) = (url.to_owned(), self.slow_after.as_secs());
+            return Err(Error::TimedOut { url, phase: "to send next to nothing", limit_s });
+        }
+        (self.waited, self.bytes) = (Duration::ZERO, 0);
+        Ok(())
+    }
+}
+
+/// Fails where what it reads is too slow.
+pub struct Paced<R> {
+    inner: R,
+    url: String,
+    pace: Pace,
     cause: Cause,
 }
 
 impl<R: Read> Paced<R> {
     pub fn new(inner: R, url: String, slow_after: Duration, cause: Cause) -> Self {
-        Paced { inner, url, waited: Duration::ZERO, bytes: 0, slow_after, cause }
+        Paced { inner, url, pace: Pace::new(slow_after), cause }
     }
 }
 
@@ -99,20 +125,10 @@ impl<R: Read> Read for Paced<R> {
         // Only waiting counts: what the reader's user does meanwhile is not the cache's fault.
         let began = Instant::now();
         let count = self.inner.read(buffer)?;
-        self.waited += began.elapsed();
-        self.bytes += count as u64;
-        if self.waited < self.slow_after {
-            return Ok(count);
+        match self.pace.note(&self.url, count, began.elapsed()) {
+            Ok(()) => Ok(count),
+            Err(error) => Err(self.cause.set(error)),
         }
-        if count > 0 && (self.bytes as f64) < RATE_BYTES_MIN as f64 * self.waited.as_secs_f64() {
-            return Err(self.cause.set(Error::TimedOut {
-                url: self.url.clone(),
-                phase: "to send next to nothing",
-                limit_s: self.slow_after.as_secs(),
-            }));
-        }
-        (self.waited, self.bytes) = (Duration::ZERO, 0);
-        Ok(count)
     }
 }
 

@@ -100,6 +100,7 @@ pub fn http(config: &Config, token: Option<&str>) -> Result<HttpSettings, Failur
         netrc,
         s3: s3(&config.aws),
         patience: Default::default(),
+        cancelled: crate::interrupt::flag(),
     })
 }
 

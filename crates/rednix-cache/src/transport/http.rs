@@ -3,6 +3,7 @@
 
 use std::io::{self, Read};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -23,6 +24,7 @@ use crate::error::{Error, Result};
 use crate::limits::{
     BUSY_WAITED_ALL_MAX, BUSY_WAITED_MAX, CONNECT_TIMEOUT, LOG_BYTES_MAX, REDIRECTS_MAX, REFUSAL_BYTES_MAX,
     REST, RETRIES_MAX, RETRY_PAUSE, S3_PART_BYTES_MIN, SILENCE_TIMEOUT, SLOW_AFTER, SMALL_FILE_BYTES_MAX,
+    SMALL_FILE_TIMEOUT,
 };
 use crate::netrc::Netrc;
 
@@ -38,6 +40,8 @@ pub struct HttpSettings {
     pub netrc: Netrc,
     pub s3: S3Settings,
     pub patience: Patience,
+    /// Set where nobody waits for answers any more.
+    pub cancelled: Arc<AtomicBool>,
 }
 
 /// How long to wait for what.
@@ -48,6 +52,8 @@ pub struct Patience {
     pub silence: Duration,
     /// How long a transfer may be next to dead.
     pub slow_after: Duration,
+    /// For the whole of a small file.
+    pub small: Duration,
     /// Before the first repetition; it doubles.
     pub pause: Duration,
 }
@@ -58,6 +64,7 @@ impl Default for Patience {
             connect: CONNECT_TIMEOUT,
             silence: SILENCE_TIMEOUT,
             slow_after: SLOW_AFTER,
+            small: SMALL_FILE_TIMEOUT,
             pause: RETRY_PAUSE,
         }
     }
@@ -210,6 +217,9 @@ impl Http {
         let mut attempt = 0;
         loop {
             self.keep_quiet();
+            if self.is_cancelled() {
+                return Err(Error::Cancelled);
+            }
             match once() {
                 Err(Error::Busy { wait, .. }) if attempt < RETRIES_MAX && self.be_quiet(wait) => attempt += 1,
                 Err(error) if error.is_passing() && attempt < RETRIES_MAX => {
@@ -233,8 +243,48 @@ impl Http {
 
     fn keep_quiet(&self) {
         let until = self.quiet.lock().unwrap_or_else(PoisonError::into_inner).until;
-        if let Some(left) = until.and_then(|until| until.checked_duration_since(Instant::now())) {
-            std::thread::sleep(left);
+        while let Some(left) = until.and_then(|until| until.checked_duration_since(Instant::now())) {
+            if self.is_cancelled() {
+                return;
+            }
+            std::thread::sleep(left.min(Duration::from_millis(100)));
+        }
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.connections.settings.cancelled.load(Ordering::Relaxed)
+    }
+
+    /// At most `limit` bytes of a body, within a time: one that trickles must not hold anybody up, whatever of it comes
+    /// in time for the single piece.
+    pub(super) fn read_whole(
+        &self,
+        url: &str,
+        mut body: impl Read,
+        promised: Option<u64>,
+        limit: u64,
+        time: Duration,
+    ) -> Result<Vec<u8>> {
+        let (mut bytes, mut buffer, began) = (Vec::new(), [0; 16 << 10], Instant::now());
+        loop {
+            if self.is_cancelled() {
+                return Err(Error::Cancelled);
+            }
+            if began.elapsed() > time {
+                let (url, phase) = (url.to_owned(), "to send a small file");
+                return Err(Error::TimedOut { url, phase, limit_s: time.as_secs() });
+            }
+            match body.read(&mut buffer) {
+                Ok(0) => return Ok(bytes),
+                Ok(count) if (bytes.len() + count) as u64 > limit => {
+                    return Err(Error::TooLarge { what: url.to_owned(), limit });
+                }
+                Ok(count) => bytes.extend_from_slice(&buffer[..count]),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    return Err(body_error(url, &error, bytes.len() as u64, promised, self.patience()));
+                }
+            }
         }
     }
 
@@ -265,12 +315,7 @@ impl Http {
             let promised = response.content_length();
             let encoding = response.headers().get(CONTENT_ENCODING).and_then(|value| value.to_str().ok());
             let encoding = encoding.map(str::to_ascii_lowercase);
-            let mut bytes = Vec::new();
-            let read = response.take(limit + 1).read_to_end(&mut bytes);
-            read.map_err(|error| body_error(&url, &error, bytes.len() as u64, promised, self.patience()))?;
-            if bytes.len() as u64 > limit {
-                return Err(Error::TooLarge { what: url.clone(), limit });
-            }
+            let bytes = self.read_whole(&url, response, promised, limit, self.patience().small)?;
             decoded(&url, encoding.as_deref(), bytes, limit).map(Some)
         })
     }
@@ -290,8 +335,9 @@ impl Http {
         if let (Some(wait), 429 | 503) = (after, status) {
             return Error::Busy { url, status, wait };
         }
-        let mut bytes = Vec::new();
-        let _ = response.take(REFUSAL_BYTES_MAX).read_to_end(&mut bytes);
+        let body = response.take(REFUSAL_BYTES_MAX);
+        let read = self.read_whole(&url, body, None, REFUSAL_BYTES_MAX, self.patience().small);
+        let bytes = read.unwrap_or_default();
         let text = String::from_utf8_lossy(&bytes);
         if let Site::Bucket(_) = self.site {
             return super::s3::refusal(url, status, &text);

@@ -11,13 +11,14 @@ use std::io::{self, Read};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 pub use http::{Connections, HttpSettings, Patience};
 pub use s3::S3Settings;
 
 use crate::error::{Error, Result};
 use crate::limits::RESUMES_MAX;
-use crate::streams::Cause;
+use crate::streams::{Cause, Pace};
 
 /// A file of a cache, from some offset on.
 pub struct Opened {
@@ -96,7 +97,10 @@ pub struct Resuming {
     current: Opened,
     position: u64,
     size: Option<u64>,
-    /// Attempts since the last byte.
+    /// Of the body that is read now, bytes that were read before.
+    skip: u64,
+    pace: Pace,
+    /// Attempts since the last byte that is new.
     attempts: u32,
     cancelled: Arc<AtomicBool>,
     cause: Cause,
@@ -113,7 +117,19 @@ impl Resuming {
     ) -> Resuming {
         let size = opened.size.or(promised);
         let place = place.to_owned();
-        Resuming { transport, place, current: opened, position: 0, size, attempts: 0, cancelled, cause }
+        let pace = Pace::new(transport.patience().slow_after);
+        Resuming {
+            transport,
+            place,
+            current: opened,
+            position: 0,
+            size,
+            skip: 0,
+            pace,
+            attempts: 0,
+            cancelled,
+            cause,
+        }
     }
 
     fn url(&self) -> String {
@@ -142,11 +158,21 @@ impl Resuming {
                 reason: "it changed while it was read".to_owned(),
             });
         }
-        let skip = self.position - opened.offset.min(self.position);
-        self.current = opened;
         // A cache that cannot resume sends it from the start.
-        let skipped = io::copy(&mut (&mut self.current.body).take(skip), &mut io::sink());
-        if skipped.is_ok_and(|count| count == skip) { Ok(()) } else { Err(broken) }
+        self.skip = self.position - opened.offset.min(self.position);
+        self.current = opened;
+        Ok(())
+    }
+
+    /// Reads on: what came before and is to be passed over, or what is new.
+    fn next(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let wanted = match usize::try_from(self.skip).unwrap_or(usize::MAX) {
+            0 => buffer.len(),
+            skip => skip.min(buffer.len()),
+        };
+        let count = self.current.body.read(&mut buffer[..wanted])?;
+        self.skip = self.skip.saturating_sub(count as u64);
+        Ok(count)
     }
 }
 
@@ -156,9 +182,15 @@ impl Read for Resuming {
             if self.cancelled.load(Ordering::Relaxed) {
                 return Err(self.cause.set(Error::Cancelled));
             }
-            let broken = match self.current.body.read(buffer) {
-                Ok(0) if !buffer.is_empty() && self.size.is_some_and(|size| self.position < size) => {
-                    let wanted = self.size.unwrap_or_default();
+            let (is_known, began) = (self.skip > 0, Instant::now());
+            let broken = match self.next(buffer) {
+                Ok(count) if is_known && count > 0 => {
+                    let noted = self.pace.note(&self.url(), count, began.elapsed());
+                    noted.map_err(|error| self.cause.set(error))?;
+                    continue;
+                }
+                Ok(0) if !buffer.is_empty() && (is_known || self.size.is_some_and(|s| self.position < s)) => {
+                    let wanted = self.size.unwrap_or(self.position);
                     Error::Truncated { url: self.url(), got: self.position, wanted }
                 }
                 Ok(count) => {

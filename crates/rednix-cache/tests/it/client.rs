@@ -201,10 +201,15 @@ fn slow_caches_do_not_block() {
     let many: Vec<_> = (0..40).map(|n| built(&from, &format!("p{n}"), &noise(3000), &[])).collect();
     let references: Vec<_> = many.iter().collect();
     let top = built(&from, "top", "t", &references);
+    let id = realised(&from, &top);
     let cache = folder.path().join("cache");
     push(&from, &url(&cache), Some(&crate::support::key()), &[&top]).unwrap();
-    let cases: [(&str, fn(Vec<u8>) -> Answer); 4] = [
+    let cases: [(&str, fn(Vec<u8>) -> Answer); 8] = [
         (".narinfo", |_| Answer::Silence),
+        (".narinfo", Answer::Trickle),
+        ("realisations/", Answer::Trickle),
+        ("nix-cache-info", Answer::Trickle),
+        ("nar/", |bytes| Answer::Restart(bytes, 2000)),
         ("nar/", |_| Answer::Silence),
         ("nar/", |bytes| Answer::Stall(bytes, 100)),
         ("nar/", Answer::Trickle),
@@ -216,15 +221,51 @@ fn slow_caches_do_not_block() {
             Some(answer(bytes))
         });
         let to = store(&folder.path().join(format!("to-{number}")));
-        let addresses = [format!("{}?priority=1", server.url()), format!("{}?priority=2", url(&cache))];
+        let mut addresses = [format!("{}?priority=1", server.url()), format!("{}?priority=2", url(&cache))];
+        if part == "nix-cache-info" {
+            addresses = [server.url(), url(&cache)];
+        }
         let scene = caches_with(&addresses, trust(), impatient());
         let started = std::time::Instant::now();
-        scene.bring(&to, &top).unwrap();
+        let (derivation, output) = (top.clone(), "out".to_owned());
+        scene.ask(&to, Ask { derivation, output, path: None, realisation: Some(id.clone()) }).unwrap();
         let took = started.elapsed();
         // One wait for an answer, or one and the attempt to take it up again: not one for each of forty paths.
         assert!(took.as_secs() < 8, "case {number} took {took:?}");
         assert!(scene.warnings().contains("took longer than 0 s"), "case {number}: {}", scene.warnings());
         assert!(scene.warnings().contains("left alone"), "case {number}: {}", scene.warnings());
+    }
+}
+
+/// Ctrl-C ends what waits for a cache that sends a byte now and then, be it a small file or what is read again.
+#[test]
+fn interruptions_end_slow_answers() {
+    let chain = chain(&noise(9000));
+    let cache = chain.folder.path().join("cache");
+    let cases: [(&str, fn(Vec<u8>) -> Answer); 2] =
+        [(".narinfo", Answer::Trickle), ("nar/", |bytes| Answer::Restart(bytes, 2000))];
+    for (number, (part, answer)) in cases.into_iter().enumerate() {
+        let files = cache.clone();
+        let server = Scripted::folder(&cache, move |path, _| {
+            let bytes = std::fs::read(files.join(path)).ok().filter(|_| path.contains(part))?;
+            Some(answer(bytes))
+        });
+        let to = store(&chain.folder.path().join(format!("to-{number}")));
+        // With all the patience that there is by default.
+        let settings = rednix_cache::transport::HttpSettings::default();
+        let cancelled = settings.cancelled.clone();
+        let scene = caches_with(&[server.url()], trust(), settings);
+        let started = std::time::Instant::now();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                std::thread::sleep(std::time::Duration::from_millis(1500));
+                cancelled.store(true, std::sync::atomic::Ordering::Relaxed);
+            });
+            scene.bring(&to, &chain.top).unwrap_err();
+        });
+        assert!(started.elapsed().as_secs() < 4, "case {number}: {:?}", started.elapsed());
+        assert!(server.count(part) > 0, "case {number}");
+        assert!(!scene.warnings().contains("left alone"), "{}", scene.warnings());
     }
 }
 
