@@ -13,6 +13,7 @@ use crate::absent::Absent;
 use crate::error::{Error, Result};
 use crate::limits::{BUSY_REST_MAX, FAILURES_MAX, PRIORITY_DEFAULT, REST};
 use crate::narinfo::NarInfo;
+use crate::netrc::{Login, without_logins};
 use crate::realisation::{Found, Key};
 use crate::transport::{self, Connections, Transport};
 
@@ -24,15 +25,18 @@ pub struct Address {
     pub priority: Option<u32>,
     /// Its word counts without signatures.
     pub trusted: bool,
+    /// Who asks, where the address said so; the URL does not any more.
+    pub login: Option<Login>,
 }
 
 impl Address {
     pub fn parse(text: &str) -> Result<Address> {
-        let bad = |reason: String| Error::BadAddress { url: text.to_owned(), reason };
+        let bad = |reason: String| Error::BadAddress { url: without_logins(text), reason };
         let (url, parameters) = text.split_once('?').unwrap_or((text, ""));
         // A plain folder is meant as one.
-        let url = if url.starts_with('/') { format!("file://{url}") } else { url.to_owned() };
-        let mut address = Address { url, priority: None, trusted: false };
+        let mut url = if url.starts_with('/') { format!("file://{url}") } else { url.to_owned() };
+        let login = if url.starts_with("http") { Login::take_from(&mut url) } else { None };
+        let mut address = Address { url, priority: None, trusted: false, login };
         for parameter in parameters.split('&').filter(|part| !part.is_empty()) {
             match parameter.split_once('=') {
                 Some(("priority", value)) => {
@@ -52,6 +56,11 @@ impl Address {
             }
         }
         Ok(address)
+    }
+
+    /// The URL without anything secret.
+    pub fn shown(&self) -> String {
+        without_logins(&self.url)
     }
 }
 
@@ -83,7 +92,7 @@ impl Cache {
         state: Option<&Path>,
         events: Events,
     ) -> Result<Cache> {
-        let transport: Arc<dyn Transport> = transport::connect(&address.url, connections)?.into();
+        let transport: Arc<dyn Transport> = transport::connect(&address, connections)?.into();
         Ok(Cache::over(address, transport, state, events))
     }
 
@@ -111,7 +120,7 @@ impl Cache {
         *self.info.get_or_init(|| {
             self.guarded(|| {
                 let Some(bytes) = self.transport.get("nix-cache-info")? else { return Ok(None) };
-                parse_info(&self.address.url, &bytes)
+                parse_info(&self.address.shown(), &bytes)
             })
             .ok()
             .flatten()
@@ -182,7 +191,7 @@ impl Cache {
     /// Once per run, so that a dead cache is seen and does not fill the screen.
     fn tell(&self, error: &Error, rest: Duration) {
         if !self.told.swap(true, Ordering::Relaxed) {
-            let (url, seconds) = (&self.address.url, rest.as_secs());
+            let (url, seconds) = (self.address.shown(), rest.as_secs());
             let message = format!(
                 "the cache {url} is left alone for {seconds} s, and the work goes on without it: {error}"
             );

@@ -423,7 +423,7 @@ impl Caches {
                 }
             } else {
                 // It failed others: waiting for it again would only cost time.
-                Error::Resting { url: cache.address.url.clone() }
+                Error::Resting { url: cache.address.shown() }
             };
             if !matches!(error, Error::Resting { .. }) {
                 self.warn(&error);

@@ -19,6 +19,7 @@ use rustls::pki_types::pem::PemObject;
 
 use super::s3::{Bucket, S3Settings};
 use super::{Body, Opened, Transport};
+use crate::cache::Address;
 use crate::compression::Compression;
 use crate::error::{Error, Result};
 use crate::limits::{
@@ -26,7 +27,7 @@ use crate::limits::{
     REST, RETRIES_MAX, RETRY_PAUSE, S3_PART_BYTES_MIN, SILENCE_TIMEOUT, SLOW_AFTER, SMALL_FILE_BYTES_MAX,
     SMALL_FILE_TIMEOUT,
 };
-use crate::netrc::Netrc;
+use crate::netrc::{Login, Netrc};
 
 /// What all caches over HTTP share.
 #[derive(Clone, Debug, Default)]
@@ -133,10 +134,11 @@ impl HttpSettings {
 
 /// What is asked, and with which credentials.
 enum Site {
-    /// The address without a slash at the end, and its host.
+    /// The address without a slash at the end, its host, and who asks where the address said so.
     Server {
         base: String,
         host: String,
+        login: Option<Login>,
     },
     Bucket(Bucket),
 }
@@ -176,11 +178,15 @@ impl Quiet {
 }
 
 impl Http {
-    pub fn new(url: &str, connections: Arc<Connections>) -> Result<Http> {
-        let bad = |reason: String| Error::BadAddress { url: url.to_owned(), reason };
+    pub fn new(address: &Address, connections: Arc<Connections>) -> Result<Http> {
+        let url = address.url.as_str();
+        // A password with a slash in it ends up where no user is looked for.
+        let shown = || url.rsplit_once('@').map_or(url.to_owned(), |(_, rest)| format!("…@{rest}"));
+        let bad = |reason: String| Error::BadAddress { url: shown(), reason };
         let parsed = Url::parse(url).map_err(|error| bad(error.to_string()))?;
         let host = parsed.host_str().ok_or_else(|| bad("it names no host".to_owned()))?.to_owned();
-        let site = Site::Server { base: url.trim_end_matches('/').to_owned(), host };
+        let login = address.login.clone();
+        let site = Site::Server { base: url.trim_end_matches('/').to_owned(), host, login };
         Ok(Http { site, connections, quiet: Mutex::default() })
     }
 
@@ -202,9 +208,10 @@ impl Http {
                 let address = bucket.signed(&method, place, query);
                 client.request(method, address)
             }
-            Site::Server { base, host } => {
+            Site::Server { base, host, login } => {
                 let request = client.request(method, format!("{base}/{place}"));
-                match self.connections.settings.netrc.authorization(host) {
+                let login = login.as_ref().map(|login| login.authorization().to_owned());
+                match login.or_else(|| self.connections.settings.netrc.authorization(host)) {
                     Some(value) => request.header(AUTHORIZATION, value),
                     None => request,
                 }

@@ -16,6 +16,7 @@ use std::time::Instant;
 pub use http::{Connections, HttpSettings, Patience};
 pub use s3::S3Settings;
 
+use crate::cache::Address;
 use crate::error::{Error, Result};
 use crate::limits::RESUMES_MAX;
 use crate::streams::{Cause, Pace};
@@ -69,8 +70,9 @@ pub enum Body {
 }
 
 /// Opens the transport for an address; only that of a bucket or a store has parameters.
-pub fn connect(url: &str, connections: &Arc<Connections>) -> Result<Box<dyn Transport>> {
-    let bad = |reason: &str| Error::BadAddress { url: url.to_owned(), reason: reason.to_owned() };
+pub fn connect(address: &Address, connections: &Arc<Connections>) -> Result<Box<dyn Transport>> {
+    let url = address.url.as_str();
+    let bad = |reason: &str| Error::BadAddress { url: address.shown(), reason: reason.to_owned() };
     if let Some(folder) = url.strip_prefix("file://") {
         if !folder.starts_with('/') {
             return Err(bad("a folder's path is absolute"));
@@ -78,7 +80,7 @@ pub fn connect(url: &str, connections: &Arc<Connections>) -> Result<Box<dyn Tran
         return Ok(Box::new(file::Folder::new(PathBuf::from(folder))));
     }
     if url.starts_with("http://") || url.starts_with("https://") {
-        return Ok(Box::new(http::Http::new(url, connections.clone())?));
+        return Ok(Box::new(http::Http::new(address, connections.clone())?));
     }
     if url.starts_with("local?") {
         return Ok(Box::new(store::LocalStore::open(url)?));

@@ -10,6 +10,7 @@ use rusty_s3::{Credentials, UrlStyle};
 use crate::aws::{Identity, Profiles};
 use crate::error::{Error, Result};
 use crate::limits::{BUCKET_NAME_BYTES_MAX, S3_SIGNATURE_VALID};
+use crate::netrc::without_logins;
 
 /// The region of whoever names none.
 const REGION: &str = "us-east-1";
@@ -83,8 +84,8 @@ impl<'t> Address<'t> {
             Some(endpoint) => format!("{scheme}://{endpoint}"),
             None => format!("{scheme}://s3.{region}.amazonaws.com"),
         };
-        let url =
-            Url::parse(&text).map_err(|error| format!("its endpoint `{}`: {error}", text.escape_debug()))?;
+        let url = Url::parse(&text)
+            .map_err(|error| format!("its endpoint `{}`: {error}", without_logins(&text).escape_debug()))?;
         Ok((url, given.is_none()))
     }
 
@@ -118,7 +119,7 @@ impl fmt::Debug for Bucket {
 
 impl Bucket {
     pub fn open(url: &str, settings: &S3Settings) -> Result<Bucket> {
-        Bucket::read(url, settings).map_err(|reason| Error::BadAddress { url: url.to_owned(), reason })
+        Bucket::read(url, settings).map_err(|reason| Error::BadAddress { url: without_logins(url), reason })
     }
 
     fn read(url: &str, settings: &S3Settings) -> Result<Bucket, String> {

@@ -1,5 +1,6 @@
 //! The client and what can go wrong that is nobody's malice.
 
+use rednix_cache::cache::Address;
 use rednix_cache::caches::Ask;
 use rednix_cache::transport::{Body, Opened, Transport};
 use rednix_store::store::VerifyOptions;
@@ -398,6 +399,31 @@ fn passwords_stay_with_their_host() {
     assert!(server.count("uthorization: Basic ") >= 4, "{:?}", server.requests.lock().unwrap());
     assert!(elsewhere.count("/nar/") >= 3);
     assert_eq!(elsewhere.count("uthorization"), 0, "{:?}", elsewhere.requests.lock().unwrap());
+    // One in the address is sent, and shown nowhere: not as work is told, nor in warnings, nor in errors.
+    let address = server.url().replace("http://", "http://user:secret%2Dword@");
+    let before = server.count("uthorization: Basic dXNlcjpzZWNyZXQtd29yZA==");
+    let to = store(&chain.folder.path().join("to-2"));
+    let scene = caches(std::slice::from_ref(&address), trust());
+    scene.bring(&to, &chain.top).unwrap();
+    assert!(server.count("uthorization: Basic dXNlcjpzZWNyZXQtd29yZA==") >= before + 4);
+    let told = format!("{:?} {:?}", scene.recorder.events(), Address::parse(&address).unwrap());
+    assert!(told.contains(&server.url()) && !told.contains("word") && !told.contains("dXNl"), "{told}");
+    for (answer, number) in [(500, 3), (403, 4), (418, 5)] {
+        let failing = Scripted::start(move |_, _| Answer::Status(answer));
+        let address = failing.url().replace("http://", "http://user:secret-word@");
+        let to = store(&chain.folder.path().join(format!("to-{number}")));
+        let scene = caches(std::slice::from_ref(&address), trust());
+        let told = scene.bring(&to, &chain.top).unwrap_err();
+        let pushed = push(&to, &address, None, &[&built(&to, "x", "x", &[])]).unwrap_err();
+        let told = format!("{told} {:?} {pushed} {pushed:?}", scene.recorder.events());
+        assert!(told.contains(&failing.url()) && !told.contains("secret-word"), "{told}");
+    }
+    for wrong in
+        ["http://user:secret-word@", "http://user:secret-word@h?priority=x", "http://u:secret-word/x@h"]
+    {
+        let told = push(&to, wrong, None, &[]).unwrap_err().to_string();
+        assert!(told.contains("is not the address") && !told.contains("secret-word"), "{told}");
+    }
 }
 
 /// Another store is a cache that packs nothing; its word counts as little as any other's.
@@ -549,7 +575,8 @@ fn what_is_pushed_comes_after_what_it_needs() {
     }
     let cache = folder.path().join("cache");
     let connections = std::sync::Arc::default();
-    let inner = rednix_cache::transport::connect(&url(&cache), &connections).unwrap();
+    let inner =
+        rednix_cache::transport::connect(&Address::parse(&url(&cache)).unwrap(), &connections).unwrap();
     let noting = Noting { inner, written: Default::default() };
     let events: rednix_events::Events = std::sync::Arc::new(rednix_events::Silent);
     let push = rednix_cache::push::Push {

@@ -67,7 +67,7 @@ pub fn push_with(
 ) -> Result<Pushed> {
     let events: Events = Arc::new(rednix_events::Silent);
     let scratch = tempfile::tempdir().unwrap();
-    let transport = transport::connect(to, &Arc::new(Connections::new(settings)))?;
+    let transport = transport::connect(&Address::parse(to)?, &Arc::new(Connections::new(settings)))?;
     let cancelled = AtomicBool::new(false);
     let push = Push {
         store,

@@ -39,7 +39,7 @@ pub fn run(session: &Session, arguments: &CachePushArgs) -> Result<(), Failure> 
     let key = arguments.key.as_deref().map(substituting::secret_key).transpose()?;
     let address = Address::parse(&arguments.to).map_err(|error| substituting::usage(&error))?;
     let http = Arc::new(Connections::new(substituting::http(&session.config, token.as_deref())?));
-    let transport = transport::connect(&address.url, &http).map_err(|error| substituting::usage(&error))?;
+    let transport = transport::connect(&address, &http).map_err(|error| substituting::usage(&error))?;
     let cancelled = interrupt::flag();
     interrupt::handle()?;
     // Beside the store, where there is room for large archives.
