@@ -1,5 +1,6 @@
 //! One cache: what it says about itself, its entries, and whether it is worth asking at the moment. Registers nothing.
 
+use std::io::Read;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -10,12 +11,12 @@ use rednix_store::hash::Hash;
 use rednix_store::path::{STORE_DIR, StorePath};
 
 use crate::absent::Absent;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, quoted};
 use crate::limits::{BUSY_REST_MAX, FAILURES_MAX, PRIORITY_DEFAULT, REST};
 use crate::narinfo::NarInfo;
 use crate::netrc::{Login, without_logins};
 use crate::realisation::{Found, Key};
-use crate::transport::{self, Connections, Transport};
+use crate::transport::{self, Answer, Connections, Transport};
 
 /// The address of a cache with its parameters: `URL?priority=N&trusted=1`. Those of a bucket or a store stay in
 /// its URL.
@@ -62,6 +63,13 @@ impl Address {
     pub fn shown(&self) -> String {
         without_logins(&self.url)
     }
+}
+
+/// Whether what a cache had not a moment ago is believed to be absent still.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asking {
+    Remembering,
+    Anew,
 }
 
 /// Rests a cache that fails.
@@ -199,21 +207,32 @@ impl Cache {
         }
     }
 
-    fn small(&self, place: &str) -> Result<Option<Vec<u8>>> {
-        if self.absent.contains(place) {
+    fn small(&self, place: &str, asking: Asking) -> Result<Option<Answer>> {
+        let is_absent = self.absent.contains(place);
+        if is_absent && asking == Asking::Remembering {
             return Ok(None);
         }
         let found = self.guarded(|| self.transport.get(place))?;
-        if found.is_none() {
-            self.absent.insert(place);
+        match &found {
+            // To ask what is on this machine costs nothing.
+            None if !self.transport.is_local() => self.absent.insert(place),
+            Some(_) if is_absent => self.absent.remove(place),
+            _ => {}
         }
         Ok(found)
     }
 
     /// The entry for a path, which it must really be about.
-    pub fn narinfo(&self, path: &StorePath) -> Result<Option<NarInfo>> {
+    /// `has_room` is asked before it is read, with its length in bytes.
+    pub fn narinfo(
+        &self,
+        path: &StorePath,
+        asking: Asking,
+        has_room: impl FnOnce(usize) -> Result<()>,
+    ) -> Result<Option<NarInfo>> {
         let place = format!("{}.narinfo", path.hash_part());
-        let Some(bytes) = self.small(&place)? else { return Ok(None) };
+        let Some(bytes) = self.small(&place, asking)? else { return Ok(None) };
+        has_room(bytes.len())?;
         let url = self.transport.url(&place);
         let entry = NarInfo::parse(&url, &bytes)?;
         if entry.path != *path {
@@ -224,14 +243,14 @@ impl Cache {
     }
 
     /// The log of a build, which nobody vouches for.
-    pub fn log(&self, derivation: &StorePath) -> Result<Option<Vec<u8>>> {
+    pub fn log(&self, derivation: &StorePath) -> Result<Option<Box<dyn Read + Send>>> {
         self.guarded(|| self.transport.log(&crate::log::place(derivation)))
     }
 
     /// What it says an output is; nothing is checked.
     pub fn realisation(&self, key: &Key) -> Result<Option<Found>> {
         let place = key.place();
-        self.small(&place)?.map(|bytes| key.read(&bytes)).transpose()
+        self.small(&place, Asking::Remembering)?.map(|bytes| key.read(&bytes)).transpose()
     }
 }
 
@@ -243,7 +262,7 @@ pub fn parse_info(url: &str, bytes: &[u8]) -> Result<Option<u32>> {
     if let Some(folder) = field("StoreDir")
         && folder != STORE_DIR
     {
-        let reason = format!("it is for the store `{folder}`, not `{STORE_DIR}`");
+        let reason = format!("it is for the store `{}`, not `{STORE_DIR}`", quoted(folder));
         return Err(Error::Protocol { url: url.to_owned(), reason });
     }
     Ok(field("Priority").and_then(|value| value.parse().ok()))

@@ -132,6 +132,29 @@ impl<R: Read> Read for Paced<R> {
     }
 }
 
+/// Ends in an error where there is more than allowed.
+pub struct Limited<R> {
+    inner: R,
+    left: u64,
+    limit: u64,
+}
+
+impl<R> Limited<R> {
+    pub fn new(inner: R, limit: u64) -> Self {
+        Limited { inner, left: limit, limit }
+    }
+}
+
+impl<R: Read> Read for Limited<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.inner.read(buffer)?;
+        let left = self.left.checked_sub(count as u64);
+        self.left =
+            left.ok_or_else(|| io::Error::other(format!("it is larger than {} bytes", self.limit)))?;
+        Ok(count)
+    }
+}
+
 /// Counts and hashes.
 pub struct Hashing<R> {
     inner: R,

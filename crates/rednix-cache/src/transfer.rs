@@ -12,7 +12,7 @@ use rednix_store::hash::Hasher;
 use crate::cache::Cache;
 use crate::compression::Compression;
 use crate::decoders::TooMuchMemory;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, quoted};
 use crate::keys::{Trust, names};
 use crate::limits::NAR_BYTES_MAX;
 use crate::narinfo::NarInfo;
@@ -155,7 +155,7 @@ pub fn unpack(
             Err(Error::WrongHash { url: url.to_owned(), path, wanted: expected, found })
         }
         (Err(error @ rednix_store::Error::BadNar { .. }), None) => {
-            Err(Error::Corrupt { url: url.to_owned(), reason: error.to_string() })
+            Err(Error::Corrupt { url: url.to_owned(), reason: quoted(&error.to_string()) })
         }
         // Not the system's: a decompressor's.
         (Err(rednix_store::Error::Io { source, .. }), None) if source.raw_os_error().is_none() => {

@@ -57,7 +57,7 @@ impl Substituting {
     }
 
     /// The log of a build, from whichever cache has it.
-    pub fn log(&self, derivation: &StorePath) -> Option<Vec<u8>> {
+    pub fn log(&self, derivation: &StorePath) -> Option<Box<dyn Read + Send>> {
         self.caches.log(derivation)
     }
 }

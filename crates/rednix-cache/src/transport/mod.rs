@@ -9,8 +9,8 @@ mod store;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 pub use http::{Connections, HttpSettings, Patience};
@@ -18,7 +18,10 @@ pub use s3::S3Settings;
 
 use crate::cache::Address;
 use crate::error::{Error, Result};
-use crate::limits::RESUMES_MAX;
+use crate::limits::{
+    ANSWER_BYTES_FREE, ANSWER_BYTES_MAX, ANSWERS_BYTES_MAX, RESUMES_MAX, SMALL_FILE_BYTES_MAX,
+};
+use crate::memory::{ANSWERS, Share};
 use crate::streams::{Cause, Pace};
 
 /// A file of a cache, from some offset on.
@@ -32,16 +35,68 @@ pub struct Opened {
     pub body: Box<dyn Read + Send>,
 }
 
+/// A small file. A larger one of the small ones has a share of what such files may take together, for what is made of it
+/// as well: whoever has one must not wait for another.
+pub struct Answer {
+    bytes: Vec<u8>,
+    share: Option<Share<'static>>,
+}
+
+impl Answer {
+    pub fn new(bytes: Vec<u8>) -> Answer {
+        let share = Answer::share(bytes.len() as u64);
+        Answer { bytes, share }
+    }
+
+    /// The share that an answer of some size needs; waits for it.
+    fn share(size: u64) -> Option<Share<'static>> {
+        if size > ANSWER_BYTES_FREE { ANSWERS.take(ANSWER_BYTES_MAX) } else { None }
+    }
+}
+
+/// Buffers of large answers, to be used again: every thread that made its own would leave the allocator's memory of it
+/// behind.
+static BUFFERS: Mutex<Vec<Vec<u8>>> = Mutex::new(Vec::new());
+
+/// For an answer that has a share, so that there are never many.
+fn buffer() -> Vec<u8> {
+    let pooled = BUFFERS.lock().unwrap_or_else(PoisonError::into_inner).pop();
+    pooled.unwrap_or_else(|| Vec::with_capacity(SMALL_FILE_BYTES_MAX as usize + 1))
+}
+
+fn give_back(mut buffer: Vec<u8>) {
+    let mut buffers = BUFFERS.lock().unwrap_or_else(PoisonError::into_inner);
+    if buffer.capacity() as u64 > SMALL_FILE_BYTES_MAX
+        && (buffers.len() as u64) < ANSWERS_BYTES_MAX / ANSWER_BYTES_MAX
+    {
+        buffer.clear();
+        buffers.push(buffer);
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        give_back(std::mem::take(&mut self.bytes));
+    }
+}
+
+impl std::ops::Deref for Answer {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
 /// One cache's files. Absent is `None`; whatever else keeps a file from being read is an error.
 pub trait Transport: Send + Sync {
     /// The whole address of a place, for messages.
     fn url(&self, place: &str) -> String;
     /// A small file.
-    fn get(&self, place: &str) -> Result<Option<Vec<u8>>>;
-    /// A log of a build, unpacked where the cache keeps it packed: as [`Transport::get`], but longer.
-    fn log(&self, place: &str) -> Result<Option<Vec<u8>>> {
-        self.get(place)
-    }
+    fn get(&self, place: &str) -> Result<Option<Answer>>;
+    /// A log of a build, unpacked where the cache keeps it packed. It may be long, and ends in an error where it is longer
+    /// than allowed.
+    fn log(&self, place: &str) -> Result<Option<Box<dyn Read + Send>>>;
     fn exists(&self, place: &str) -> Result<bool>;
     fn open(&self, place: &str, offset: u64, tag: Option<&str>) -> Result<Option<Opened>>;
     /// Writes a file whole or not at all. A file in memory may get its name only with [`Transport::settle`]; whatever was

@@ -13,7 +13,7 @@ use reqwest::header::{CONTENT_TYPE, ETAG};
 use super::Transport;
 use super::http::{Http, patience};
 use super::s3::element;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, quoted};
 use crate::limits::{REFUSAL_BYTES_MAX, S3_PART_BYTES_MIN, S3_PARTS_MAX, S3_PARTS_PARALLEL};
 
 /// Some bytes of a file, wherever others read it.
@@ -140,7 +140,7 @@ fn complete(http: &Http, place: &str, url: &str, upload: &str, tags: &[String]) 
     // It may begin with "done" long before it is, and end with an error.
     match element(&answer, "Code") {
         Some(code) if answer.contains("<Error>") => {
-            Err(protocol(url, &format!("it could not put the parts together: {}", code.escape_debug())))
+            Err(protocol(url, &format!("it could not put the parts together: {}", quoted(code))))
         }
         _ => Ok(()),
     }

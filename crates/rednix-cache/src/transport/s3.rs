@@ -8,7 +8,7 @@ use reqwest::{Method, Url};
 use rusty_s3::{Credentials, UrlStyle};
 
 use crate::aws::{Identity, Profiles};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, quoted};
 use crate::limits::{BUCKET_NAME_BYTES_MAX, S3_SIGNATURE_VALID};
 use crate::netrc::without_logins;
 
@@ -205,11 +205,8 @@ pub(super) fn element<'t>(xml: &'t str, name: &str) -> Option<&'t str> {
 /// What a refusal means, by its status and the code in its text.
 pub(super) fn refusal(url: String, status: u16, text: &str) -> Error {
     let code = element(text, "Code").unwrap_or_default();
-    let said = if code.is_empty() {
-        format!("HTTP {status}")
-    } else {
-        format!("{}, HTTP {status}", code.escape_debug())
-    };
+    let said =
+        if code.is_empty() { format!("HTTP {status}") } else { format!("{}, HTTP {status}", quoted(code)) };
     match (status, code) {
         (_, "RequestTimeTooSkewed") => {
             Error::Refused { url, reason: format!("{said}: the clocks differ too much") }

@@ -2,7 +2,7 @@
 
 use rednix_cache::cache::Address;
 use rednix_cache::caches::Ask;
-use rednix_cache::transport::{Body, Opened, Transport};
+use rednix_cache::transport::{Answer as Found, Body, Opened, Transport};
 use rednix_store::store::VerifyOptions;
 
 use rednix_cache::NarInfo;
@@ -192,6 +192,49 @@ fn what_a_cache_has_not_is_not_asked_for_twice() {
     let asked = server.count(".narinfo");
     assert!(scene.bring(&to, &path).is_err());
     assert_eq!((asked, server.count(".narinfo")), (1, 1));
+}
+
+/// Whoever names paths to pull is not told what was so a moment ago, and is told who was asked.
+#[test]
+fn pulling_asks_anew() {
+    let chain = chain("contents");
+    let is_there = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let flag = is_there.clone();
+    let server = Scripted::folder(&chain.folder.path().join("cache"), move |path, _| {
+        let is_there = flag.load(std::sync::atomic::Ordering::Relaxed);
+        (!is_there && path.ends_with(".narinfo")).then_some(Answer::Status(404))
+    });
+    let to = store(&chain.folder.path().join("to"));
+    let scene = caches(&[server.url()], trust());
+    scene.bring(&to, &chain.top).unwrap_err();
+    let paths = std::collections::BTreeSet::from([chain.top.clone()]);
+    let told = scene.caches.pull(&to, &paths).unwrap_err().to_string();
+    let expected = format!("no cache has `{}`; asked: {}", chain.top, server.url());
+    assert!(told.starts_with(&expected) && !told.contains("build goes on"), "{told}");
+    is_there.store(true, std::sync::atomic::Ordering::Relaxed);
+    assert_eq!(scene.caches.pull(&to, &paths).unwrap().paths, 3);
+}
+
+/// A log is told as it comes; one that is too long ends in an error, and one that trickles with the wait for it.
+#[test]
+fn logs_are_read_within_bounds() {
+    let derivation = rednix_store::path::StorePath::from_parts(&[1; 20], "d.drv").unwrap();
+    let long = vec![b'x'; rednix_cache::limits::LOG_BYTES_MAX as usize + 1];
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    std::io::Write::write_all(&mut encoder, &long).unwrap();
+    let packed = encoder.finish().unwrap();
+    let server = Scripted::start(move |_, _| {
+        Answer::With(200, "Content-Encoding: gzip\r\n".to_owned(), packed.clone())
+    });
+    let mut log = caches(&[server.url()], trust()).caches.log(&derivation).unwrap();
+    let told = std::io::copy(&mut log, &mut std::io::sink()).unwrap_err().to_string();
+    assert!(told.contains("larger than 67108864 bytes"), "{told}");
+    let trickle = Scripted::start(|_, _| Answer::Trickle(vec![b'x'; 1000]));
+    let started = std::time::Instant::now();
+    let address = format!("{}?priority=1", trickle.url());
+    let mut log = caches_with(&[address], trust(), impatient()).caches.log(&derivation).unwrap();
+    std::io::copy(&mut log, &mut std::io::sink()).unwrap_err();
+    assert!(started.elapsed().as_secs() < 4, "{:?}", started.elapsed());
 }
 
 /// A cache that keeps silent, stops in the middle or trickles costs a moment, and once only, however much it has.
@@ -540,8 +583,12 @@ impl Transport for Noting {
         self.inner.url(place)
     }
 
-    fn get(&self, place: &str) -> rednix_cache::Result<Option<Vec<u8>>> {
+    fn get(&self, place: &str) -> rednix_cache::Result<Option<Found>> {
         self.inner.get(place)
+    }
+
+    fn log(&self, place: &str) -> rednix_cache::Result<Option<Box<dyn std::io::Read + Send>>> {
+        self.inner.log(place)
     }
 
     fn exists(&self, place: &str) -> rednix_cache::Result<bool> {
