@@ -34,6 +34,9 @@ const TESTS: &[(&str, Test)] = &[
     ("cve_2025_46416_descriptors_kept_open", descriptors_kept_open),
     ("cve_2024_38531_setuid_and_open_build_folders", setuid_and_open_folders),
     ("cve_2025_46415_links_in_what_is_deleted", links_in_what_is_deleted),
+    ("cve_2025_52991_build_folders_are_new_and_closed", build_folders_are_new_and_closed),
+    ("cve_2025_52992_failed_builds_leave_nothing_to_change", failed_builds_leave_nothing),
+    ("cve_2025_52993_owners_of_what_links_point_to", owners_of_what_links_point_to),
     ("cve_2026_39860_links_in_place_of_outputs", links_in_place_of_outputs),
     ("hard_links_to_inputs", hard_links_to_inputs),
     ("other_builds_and_the_database", other_builds_and_the_database),
@@ -102,6 +105,69 @@ fn links_in_what_is_deleted() -> Result<(), Failed> {
     world.build(&world.script("links", &script))?;
     world.build(&world.script("failing", &format!("ln -s {to} $out; ln -s {to} x; exit 1"))).unwrap_err();
     expect(std::fs::read_to_string(canary.join("file"))? == "here", "something outside was deleted")?;
+    clean(&world)
+}
+
+/// CVE-2025-52991: nobody can have put anything into a build folder beforehand, and nobody else gets into one.
+fn build_folders_are_new_and_closed() -> Result<(), Failed> {
+    let world = World::new();
+    world.build(
+        &world.script("planting", "umask 0; echo > /build/planted; echo > /tmp/planted; echo x > $out"),
+    )?;
+    let finding = "test ! -e /build/planted; test ! -e /tmp/planted; echo y > $out; sleep 1";
+    let finding = world.write(&world.script("finding", finding));
+    let modes = std::thread::scope(|scope| {
+        let build = scope.spawn(|| world.build_path(&finding));
+        let mut modes = std::collections::BTreeSet::new();
+        while !build.is_finished() {
+            for entry in std::fs::read_dir(world.store.layout().scratch()).into_iter().flatten().flatten() {
+                modes.extend(entry.metadata().map(|metadata| metadata.mode() & 0o7777));
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        build.join().expect("the build does not panic").map(|_| modes)
+    })?;
+    expect(modes.iter().copied().eq([0o700]), format!("folders of builds have the modes {modes:?}"))?;
+    clean(&world)
+}
+
+/// CVE-2025-52992: what a failed build leaves has no name any more, and who holds it open changes nothing of the store.
+fn failed_builds_leave_nothing() -> Result<(), Failed> {
+    let world = World::new();
+    let script = "umask 0; mkdir $out; echo wrong > $out/file; chmod 777 $out $out/file; exec 7<>$out/file; \
+                  (trap '' HUP TERM; sleep 1; echo changed >&7; echo changed > $out/file) > /dev/null 2>&1 & exit 1";
+    let recipe = world.script("failing", script).input_addressed(&["out"]);
+    world.build(&recipe).unwrap_err();
+    clean(&world)?;
+    std::thread::sleep(Duration::from_millis(1300));
+    clean(&world)?;
+    expect(world.store.all_valid_paths()?.iter().all(|path| path.name() != "failing"), "it is registered")
+}
+
+/// CVE-2025-52993: what a builder leaves is given its modes and owner, and nothing that it swaps for a link meanwhile.
+fn owners_of_what_links_point_to() -> Result<(), Failed> {
+    let world = World::new();
+    let canary = world.folder.path().join("canary");
+    std::fs::create_dir(&canary)?;
+    std::fs::write(canary.join("file"), "here")?;
+    let state = || {
+        [canary.clone(), canary.join("file")].map(|path| {
+            let metadata = std::fs::symlink_metadata(path).expect("the canary is there");
+            // Whatever changes an owner, a mode or a time changes the last one.
+            (metadata.uid(), metadata.gid(), metadata.mode(), metadata.ctime(), metadata.ctime_nsec())
+        })
+    };
+    let (before, to) = (state(), canary.display());
+    let script = format!(
+        "mkdir -p $out/d; ln -s {to} $out/link; ln -s {to}/file $out/file; \
+         (trap '' HUP TERM; while :; do rm -rf $out/d; ln -sfn {to} $out/d; rm -f $out/d; mkdir $out/d; \
+         echo > $out/d/file; done) > /dev/null 2>&1 & sleep 0.3; exit $STATUS"
+    );
+    for status in ["0", "1"] {
+        let recipe = world.script("swapping", &script).variable("STATUS", status);
+        expect(world.build(&recipe).is_ok() == (status == "0"), "the build ends otherwise")?;
+        expect(state() == before, "something outside got another owner, mode or time")?;
+    }
     clean(&world)
 }
 

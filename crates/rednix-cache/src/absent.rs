@@ -1,7 +1,7 @@
 //! What a cache was found not to have, remembered for a while, also between runs. A lost or torn file costs questions
 //! and nothing else.
 //!
-//! The file: a line `rednix-absent 1`, then `<seconds since 1970> <place>` per answer.
+//! The file: a line `rednix-absent 1`, then `<seconds since 1970> <place>` per answer; 0 where it was found later.
 
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
@@ -56,6 +56,16 @@ impl Absent {
         self.state().known.get(place).is_some_and(|&at| at <= now && now - at < ABSENT_FOR.as_secs())
     }
 
+    /// Where it was found after all: older lines of the file count no more.
+    pub fn remove(&self, place: &str) {
+        let mut state = self.state();
+        if state.known.remove(place).is_some()
+            && let Some(file) = &mut state.file
+        {
+            let _ = file.write_all(format!("0 {place}\n").as_bytes());
+        }
+    }
+
     pub fn insert(&self, place: &str) {
         if place.len() > ENTRY_BYTES_MAX / 2 || place.contains(['\n', ' ']) {
             return;
@@ -84,12 +94,12 @@ impl State {
         let now = now_s();
         let fresh = text.strip_prefix(HEADER).filter(|_| read).into_iter().flat_map(str::lines);
         for line in fresh.filter(|_| text.len() < limit as usize / 4) {
-            if let Some((at, place)) = line.split_once(' ')
-                && let Ok(at) = at.parse::<u64>()
-                && at <= now
-                && now - at < ABSENT_FOR.as_secs()
-            {
+            let Some((at, place)) = line.split_once(' ') else { continue };
+            let Ok(at) = at.parse::<u64>() else { continue };
+            if at <= now && now - at < ABSENT_FOR.as_secs() {
                 self.known.insert(place.to_owned(), at);
+            } else {
+                self.known.remove(place);
             }
         }
         // Mostly stale, of another version, or new: begun anew with what still counts.
@@ -128,6 +138,9 @@ mod tests {
         let again = Absent::new(Some(path.clone()));
         assert!(!again.contains("new"));
         again.insert("new");
-        assert!(Absent::new(Some(path)).contains("new"));
+        let again = Absent::new(Some(path.clone()));
+        assert!(again.contains("new"));
+        again.remove("new");
+        assert!(!again.contains("new") && !Absent::new(Some(path)).contains("new"));
     }
 }

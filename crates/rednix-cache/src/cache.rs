@@ -1,5 +1,6 @@
 //! One cache: what it says about itself, its entries, and whether it is worth asking at the moment. Registers nothing.
 
+use std::io::Read;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -10,11 +11,12 @@ use rednix_store::hash::Hash;
 use rednix_store::path::{STORE_DIR, StorePath};
 
 use crate::absent::Absent;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, quoted};
 use crate::limits::{BUSY_REST_MAX, FAILURES_MAX, PRIORITY_DEFAULT, REST};
 use crate::narinfo::NarInfo;
+use crate::netrc::{Login, without_logins};
 use crate::realisation::{Found, Key};
-use crate::transport::{self, Connections, Transport};
+use crate::transport::{self, Answer, Connections, Transport};
 
 /// The address of a cache with its parameters: `URL?priority=N&trusted=1`. Those of a bucket or a store stay in
 /// its URL.
@@ -24,15 +26,18 @@ pub struct Address {
     pub priority: Option<u32>,
     /// Its word counts without signatures.
     pub trusted: bool,
+    /// Who asks, where the address said so; the URL does not any more.
+    pub login: Option<Login>,
 }
 
 impl Address {
     pub fn parse(text: &str) -> Result<Address> {
-        let bad = |reason: String| Error::BadAddress { url: text.to_owned(), reason };
+        let bad = |reason: String| Error::BadAddress { url: without_logins(text), reason };
         let (url, parameters) = text.split_once('?').unwrap_or((text, ""));
         // A plain folder is meant as one.
-        let url = if url.starts_with('/') { format!("file://{url}") } else { url.to_owned() };
-        let mut address = Address { url, priority: None, trusted: false };
+        let mut url = if url.starts_with('/') { format!("file://{url}") } else { url.to_owned() };
+        let login = if url.starts_with("http") { Login::take_from(&mut url) } else { None };
+        let mut address = Address { url, priority: None, trusted: false, login };
         for parameter in parameters.split('&').filter(|part| !part.is_empty()) {
             match parameter.split_once('=') {
                 Some(("priority", value)) => {
@@ -53,6 +58,18 @@ impl Address {
         }
         Ok(address)
     }
+
+    /// The URL without anything secret.
+    pub fn shown(&self) -> String {
+        without_logins(&self.url)
+    }
+}
+
+/// Whether what a cache had not a moment ago is believed to be absent still.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asking {
+    Remembering,
+    Anew,
 }
 
 /// Rests a cache that fails.
@@ -83,7 +100,7 @@ impl Cache {
         state: Option<&Path>,
         events: Events,
     ) -> Result<Cache> {
-        let transport: Arc<dyn Transport> = transport::connect(&address.url, connections)?.into();
+        let transport: Arc<dyn Transport> = transport::connect(&address, connections)?.into();
         Ok(Cache::over(address, transport, state, events))
     }
 
@@ -111,7 +128,7 @@ impl Cache {
         *self.info.get_or_init(|| {
             self.guarded(|| {
                 let Some(bytes) = self.transport.get("nix-cache-info")? else { return Ok(None) };
-                parse_info(&self.address.url, &bytes)
+                parse_info(&self.address.shown(), &bytes)
             })
             .ok()
             .flatten()
@@ -182,7 +199,7 @@ impl Cache {
     /// Once per run, so that a dead cache is seen and does not fill the screen.
     fn tell(&self, error: &Error, rest: Duration) {
         if !self.told.swap(true, Ordering::Relaxed) {
-            let (url, seconds) = (&self.address.url, rest.as_secs());
+            let (url, seconds) = (self.address.shown(), rest.as_secs());
             let message = format!(
                 "the cache {url} is left alone for {seconds} s, and the work goes on without it: {error}"
             );
@@ -190,21 +207,32 @@ impl Cache {
         }
     }
 
-    fn small(&self, place: &str) -> Result<Option<Vec<u8>>> {
-        if self.absent.contains(place) {
+    fn small(&self, place: &str, asking: Asking) -> Result<Option<Answer>> {
+        let is_absent = self.absent.contains(place);
+        if is_absent && asking == Asking::Remembering {
             return Ok(None);
         }
         let found = self.guarded(|| self.transport.get(place))?;
-        if found.is_none() {
-            self.absent.insert(place);
+        match &found {
+            // To ask what is on this machine costs nothing.
+            None if !self.transport.is_local() => self.absent.insert(place),
+            Some(_) if is_absent => self.absent.remove(place),
+            _ => {}
         }
         Ok(found)
     }
 
     /// The entry for a path, which it must really be about.
-    pub fn narinfo(&self, path: &StorePath) -> Result<Option<NarInfo>> {
+    /// `has_room` is asked before it is read, with its length in bytes.
+    pub fn narinfo(
+        &self,
+        path: &StorePath,
+        asking: Asking,
+        has_room: impl FnOnce(usize) -> Result<()>,
+    ) -> Result<Option<NarInfo>> {
         let place = format!("{}.narinfo", path.hash_part());
-        let Some(bytes) = self.small(&place)? else { return Ok(None) };
+        let Some(bytes) = self.small(&place, asking)? else { return Ok(None) };
+        has_room(bytes.len())?;
         let url = self.transport.url(&place);
         let entry = NarInfo::parse(&url, &bytes)?;
         if entry.path != *path {
@@ -215,14 +243,14 @@ impl Cache {
     }
 
     /// The log of a build, which nobody vouches for.
-    pub fn log(&self, derivation: &StorePath) -> Result<Option<Vec<u8>>> {
+    pub fn log(&self, derivation: &StorePath) -> Result<Option<Box<dyn Read + Send>>> {
         self.guarded(|| self.transport.log(&crate::log::place(derivation)))
     }
 
     /// What it says an output is; nothing is checked.
     pub fn realisation(&self, key: &Key) -> Result<Option<Found>> {
         let place = key.place();
-        self.small(&place)?.map(|bytes| key.read(&bytes)).transpose()
+        self.small(&place, Asking::Remembering)?.map(|bytes| key.read(&bytes)).transpose()
     }
 }
 
@@ -234,7 +262,7 @@ pub fn parse_info(url: &str, bytes: &[u8]) -> Result<Option<u32>> {
     if let Some(folder) = field("StoreDir")
         && folder != STORE_DIR
     {
-        let reason = format!("it is for the store `{folder}`, not `{STORE_DIR}`");
+        let reason = format!("it is for the store `{}`, not `{STORE_DIR}`", quoted(folder));
         return Err(Error::Protocol { url: url.to_owned(), reason });
     }
     Ok(field("Priority").and_then(|value| value.parse().ok()))

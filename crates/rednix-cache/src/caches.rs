@@ -2,19 +2,24 @@
 //! give, the next one is asked for. Builds nothing.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::io::Read;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rednix_events::{Event, Events};
 use rednix_store::Store;
+use rednix_store::hash::Hash;
 use rednix_store::path::StorePath;
 use rednix_store::store::RealisationId;
 
-use crate::cache::{Address, Cache};
+use crate::cache::{Address, Asking, Cache};
 use crate::error::{Error, Result};
 use crate::keys::Trust;
-use crate::limits::{CLOSURE_PATHS_MAX, QUESTIONS_PARALLEL, TRANSFERS_PARALLEL};
+use crate::limits::{
+    CLOSURE_PATHS_MAX, ENTRIES_LARGE_BYTES_MAX, ENTRY_BYTES_USUAL, QUESTIONS_PARALLEL, TRANSFERS_PARALLEL,
+    WARNINGS_MAX,
+};
 use crate::narinfo::NarInfo;
 use crate::queue::Queue;
 use crate::realisation::{Found, Key};
@@ -74,7 +79,9 @@ struct Known {
     realisations: HashMap<RealisationId, Option<(Key, Found)>>,
     /// Entries that turned out to be bad: cache and path.
     bad: HashSet<(usize, StorePath)>,
-    told: HashSet<String>,
+    told: HashSet<Hash>,
+    /// Of the entries that are larger than usual.
+    large_bytes: usize,
 }
 
 pub struct Caches {
@@ -91,7 +98,8 @@ impl Caches {
     /// Opens all; one with a wrong address is an error, an unreachable one is not.
     pub fn open(settings: Settings, events: Events, cancelled: Arc<AtomicBool>) -> Result<Caches> {
         let mut caches = Vec::new();
-        let connections = Arc::new(Connections::new(settings.http));
+        let http = HttpSettings { cancelled: cancelled.clone(), ..settings.http };
+        let connections = Arc::new(Connections::new(http));
         for address in settings.caches {
             let cache = Cache::open(address, &connections, settings.state.as_deref(), events.clone())?;
             if !settings.offline || cache.transport.is_local() {
@@ -129,13 +137,23 @@ impl Caches {
 
     /// Says something once.
     fn warn(&self, error: &Error) {
-        let message = error.to_string();
-        if self.known().told.insert(message.clone()) {
-            // What to do stays at the end.
-            let (what, hint) = message.split_once("\n\n").unwrap_or((&message, ""));
-            let message = format!("{what}; it is not used\n\n{hint}").trim_end().to_owned();
-            self.events.emit(Event::Warning { message });
+        if matches!(error, Error::Cancelled) {
+            return;
         }
+        let message = error.to_string();
+        let mut known = self.known();
+        if known.told.len() > WARNINGS_MAX || !known.told.insert(Hash::sha256(message.as_bytes())) {
+            return;
+        }
+        let is_last = known.told.len() > WARNINGS_MAX;
+        drop(known);
+        // What to do stays at the end.
+        let (what, hint) = message.split_once("\n\n").unwrap_or((&message, ""));
+        let message = match is_last {
+            true => format!("caches give more troubles than the {WARNINGS_MAX} that were told; no more are"),
+            false => format!("{what}; it is not used\n\n{hint}").trim_end().to_owned(),
+        };
+        self.events.emit(Event::Warning { message });
     }
 
     /// A cache that is out as a whole is told of where it is sent to rest.
@@ -155,7 +173,7 @@ impl Caches {
             (None, Some(id)) => self.realisation(ask, id).map(|(_, found)| found.path),
             (None, None) => None,
         });
-        if self.learn(store, paths.iter().flatten()).is_err() {
+        if self.learn(store, paths.iter().flatten(), Asking::Remembering).is_err() {
             return vec![None; asked.len()];
         }
         let mut memo = HashMap::new();
@@ -202,7 +220,12 @@ impl Caches {
     }
 
     /// Gets the entries of paths and all they refer to, level by level. What is valid here needs none.
-    fn learn<'p>(&self, store: &Store, paths: impl Iterator<Item = &'p StorePath>) -> Result<()> {
+    fn learn<'p>(
+        &self,
+        store: &Store,
+        paths: impl Iterator<Item = &'p StorePath>,
+        asking: Asking,
+    ) -> Result<()> {
         let mut level: BTreeSet<StorePath> = paths.cloned().collect();
         let mut count = 0;
         while !level.is_empty() && !self.is_cancelled() {
@@ -222,7 +245,7 @@ impl Caches {
                     None => unknown.push(path),
                 }
             }
-            let found = in_parallel(&unknown, |path| self.entry(path));
+            let found = in_parallel(&unknown, |path| self.entry(path, asking));
             for (path, entry) in unknown.iter().zip(found) {
                 if let Some(entry) = &entry {
                     next.extend(entry.entry.references.iter().cloned());
@@ -236,26 +259,51 @@ impl Caches {
     }
 
     /// The first believable entry for a path.
-    fn entry(&self, path: &StorePath) -> Option<Entry> {
+    fn entry(&self, path: &StorePath, asking: Asking) -> Option<Entry> {
         for &index in self.order() {
             let cache = &self.caches[index];
             if !cache.is_awake() || self.is_cancelled() || self.known().bad.contains(&(index, path.clone())) {
                 continue;
             }
-            let entry = match cache.narinfo(path) {
-                Ok(Some(entry)) => entry,
-                Ok(None) => continue,
+            let mut bytes = 0;
+            let entry = cache.narinfo(path, asking, |size| {
+                self.take_room(path, size)?;
+                bytes = size;
+                Ok(())
+            });
+            let entry =
+                match entry {
+                    Ok(Some(entry)) => believe(&entry, &self.trust, cache.address.trusted)
+                        .map(|belief| Entry { cache: index, entry: Arc::new(entry), belief }),
+                    Ok(None) => continue,
+                    Err(error) => Err(error),
+                };
+            match entry {
+                Ok(entry) => return Some(entry),
                 Err(error) => {
+                    self.give_room_back(bytes);
                     self.warn_unless_out(&error);
-                    continue;
                 }
-            };
-            match believe(&entry, &self.trust, cache.address.trusted) {
-                Ok(belief) => return Some(Entry { cache: index, entry: Arc::new(entry), belief }),
-                Err(error) => self.warn(&error),
             }
         }
         None
+    }
+
+    /// Room for an entry beside the others that are larger than usual.
+    fn take_room(&self, path: &StorePath, bytes: usize) -> Result<()> {
+        let mut known = self.known();
+        if bytes > ENTRY_BYTES_USUAL && known.large_bytes + bytes > ENTRIES_LARGE_BYTES_MAX {
+            let what = format!("all large entries of caches together, with that of `{path}`,");
+            return Err(Error::TooLarge { what, limit: ENTRIES_LARGE_BYTES_MAX as u64 });
+        }
+        known.large_bytes += if bytes > ENTRY_BYTES_USUAL { bytes } else { 0 };
+        Ok(())
+    }
+
+    fn give_room_back(&self, bytes: usize) {
+        if bytes > ENTRY_BYTES_USUAL {
+            self.known().large_bytes -= bytes;
+        }
     }
 
     /// Bytes to transfer for a path with all it refers to; `None` where something of it is nowhere.
@@ -308,9 +356,10 @@ impl Caches {
     }
 
     /// Brings paths with all they refer to, whoever has them: for whoever names paths and not what they are made by.
-    /// Returns how many were missing and came.
+    /// Returns how many were missing and came. What caches did not have a moment ago they are asked for again.
     pub fn pull(&self, store: &Store, paths: &BTreeSet<StorePath>) -> Result<Pulled> {
-        self.learn(store, paths.iter())?;
+        self.known().entries.retain(|_, entry| entry.is_some());
+        self.learn(store, paths.iter(), Asking::Anew)?;
         let pulled = Mutex::new((Pulled::default(), None::<Error>));
         let missing: BTreeSet<StorePath> = paths.difference(&store.valid_among(paths)?).cloned().collect();
         self.bring_paths(store, missing, &|path, result| {
@@ -322,20 +371,30 @@ impl Caches {
                     pulled.0.nar_bytes += known.map_or(0, |found| found.entry.nar_size);
                 }
                 Err(_) if self.is_cancelled() => drop(pulled.1.insert(Error::Cancelled)),
-                Err(reason) => drop(pulled.1.get_or_insert(Error::NotHad { path: path.to_string(), reason })),
+                Err(reason) => {
+                    let (path, asked) = (path.to_string(), self.asked());
+                    pulled.1.get_or_insert(Error::NotPulled { path, reason, asked });
+                }
             }
         });
         let (pulled, error) = pulled.into_inner().unwrap_or_else(PoisonError::into_inner);
         let absent = paths.difference(&store.valid_among(paths)?).next().cloned();
         match (error, absent) {
             (Some(error), _) => Err(error),
-            (None, Some(path)) => Err(Error::Gone { path: path.to_string() }),
+            (None, Some(path)) => Err(Error::Nowhere { path: path.to_string(), asked: self.asked() }),
             (None, None) => Ok(pulled),
         }
     }
 
+    /// The caches, in the order they are asked.
+    fn asked(&self) -> String {
+        let shown: Vec<String> =
+            self.order().iter().map(|&index| self.caches[index].address.shown()).collect();
+        shown.join(", ")
+    }
+
     /// The first cache's log of a build.
-    pub fn log(&self, derivation: &StorePath) -> Option<Vec<u8>> {
+    pub fn log(&self, derivation: &StorePath) -> Option<Box<dyn Read + Send>> {
         self.order().iter().find_map(|&index| {
             let cache = &self.caches[index];
             if !cache.is_awake() || self.is_cancelled() {
@@ -419,13 +478,13 @@ impl Caches {
                 }
             } else {
                 // It failed others: waiting for it again would only cost time.
-                Error::Resting { url: cache.address.url.clone() }
+                Error::Resting { url: cache.address.shown() }
             };
             if !matches!(error, Error::Resting { .. }) {
                 self.warn(&error);
             }
             self.known().bad.insert((found.cache, path.clone()));
-            known = self.entry(path);
+            known = self.entry(path, Asking::Remembering);
             self.known().entries.insert(path.clone(), known.clone());
             if known.is_none() {
                 return Err(error);

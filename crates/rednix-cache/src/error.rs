@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::decoders::TooMuchMemory;
+use crate::limits::{QUOTED_BYTES_MAX, REASON_BYTES_MAX};
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -37,14 +38,10 @@ pub enum Error {
     )]
     Busy { url: String, status: u16, wait: Duration },
 
-    #[error(
-        "the cache took longer than {limit_s} s {phase} at `{url}`\n\nhint: the build goes on without it; is it reachable from here?"
-    )]
+    #[error("the cache took longer than {limit_s} s {phase} at `{url}`\n\nhint: is it reachable from here?")]
     TimedOut { url: String, phase: &'static str, limit_s: u64 },
 
-    #[error(
-        "cannot reach `{url}`: {reason}\n\nhint: check the address and the proxy; builds go on without this cache"
-    )]
+    #[error("cannot reach `{url}`: {reason}\n\nhint: check the address and the proxy")]
     NoRoute { url: String, reason: String },
 
     #[error(
@@ -120,7 +117,9 @@ pub enum Error {
     #[error("cannot {operation} `{}`: {source}", path.display())]
     Io { operation: &'static str, path: PathBuf, source: io::Error },
 
-    #[error("the cache `{url}` is left alone for a while\n\nhint: the build goes on without it")]
+    #[error(
+        "the cache `{url}` is left alone for a while\n\nhint: it failed a moment ago; is it reachable from here?"
+    )]
     Resting { url: String },
 
     #[error("no cache has `{path}` any more\n\nhint: the build goes on without it")]
@@ -131,6 +130,15 @@ pub enum Error {
     )]
     NotHad { path: String, reason: String },
 
+    /// Of paths asked for by name, which nothing else can make.
+    #[error(
+        "no cache has `{path}`; asked: {asked}\n\nhint: is it the right path, and was it pushed there with everything it refers to?"
+    )]
+    Nowhere { path: String, asked: String },
+
+    #[error("`{path}` could not be pulled: {reason}; asked: {asked}")]
+    NotPulled { path: String, reason: String, asked: String },
+
     #[error("interrupted")]
     Cancelled,
 
@@ -138,7 +146,33 @@ pub enum Error {
     Store(#[from] rednix_store::Error),
 }
 
+/// Text from elsewhere for a message: what would act on a terminal is escaped, and of a long one only the beginning told.
+pub fn quoted(text: &str) -> String {
+    shortened(text, QUOTED_BYTES_MAX)
+}
+
+fn shortened(text: &str, limit: usize) -> String {
+    let mut shown = String::new();
+    for character in text.chars() {
+        if shown.len() >= limit {
+            shown.push('…');
+            break;
+        }
+        if character.is_control() {
+            shown.extend(character.escape_debug());
+        } else {
+            shown.push(character);
+        }
+    }
+    shown
+}
+
 impl Error {
+    /// An entry that is not understood, for a reason that may quote it.
+    pub fn malformed(what: impl Into<String>, reason: &str) -> Error {
+        Error::Malformed { what: what.into(), reason: shortened(reason, REASON_BYTES_MAX) }
+    }
+
     pub fn io(operation: &'static str, path: impl Into<PathBuf>, source: io::Error) -> Error {
         Error::Io { operation, path: path.into(), source }
     }

@@ -3,7 +3,7 @@
 use ed25519_dalek::{Signer, SigningKey, Verifier, VerifyingKey};
 use rednix_store::hash::{base64_decode, base64_encode};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, quoted};
 use crate::limits::SIGNATURES_MAX;
 
 /// A key that signatures are checked with.
@@ -129,7 +129,7 @@ impl Trust {
 pub fn names(signatures: &[String]) -> String {
     let names: Vec<&str> =
         signatures.iter().take(SIGNATURES_MAX).filter_map(|s| Some(s.split_once(':')?.0)).collect();
-    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+    if names.is_empty() { "none".to_owned() } else { quoted(&names.join(", ")) }
 }
 
 #[cfg(test)]

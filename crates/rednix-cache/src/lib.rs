@@ -15,6 +15,7 @@ pub mod log;
 mod memory;
 pub mod narinfo;
 pub mod netrc;
+pub mod proof;
 pub mod push;
 mod queue;
 pub mod realisation;

@@ -4,10 +4,28 @@ use std::time::Duration;
 
 /// A narinfo, a realisation or a `nix-cache-info` larger than this is refused unread.
 pub const SMALL_FILE_BYTES_MAX: u64 = 1 << 20;
+/// A small file larger than this gets a share of memory before it is read on: so much, for itself and what is made of it,
+/// of so much for all of them.
+pub const ANSWER_BYTES_FREE: u64 = 16 << 10;
+pub const ANSWER_BYTES_MAX: u64 = 4 << 20;
+pub const ANSWERS_BYTES_MAX: u64 = 8 << 20;
+/// Entries larger than the first figure are remembered as long as they have no more bytes together than the second, as
+/// text. What they refer to is asked for and remembered, which takes about 18 times that.
+pub const ENTRY_BYTES_USUAL: usize = 16 << 10;
+pub const ENTRIES_LARGE_BYTES_MAX: usize = 1 << 20;
+/// Of a text from elsewhere, so much is quoted in messages; of a whole reason, so much is told.
+pub const QUOTED_BYTES_MAX: usize = 100;
+pub const REASON_BYTES_MAX: usize = 500;
+/// Troubles of caches that are told in one run.
+pub const WARNINGS_MAX: usize = 100;
+/// A realisation: JSON takes many times its size.
+pub const REALISATION_BYTES_MAX: u64 = 256 << 10;
 /// References of one path.
 pub const REFERENCES_MAX: usize = 20_000;
 /// Signatures looked at, of one path or realisation.
 pub const SIGNATURES_MAX: usize = 64;
+/// Places at which contents mention their own path that are remembered.
+pub const SELF_OFFSETS_MAX: usize = 64 << 10;
 /// Length of the `URL` of a narinfo.
 pub const URL_BYTES_MAX: usize = 1024;
 /// A path larger than this, as archive, is neither taken from a cache nor by the server.
@@ -36,6 +54,8 @@ pub const SILENCE_TIMEOUT: Duration = Duration::from_secs(15);
 pub const RATE_BYTES_MIN: u64 = 512;
 /// How long a transfer may be slower than [`RATE_BYTES_MIN`].
 pub const SLOW_AFTER: Duration = Duration::from_secs(30);
+/// Time for the whole of a small file, or of what is said with a refusal.
+pub const SMALL_FILE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Times one small question is put again after a passing trouble.
 pub const RETRIES_MAX: u32 = 2;
 /// Times a transfer that broke is taken up again without having moved on.
@@ -54,8 +74,8 @@ pub const BUSY_WAITED_MAX: Duration = Duration::from_secs(5);
 pub const BUSY_WAITED_ALL_MAX: Duration = Duration::from_secs(60);
 /// One that asks for more is left alone for as long as it asks for, and no longer than this.
 pub const BUSY_REST_MAX: Duration = Duration::from_secs(3600);
-/// Questions put to one cache at once.
-pub const QUESTIONS_PARALLEL: usize = 32;
+/// Questions put to one cache at once. Connections hold up to 1.3 MiB each while large answers wait for their share.
+pub const QUESTIONS_PARALLEL: usize = 16;
 /// Paths transferred at once.
 pub const TRANSFERS_PARALLEL: usize = 6;
 /// How long "it has it not" is believed.

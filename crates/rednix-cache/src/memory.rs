@@ -3,10 +3,13 @@
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-use crate::limits::DECODERS_BYTES_MAX;
+use crate::limits::{ANSWERS_BYTES_MAX, DECODERS_BYTES_MAX};
 
 /// Of all decompressors of this process together.
 pub static DECODERS: Budget = Budget::new(DECODERS_BYTES_MAX);
+
+/// Of all small files that are not that small, and what is made of them.
+pub static ANSWERS: Budget = Budget::new(ANSWERS_BYTES_MAX);
 
 #[derive(Debug)]
 pub struct Budget {

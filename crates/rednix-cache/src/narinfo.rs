@@ -5,11 +5,12 @@ use std::fmt::Write as _;
 
 use rednix_store::PathInfo;
 use rednix_store::hash::{Hash, HashAlgorithm};
-use rednix_store::path::{ContentMethod, StorePath, fixed_output_path, parse_content_address, text_path};
+use rednix_store::path::{ContentMethod, StorePath, fixed_output_path, parse_content_address};
 
 use crate::compression::Compression;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, quoted};
 use crate::limits::{NAR_BYTES_MAX, REFERENCES_MAX, SIGNATURES_MAX, SMALL_FILE_BYTES_MAX, URL_BYTES_MAX};
+use crate::proof::Proof;
 
 /// One entry of a cache.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,26 +98,28 @@ impl NarInfo {
         text
     }
 
-    /// How the contents prove themselves, where the path is the hash of what it contains and refers to. `None` for
-    /// paths named otherwise; self-references too, whose hash is not over the plain archive.
-    pub fn content_proof(&self) -> Result<Option<(ContentMethod, Hash)>> {
-        let Some(address) = &self.content_address else { return Ok(None) };
-        let (method, hash) = parse_content_address(address)?;
-        if self.references.contains(&self.path) {
-            return Ok(None);
-        }
-        let path = match method {
-            ContentMethod::Text => text_path(self.path.name(), &hash, &self.references)?,
-            ContentMethod::Git => return Ok(None),
-            _ => fixed_output_path(method, &hash, self.path.name(), &self.references, false)?,
-        };
-        if path != self.path {
-            let what = self.path.to_string();
-            let reason = format!("its content address `{address}` belongs to another path");
-            return Err(Error::Malformed { what, reason });
-        }
-        Ok(Some((method, hash)))
+    /// What the contents have to be by the content address, which no signature covers. `None` where there is none, or
+    /// one that cannot be checked here (`git:`).
+    pub fn content_proof(&self) -> Result<Option<Proof>> {
+        content_proof(&self.to_path_info())
     }
+}
+
+/// What the contents of a path have to be by its content address; one that belongs to another path is an error.
+pub fn content_proof(info: &PathInfo) -> Result<Option<Proof>> {
+    let Some(address) = &info.content_address else { return Ok(None) };
+    let bad = |reason: String| Error::malformed(info.path.to_string(), &reason);
+    let (method, hash) = parse_content_address(address).map_err(|error| bad(error.to_string()))?;
+    let mut references = info.references.clone();
+    let is_own = references.remove(&info.path);
+    if method == ContentMethod::Git {
+        return Ok(None);
+    }
+    let path = fixed_output_path(method, &hash, info.path.name(), &references, is_own);
+    if path.map_err(|error| bad(error.to_string()))? != info.path {
+        return Err(bad(format!("its content address `{address}` belongs to another path")));
+    }
+    Ok(Some(Proof { method, hash, own: is_own.then(|| info.path.clone()) }))
 }
 
 /// Whether a text can be the part of a store path that names its entry.
@@ -140,7 +143,7 @@ struct Parser<'a> {
 
 impl Parser<'_> {
     fn bad(&self, reason: impl Into<String>) -> Error {
-        Error::Malformed { what: self.what.to_owned(), reason: reason.into() }
+        Error::malformed(self.what, &reason.into())
     }
 
     fn parse(&self, text: &[u8]) -> Result<NarInfo> {
@@ -153,7 +156,7 @@ impl Parser<'_> {
             // C++ Nix needs the blank; an empty value may come without.
             let Some((key, value)) = line.split_once(": ").or_else(|| Some((line.strip_suffix(':')?, "")))
             else {
-                return Err(self.bad(format!("a line without `: `: `{}`", line.escape_debug())));
+                return Err(self.bad(format!("a line without `: `: `{}`", quoted(line))));
             };
             self.field(&mut fields, key, value.trim_end())?;
         }
@@ -179,9 +182,8 @@ impl Parser<'_> {
             "StorePath" => self.once(key, &mut fields.path, self.path(StorePath::parse(value))?),
             "URL" => self.once(key, &mut fields.url, self.url(value)?),
             "Compression" => {
-                let known = Compression::parse(value).ok_or_else(|| {
-                    self.bad(format!("the compression `{}` is unknown", value.escape_debug()))
-                })?;
+                let known = Compression::parse(value)
+                    .ok_or_else(|| self.bad(format!("the compression `{}` is unknown", quoted(value))))?;
                 self.once(key, &mut fields.compression, known)
             }
             "FileHash" => self.once(key, &mut fields.file_hash, self.hash(value)?),
@@ -238,7 +240,7 @@ impl Parser<'_> {
 
     fn hash(&self, value: &str) -> Result<Hash> {
         if !value.contains([':', '-']) {
-            return Err(self.bad(format!("the hash `{}` does not name its algorithm", value.escape_debug())));
+            return Err(self.bad(format!("the hash `{}` does not name its algorithm", quoted(value))));
         }
         Hash::parse_any(value, None).map_err(|error| self.bad(error.to_string()))
     }
@@ -246,7 +248,7 @@ impl Parser<'_> {
     fn size(&self, value: &str) -> Result<u64> {
         let is_plain = value.bytes().all(|byte| byte.is_ascii_digit());
         let size = value.parse().ok().filter(|&size: &u64| is_plain && size <= NAR_BYTES_MAX);
-        size.ok_or_else(|| self.bad(format!("`{}` is no size", value.escape_debug())))
+        size.ok_or_else(|| self.bad(format!("`{}` is no size", quoted(value))))
     }
 
     /// Only a place below the cache: an entry must not send anyone elsewhere.
@@ -256,9 +258,7 @@ impl Parser<'_> {
             && value.split(['/', '?']).all(|part| !matches!(part, "" | "." | ".."))
             && !value.to_ascii_lowercase().contains("%2e");
         if value.len() > URL_BYTES_MAX || !value.chars().all(plain) || !inside {
-            return Err(
-                self.bad(format!("its URL `{}` is not a place below the cache", value.escape_debug()))
-            );
+            return Err(self.bad(format!("its URL `{}` is not a place below the cache", quoted(value))));
         }
         Ok(value.to_owned())
     }

@@ -25,7 +25,7 @@ use crate::keys::SecretKey;
 use crate::limits::{
     ARCHIVE_SENT_MAX, PRIORITY_DEFAULT, PUSHED_LOG_BYTES_MAX, TRANSFERS_PARALLEL, ZSTD_LEVEL,
 };
-use crate::narinfo::{NarInfo, fingerprint};
+use crate::narinfo::{NarInfo, content_proof, fingerprint};
 use crate::queue::Queue;
 use crate::realisation::Key;
 use crate::transport::{Body, Transport};
@@ -63,16 +63,21 @@ pub fn cache_info(priority: u32) -> String {
     format!("StoreDir: {STORE_DIR}\nWantMassQuery: 1\nPriority: {priority}\n")
 }
 
-/// The signatures a path leaves with. Signed is what was built here, and what proves itself anyway: never what came
-/// from elsewhere on somebody else's word, nor what was built of a working copy.
+/// The signatures a path leaves with. Signed is what was built here, and what its archive's hash alone proves: never
+/// what came from elsewhere on somebody else's word, nor what was built of a working copy. A content address in the
+/// database is no proof, for earlier versions took it unchecked; other contents that prove themselves need no signature.
 pub fn signatures(info: &PathInfo, key: Option<&SecretKey>) -> Vec<String> {
     let mut signatures = info.signatures.clone();
-    if let Some(key) = key.filter(|_| info.ultimate || info.content_address.is_some()) {
+    if let Some(key) = key.filter(|_| info.ultimate || is_proven(info)) {
         let own = format!("{}:", key.name());
         signatures.retain(|signature| !signature.starts_with(&own));
         signatures.push(key.sign(&fingerprint(info)));
     }
     signatures
+}
+
+fn is_proven(info: &PathInfo) -> bool {
+    content_proof(info).ok().flatten().is_some_and(|proof| proof.is_given_by(&info.nar_hash))
 }
 
 /// Works out the keys of realisations, and remembers what it found out about derivations on the way.

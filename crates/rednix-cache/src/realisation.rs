@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use crate::error::{Error, Result};
 use crate::keys::{SecretKey, Trust, names};
-use crate::limits::{SIGNATURES_MAX, SMALL_FILE_BYTES_MAX};
+use crate::limits::{REALISATION_BYTES_MAX, SIGNATURES_MAX};
 
 /// What names a realisation at a cache.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,9 +74,9 @@ impl Key {
     /// Reads a realisation's file, which must be the one for this key.
     pub fn read(&self, text: &[u8]) -> Result<Found> {
         let what = self.place();
-        let bad = |reason: &str| Error::Malformed { what: what.clone(), reason: reason.to_owned() };
-        if text.len() as u64 > SMALL_FILE_BYTES_MAX {
-            return Err(Error::TooLarge { what, limit: SMALL_FILE_BYTES_MAX });
+        let bad = |reason: &str| Error::malformed(&what, reason);
+        if text.len() as u64 > REALISATION_BYTES_MAX {
+            return Err(Error::TooLarge { what, limit: REALISATION_BYTES_MAX });
         }
         let object: Map<String, Value> = serde_json::from_slice(text)
             .map_err(|error| bad(&format!("it is not a JSON object: {error}")))?;

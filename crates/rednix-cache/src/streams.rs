@@ -5,7 +5,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rednix_store::hash::{Hash, Hasher};
-use rednix_store::path::ContentMethod;
 
 use crate::error::Error;
 use crate::limits::RATE_BYTES_MIN;
@@ -78,20 +77,46 @@ impl<R: Read> Read for Bounded<R> {
     }
 }
 
-/// Fails where less than [`RATE_BYTES_MIN`] per second arrives for a while: a trickle is a dead cache that does not show.
-pub struct Paced<R> {
-    inner: R,
-    url: String,
+/// Sees that less than [`RATE_BYTES_MIN`] per second arrives for a while: a trickle is a dead cache that does not show.
+pub struct Pace {
     /// Time spent waiting and bytes that came, since the rate was last looked at.
     waited: Duration,
     bytes: u64,
     slow_after: Duration,
+}
+
+impl Pace {
+    pub fn new(slow_after: Duration) -> Pace {
+        Pace { waited: Duration::ZERO, bytes: 0, slow_after }
+    }
+
+    /// Notes what came, if anything, and how long it was waited for. An error where that is too slow.
+    pub fn note(&mut self, url: &str, count: usize, waited: Duration) -> crate::Result<()> {
+        self.waited += waited;
+        self.bytes += count as u64;
+        if self.waited < self.slow_after {
+            return Ok(());
+        }
+        if count > 0 && (self.bytes as f64) < RATE_BYTES_MIN as f64 * self.waited.as_secs_f64() {
+            let (url, limit_s) = (url.to_owned(), self.slow_after.as_secs());
+            return Err(Error::TimedOut { url, phase: "to send next to nothing", limit_s });
+        }
+        (self.waited, self.bytes) = (Duration::ZERO, 0);
+        Ok(())
+    }
+}
+
+/// Fails where what it reads is too slow.
+pub struct Paced<R> {
+    inner: R,
+    url: String,
+    pace: Pace,
     cause: Cause,
 }
 
 impl<R: Read> Paced<R> {
     pub fn new(inner: R, url: String, slow_after: Duration, cause: Cause) -> Self {
-        Paced { inner, url, waited: Duration::ZERO, bytes: 0, slow_after, cause }
+        Paced { inner, url, pace: Pace::new(slow_after), cause }
     }
 }
 
@@ -100,121 +125,33 @@ impl<R: Read> Read for Paced<R> {
         // Only waiting counts: what the reader's user does meanwhile is not the cache's fault.
         let began = Instant::now();
         let count = self.inner.read(buffer)?;
-        self.waited += began.elapsed();
-        self.bytes += count as u64;
-        if self.waited < self.slow_after {
-            return Ok(count);
+        match self.pace.note(&self.url, count, began.elapsed()) {
+            Ok(()) => Ok(count),
+            Err(error) => Err(self.cause.set(error)),
         }
-        if count > 0 && (self.bytes as f64) < RATE_BYTES_MIN as f64 * self.waited.as_secs_f64() {
-            return Err(self.cause.set(Error::TimedOut {
-                url: self.url.clone(),
-                phase: "to send next to nothing",
-                limit_s: self.slow_after.as_secs(),
-            }));
-        }
-        (self.waited, self.bytes) = (Duration::ZERO, 0);
-        Ok(count)
     }
 }
 
-/// The archive of one plain file begins with these strings, and the length of its contents follows.
-const FLAT_STRINGS: [&str; 5] = ["nix-archive-1", "(", "type", "regular", "contents"];
-
-fn flat_header() -> Vec<u8> {
-    let mut header = Vec::new();
-    for text in FLAT_STRINGS {
-        header.extend_from_slice(&(text.len() as u64).to_le_bytes());
-        header.extend_from_slice(text.as_bytes());
-        header.resize(header.len().next_multiple_of(8), 0);
-    }
-    header
-}
-
-/// Checks, before it lets the last bytes of an archive through, that the contents have the hash that names the path.
-pub struct Proven<R> {
+/// Ends in an error where there is more than allowed.
+pub struct Limited<R> {
     inner: R,
-    position: u64,
-    size: u64,
-    hasher: Option<Hasher>,
-    expected: Hash,
-    flat: Option<Flat>,
-    cause: Cause,
-    mismatch: Option<Box<dyn FnOnce(String) -> Error + Send>>,
-}
-
-struct Flat {
-    header: Vec<u8>,
-    expected: Vec<u8>,
     left: u64,
+    limit: u64,
 }
 
-impl<R: Read> Proven<R> {
-    pub fn new(
-        inner: R,
-        size: u64,
-        method: ContentMethod,
-        expected: Hash,
-        cause: Cause,
-        mismatch: impl FnOnce(String) -> Error + Send + 'static,
-    ) -> Self {
-        let flat = matches!(method, ContentMethod::Flat | ContentMethod::Text).then(|| Flat {
-            header: Vec::new(),
-            expected: flat_header(),
-            left: 0,
-        });
-        let hasher = Some(Hasher::new(expected.algorithm()));
-        Proven { inner, position: 0, size, hasher, expected, flat, cause, mismatch: Some(Box::new(mismatch)) }
-    }
-
-    fn feed(&mut self, mut bytes: &[u8]) -> Result<(), String> {
-        let Some(hasher) = &mut self.hasher else { return Ok(()) };
-        let Some(flat) = &mut self.flat else {
-            hasher.update(bytes);
-            return Ok(());
-        };
-        let whole = flat.expected.len() + 8;
-        if flat.header.len() < whole {
-            let part = bytes.len().min(whole - flat.header.len());
-            flat.header.extend_from_slice(&bytes[..part]);
-            bytes = &bytes[part..];
-            let seen = flat.header.len().min(flat.expected.len());
-            if flat.header[..seen] != flat.expected[..seen] {
-                return Err("something else than one plain file".to_owned());
-            }
-            if flat.header.len() == whole {
-                let length = &flat.header[flat.expected.len()..];
-                flat.left = u64::from_le_bytes(length.try_into().expect("a length has eight bytes"));
-            }
-        }
-        let contents = bytes.len().min(usize::try_from(flat.left).unwrap_or(usize::MAX));
-        hasher.update(&bytes[..contents]);
-        flat.left -= contents as u64;
-        Ok(())
+impl<R> Limited<R> {
+    pub fn new(inner: R, limit: u64) -> Self {
+        Limited { inner, left: limit, limit }
     }
 }
 
-impl<R: Read> Read for Proven<R> {
+impl<R: Read> Read for Limited<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.inner.read(buffer)?;
-        let mut result = self.feed(&buffer[..count]);
-        self.position += count as u64;
-        if result.is_ok()
-            && self.position >= self.size
-            && let Some(hasher) = self.hasher.take()
-        {
-            let found = hasher.finish();
-            if found != self.expected {
-                result = Err(found.to_sri());
-            }
-        }
-        match (result, self.mismatch.take()) {
-            (Ok(()), mismatch) => {
-                self.mismatch = mismatch;
-                Ok(count)
-            }
-            (Err(found), Some(mismatch)) => Err(self.cause.set(mismatch(found))),
-            (Err(_), None) => Err(io::Error::other("read on after an error")),
-        }
+        let left = self.left.checked_sub(count as u64);
+        self.left =
+            left.ok_or_else(|| io::Error::other(format!("it is larger than {} bytes", self.limit)))?;
+        Ok(count)
     }
 }
 

@@ -8,22 +8,23 @@ use std::time::Instant;
 use rednix_events::{Activity, Event, Events};
 use rednix_store::Store;
 use rednix_store::hash::Hasher;
-use rednix_store::path::ContentMethod;
 
 use crate::cache::Cache;
 use crate::compression::Compression;
 use crate::decoders::TooMuchMemory;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, quoted};
 use crate::keys::{Trust, names};
 use crate::limits::NAR_BYTES_MAX;
 use crate::narinfo::NarInfo;
-use crate::streams::{Bounded, Cause, Paced, Proven};
+use crate::proof::Proven;
+use crate::streams::{Bounded, Cause, Paced};
 use crate::transport::Resuming;
 
 /// Why an entry is believed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Belief {
-    /// A trusted key signed it, or the whole cache is trusted.
+    /// A trusted key signed it, or the whole cache is trusted. Signatures do not cover content addresses: contents have
+    /// to prove those all the same.
     Vouched,
     /// Its contents have to prove the path's name.
     Contents,
@@ -37,8 +38,8 @@ pub fn believe(entry: &NarInfo, trust: &Trust, cache_trusted: bool) -> Result<Be
         return Ok(Belief::Vouched);
     }
     match proof {
-        Some(_) => Ok(Belief::Contents),
-        None => Err(Error::Untrusted { path: entry.path.to_string(), found: names(&entry.signatures) }),
+        Some(proof) if proof.is_enough() => Ok(Belief::Contents),
+        _ => Err(Error::Untrusted { path: entry.path.to_string(), found: names(&entry.signatures) }),
     }
 }
 
@@ -129,20 +130,22 @@ pub fn unpack(
     };
     let bounded = Bounded::new(decoder, wanted, cause.clone(), too_long).then(file_is_right);
     let mut nar: Box<dyn Read + '_> = Box::new(bounded);
-    let proof = match belief {
-        Belief::Contents => entry.content_proof()?,
-        Belief::Vouched => None,
-    };
-    // The store hashes the whole archive anyway.
-    let proof = proof.filter(|&(method, hash)| method != ContentMethod::Recursive || hash != entry.nar_hash);
-    if let Some((method, hash)) = proof {
-        let (url, path, wanted) = (url.to_owned(), path.clone(), hash.to_sri());
-        let mismatch = move |found| Error::WrongHash { url, path, wanted, found };
-        nar = Box::new(Proven::new(nar, entry.nar_size, method, hash, cause.clone(), mismatch));
+    let mut info = entry.to_path_info();
+    match entry.content_proof()? {
+        // What cannot be checked is not claimed.
+        None if belief == Belief::Vouched => info.content_address = None,
+        None => return Err(Error::Untrusted { path, found: names(&entry.signatures) }),
+        // The store hashes the whole archive anyway.
+        Some(proof) if proof.is_given_by(&entry.nar_hash) => {}
+        Some(proof) => {
+            let (url, path, wanted) = (url.to_owned(), path.clone(), proof.hash.to_sri());
+            let mismatch = move |found| Error::WrongHash { url, path, wanted, found };
+            nar = Box::new(Proven::new(nar, entry.nar_size, &proof, cause.clone(), mismatch));
+        }
     }
     // Large reads for the hashes; the archive's reader asks for eight bytes at a time.
     let mut nar = std::io::BufReader::with_capacity(crate::limits::BUFFER_BYTES, nar);
-    let added = store.add_nar(&mut nar, &entry.to_path_info());
+    let added = store.add_nar(&mut nar, &info);
     drop(nar);
     // The first trouble in the pipeline is the cause of what the store says.
     match (added, cause.take()) {
@@ -152,7 +155,7 @@ pub fn unpack(
             Err(Error::WrongHash { url: url.to_owned(), path, wanted: expected, found })
         }
         (Err(error @ rednix_store::Error::BadNar { .. }), None) => {
-            Err(Error::Corrupt { url: url.to_owned(), reason: error.to_string() })
+            Err(Error::Corrupt { url: url.to_owned(), reason: quoted(&error.to_string()) })
         }
         // Not the system's: a decompressor's.
         (Err(rednix_store::Error::Io { source, .. }), None) if source.raw_os_error().is_none() => {

@@ -57,7 +57,7 @@ impl Substituting {
     }
 
     /// The log of a build, from whichever cache has it.
-    pub fn log(&self, derivation: &StorePath) -> Option<Vec<u8>> {
+    pub fn log(&self, derivation: &StorePath) -> Option<Box<dyn Read + Send>> {
         self.caches.log(derivation)
     }
 }
@@ -103,6 +103,7 @@ pub fn http(config: &Config, token: Option<&str>) -> Result<HttpSettings, Failur
         netrc,
         s3: s3(&config.aws),
         patience: Default::default(),
+        cancelled: crate::interrupt::flag(),
     })
 }
 

@@ -10,9 +10,10 @@ use std::time::Instant;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags};
 use tempfile::NamedTempFile;
 
-use super::{Body, Opened, Transport};
+use super::{Answer, Body, Opened, Transport};
 use crate::error::{Error, Result};
 use crate::limits::{LOG_BYTES_MAX, SMALL_FILE_BYTES_MAX, UNNAMED_BYTES_MAX, UNNAMED_FOR, UNNAMED_MAX};
+use crate::streams::Limited;
 
 pub struct Folder {
     root: PathBuf,
@@ -104,15 +105,18 @@ impl Folder {
         }
     }
 
-    fn whole(&self, place: &str, limit: u64) -> Result<Option<Vec<u8>>> {
+    fn whole(&self, place: &str) -> Result<Option<Answer>> {
         let Some(file) = self.file(place)? else { return Ok(None) };
-        let mut bytes = Vec::new();
-        let read = file.take(limit + 1).read_to_end(&mut bytes);
-        read.map_err(|error| Error::io("read", self.root.join(place), error))?;
-        if bytes.len() as u64 > limit {
-            return Err(Error::TooLarge { what: self.url(place), limit });
+        let fail = |error| Error::io("read", self.root.join(place), error);
+        let size = file.metadata().map_err(fail)?.len();
+        if size > SMALL_FILE_BYTES_MAX {
+            return Err(Error::TooLarge { what: self.url(place), limit: SMALL_FILE_BYTES_MAX });
         }
-        Ok(Some(bytes))
+        let share = Answer::share(size);
+        let mut bytes = if share.is_some() { super::buffer() } else { Vec::new() };
+        // What it grew meanwhile has no share.
+        file.take(size).read_to_end(&mut bytes).map_err(fail)?;
+        Ok(Some(Answer { bytes, share }))
     }
 }
 
@@ -121,12 +125,13 @@ impl Transport for Folder {
         format!("file://{}/{place}", self.root.display())
     }
 
-    fn get(&self, place: &str) -> Result<Option<Vec<u8>>> {
-        self.whole(place, SMALL_FILE_BYTES_MAX)
+    fn get(&self, place: &str) -> Result<Option<Answer>> {
+        self.whole(place)
     }
 
-    fn log(&self, place: &str) -> Result<Option<Vec<u8>>> {
-        self.whole(place, LOG_BYTES_MAX)
+    fn log(&self, place: &str) -> Result<Option<Box<dyn Read + Send>>> {
+        let file = self.file(place)?;
+        Ok(file.map(|file| Box::new(Limited::new(file, LOG_BYTES_MAX)) as _))
     }
 
     fn exists(&self, place: &str) -> Result<bool> {

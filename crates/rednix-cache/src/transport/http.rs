@@ -3,6 +3,7 @@
 
 use std::io::{self, Read};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -17,14 +18,17 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
 use super::s3::{Bucket, S3Settings};
-use super::{Body, Opened, Transport};
+use super::{Answer, Body, Opened, Transport};
+use crate::cache::Address;
 use crate::compression::Compression;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, quoted};
 use crate::limits::{
     BUSY_WAITED_ALL_MAX, BUSY_WAITED_MAX, CONNECT_TIMEOUT, LOG_BYTES_MAX, REDIRECTS_MAX, REFUSAL_BYTES_MAX,
     REST, RETRIES_MAX, RETRY_PAUSE, S3_PART_BYTES_MIN, SILENCE_TIMEOUT, SLOW_AFTER, SMALL_FILE_BYTES_MAX,
+    SMALL_FILE_TIMEOUT,
 };
-use crate::netrc::Netrc;
+use crate::netrc::{Login, Netrc};
+use crate::streams::{Cause, Limited, Paced};
 
 /// What all caches over HTTP share.
 #[derive(Clone, Debug, Default)]
@@ -38,6 +42,8 @@ pub struct HttpSettings {
     pub netrc: Netrc,
     pub s3: S3Settings,
     pub patience: Patience,
+    /// Set where nobody waits for answers any more.
+    pub cancelled: Arc<AtomicBool>,
 }
 
 /// How long to wait for what.
@@ -48,6 +54,8 @@ pub struct Patience {
     pub silence: Duration,
     /// How long a transfer may be next to dead.
     pub slow_after: Duration,
+    /// For the whole of a small file.
+    pub small: Duration,
     /// Before the first repetition; it doubles.
     pub pause: Duration,
 }
@@ -58,6 +66,7 @@ impl Default for Patience {
             connect: CONNECT_TIMEOUT,
             silence: SILENCE_TIMEOUT,
             slow_after: SLOW_AFTER,
+            small: SMALL_FILE_TIMEOUT,
             pause: RETRY_PAUSE,
         }
     }
@@ -126,10 +135,11 @@ impl HttpSettings {
 
 /// What is asked, and with which credentials.
 enum Site {
-    /// The address without a slash at the end, and its host.
+    /// The address without a slash at the end, its host, and who asks where the address said so.
     Server {
         base: String,
         host: String,
+        login: Option<Login>,
     },
     Bucket(Bucket),
 }
@@ -169,11 +179,15 @@ impl Quiet {
 }
 
 impl Http {
-    pub fn new(url: &str, connections: Arc<Connections>) -> Result<Http> {
-        let bad = |reason: String| Error::BadAddress { url: url.to_owned(), reason };
+    pub fn new(address: &Address, connections: Arc<Connections>) -> Result<Http> {
+        let url = address.url.as_str();
+        // A password with a slash in it ends up where no user is looked for.
+        let shown = || url.rsplit_once('@').map_or(url.to_owned(), |(_, rest)| format!("…@{rest}"));
+        let bad = |reason: String| Error::BadAddress { url: shown(), reason };
         let parsed = Url::parse(url).map_err(|error| bad(error.to_string()))?;
         let host = parsed.host_str().ok_or_else(|| bad("it names no host".to_owned()))?.to_owned();
-        let site = Site::Server { base: url.trim_end_matches('/').to_owned(), host };
+        let login = address.login.clone();
+        let site = Site::Server { base: url.trim_end_matches('/').to_owned(), host, login };
         Ok(Http { site, connections, quiet: Mutex::default() })
     }
 
@@ -195,9 +209,10 @@ impl Http {
                 let address = bucket.signed(&method, place, query);
                 client.request(method, address)
             }
-            Site::Server { base, host } => {
+            Site::Server { base, host, login } => {
                 let request = client.request(method, format!("{base}/{place}"));
-                match self.connections.settings.netrc.authorization(host) {
+                let login = login.as_ref().map(|login| login.authorization().to_owned());
+                match login.or_else(|| self.connections.settings.netrc.authorization(host)) {
                     Some(value) => request.header(AUTHORIZATION, value),
                     None => request,
                 }
@@ -210,6 +225,9 @@ impl Http {
         let mut attempt = 0;
         loop {
             self.keep_quiet();
+            if self.is_cancelled() {
+                return Err(Error::Cancelled);
+            }
             match once() {
                 Err(Error::Busy { wait, .. }) if attempt < RETRIES_MAX && self.be_quiet(wait) => attempt += 1,
                 Err(error) if error.is_passing() && attempt < RETRIES_MAX => {
@@ -233,8 +251,61 @@ impl Http {
 
     fn keep_quiet(&self) {
         let until = self.quiet.lock().unwrap_or_else(PoisonError::into_inner).until;
-        if let Some(left) = until.and_then(|until| until.checked_duration_since(Instant::now())) {
-            std::thread::sleep(left);
+        while let Some(left) = until.and_then(|until| until.checked_duration_since(Instant::now())) {
+            if self.is_cancelled() {
+                return;
+            }
+            std::thread::sleep(left.min(Duration::from_millis(100)));
+        }
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.connections.settings.cancelled.load(Ordering::Relaxed)
+    }
+
+    /// At most `limit` bytes of a body, within a time: one that trickles must not hold anybody up, whatever of it comes
+    /// in time for the single piece.
+    pub(super) fn read_whole(
+        &self,
+        url: &str,
+        mut body: impl Read,
+        promised: Option<u64>,
+        limit: u64,
+        time: Duration,
+    ) -> Result<Answer> {
+        let (mut bytes, mut buffer, mut began) = (Vec::new(), [0; 16 << 10], Instant::now());
+        let mut share = None;
+        loop {
+            if self.is_cancelled() {
+                return Err(Error::Cancelled);
+            }
+            if began.elapsed() > time {
+                let (url, phase) = (url.to_owned(), "to send a small file");
+                return Err(Error::TimedOut { url, phase, limit_s: time.as_secs() });
+            }
+            match body.read(&mut buffer) {
+                Ok(0) => return Ok(Answer { bytes, share }),
+                Ok(count) if (bytes.len() + count) as u64 > limit => {
+                    return Err(Error::TooLarge { what: url.to_owned(), limit });
+                }
+                Ok(count) => {
+                    if share.is_none() {
+                        // It is not the cache's fault that others take the memory.
+                        let waiting = Instant::now();
+                        share = Answer::share((bytes.len() + count) as u64);
+                        began += waiting.elapsed();
+                        if share.is_some() {
+                            let first = std::mem::replace(&mut bytes, super::buffer());
+                            bytes.extend_from_slice(&first);
+                        }
+                    }
+                    bytes.extend_from_slice(&buffer[..count]);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    return Err(body_error(url, &error, bytes.len() as u64, promised, self.patience()));
+                }
+            }
         }
     }
 
@@ -257,7 +328,7 @@ impl Http {
     }
 
     /// A whole file of at most `limit` bytes.
-    fn whole(&self, place: &str, limit: u64) -> Result<Option<Vec<u8>>> {
+    fn whole(&self, place: &str, limit: u64) -> Result<Option<Answer>> {
         let url = self.url(place);
         self.ask(|| {
             let request = self.request(Method::GET, place, &[])?;
@@ -265,12 +336,7 @@ impl Http {
             let promised = response.content_length();
             let encoding = response.headers().get(CONTENT_ENCODING).and_then(|value| value.to_str().ok());
             let encoding = encoding.map(str::to_ascii_lowercase);
-            let mut bytes = Vec::new();
-            let read = response.take(limit + 1).read_to_end(&mut bytes);
-            read.map_err(|error| body_error(&url, &error, bytes.len() as u64, promised, self.patience()))?;
-            if bytes.len() as u64 > limit {
-                return Err(Error::TooLarge { what: url.clone(), limit });
-            }
+            let bytes = self.read_whole(&url, response, promised, limit, self.patience().small)?;
             decoded(&url, encoding.as_deref(), bytes, limit).map(Some)
         })
     }
@@ -290,13 +356,13 @@ impl Http {
         if let (Some(wait), 429 | 503) = (after, status) {
             return Error::Busy { url, status, wait };
         }
-        let mut bytes = Vec::new();
-        let _ = response.take(REFUSAL_BYTES_MAX).read_to_end(&mut bytes);
-        let text = String::from_utf8_lossy(&bytes);
+        let body = response.take(REFUSAL_BYTES_MAX);
+        let read = self.read_whole(&url, body, None, REFUSAL_BYTES_MAX, self.patience().small);
+        let text = read.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
         if let Site::Bucket(_) = self.site {
             return super::s3::refusal(url, status, &text);
         }
-        let said = text.lines().next().unwrap_or_default().escape_debug().to_string();
+        let said = quoted(text.lines().next().unwrap_or_default());
         match status {
             401 | 402 | 403 | 407 | 451 => Error::Denied { url, status },
             // Too large, or no more room: sending it again changes nothing.
@@ -309,25 +375,54 @@ impl Http {
     }
 }
 
-/// What a small file says, where the cache keeps or sends it compressed.
-fn decoded(url: &str, encoding: Option<&str>, bytes: Vec<u8>, limit: u64) -> Result<Vec<u8>> {
-    let compression = match encoding {
-        None | Some("identity" | "") => return Ok(bytes),
-        Some(name) => Compression::parse(name),
+/// Ends in an error where nobody waits any more.
+struct Watched<R> {
+    inner: R,
+    cancelled: Arc<AtomicBool>,
+}
+
+impl<R: Read> Read for Watched<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.cancelled.load(Ordering::Relaxed) {
+            return Err(io::Error::other("interrupted"));
+        }
+        self.inner.read(buffer)
+    }
+}
+
+/// By a `Content-Encoding`.
+fn compression(url: &str, encoding: Option<&str>) -> Result<Compression> {
+    let name = match encoding {
+        None | Some("identity") => "",
+        Some(name) => name,
     };
-    let reason = |reason: String| Error::Protocol { url: url.to_owned(), reason };
-    let compression = compression.ok_or_else(|| {
-        reason(format!("its encoding `{}` is unknown", encoding.unwrap_or_default().escape_debug()))
-    })?;
-    let mut plain = Vec::new();
+    Compression::parse(name).ok_or_else(|| {
+        let reason = format!("its encoding `{}` is unknown", quoted(name));
+        Error::Protocol { url: url.to_owned(), reason }
+    })
+}
+
+fn not_unpacked(url: &str, error: &io::Error) -> Error {
+    Error::Protocol { url: url.to_owned(), reason: format!("it does not unpack: {error}") }
+}
+
+/// What a small file says, where the cache keeps or sends it compressed.
+fn decoded(url: &str, encoding: Option<&str>, mut answer: Answer, limit: u64) -> Result<Answer> {
+    let compression = compression(url, encoding)?;
+    if compression == Compression::None {
+        return Ok(answer);
+    }
+    // However little it is, it may unpack to much.
+    let share = answer.share.take().or_else(|| Answer::share(limit));
+    let mut plain = super::buffer();
     let read = compression
-        .decoder(bytes.as_slice(), limit + 1)
+        .decoder(&*answer, limit + 1)
         .and_then(|decoder| decoder.take(limit + 1).read_to_end(&mut plain));
-    read.map_err(|error| reason(format!("it does not unpack: {error}")))?;
+    read.map_err(|error| not_unpacked(url, &error))?;
     if plain.len() as u64 > limit {
         return Err(Error::TooLarge { what: url.to_owned(), limit });
     }
-    Ok(plain)
+    Ok(Answer { bytes: plain, share })
 }
 
 impl Transport for Http {
@@ -338,12 +433,25 @@ impl Transport for Http {
         }
     }
 
-    fn get(&self, place: &str) -> Result<Option<Vec<u8>>> {
+    fn get(&self, place: &str) -> Result<Option<Answer>> {
         self.whole(place, SMALL_FILE_BYTES_MAX)
     }
 
-    fn log(&self, place: &str) -> Result<Option<Vec<u8>>> {
-        self.whole(place, LOG_BYTES_MAX)
+    fn log(&self, place: &str) -> Result<Option<Box<dyn Read + Send>>> {
+        let url = self.url(place);
+        self.ask(|| {
+            let Some(response) = self.send(&url, self.request(Method::GET, place, &[])?)? else {
+                return Ok(None);
+            };
+            let encoding = response.headers().get(CONTENT_ENCODING).and_then(|value| value.to_str().ok());
+            let encoding = encoding.map(str::to_ascii_lowercase);
+            let compression = compression(&url, encoding.as_deref())?;
+            let watched = Watched { inner: response, cancelled: self.connections.settings.cancelled.clone() };
+            let paced = Paced::new(watched, url.clone(), self.patience().slow_after, Cause::default());
+            let plain = compression.decoder(paced, LOG_BYTES_MAX + 1);
+            let plain = plain.map_err(|error| not_unpacked(&url, &error))?;
+            Ok(Some(Box::new(Limited::new(plain, LOG_BYTES_MAX)) as Box<dyn Read + Send>))
+        })
     }
 
     fn exists(&self, place: &str) -> Result<bool> {

@@ -9,15 +9,20 @@ mod store;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 pub use http::{Connections, HttpSettings, Patience};
 pub use s3::S3Settings;
 
+use crate::cache::Address;
 use crate::error::{Error, Result};
-use crate::limits::RESUMES_MAX;
-use crate::streams::Cause;
+use crate::limits::{
+    ANSWER_BYTES_FREE, ANSWER_BYTES_MAX, ANSWERS_BYTES_MAX, RESUMES_MAX, SMALL_FILE_BYTES_MAX,
+};
+use crate::memory::{ANSWERS, Share};
+use crate::streams::{Cause, Pace};
 
 /// A file of a cache, from some offset on.
 pub struct Opened {
@@ -30,16 +35,68 @@ pub struct Opened {
     pub body: Box<dyn Read + Send>,
 }
 
+/// A small file. A larger one of the small ones has a share of what such files may take together, for what is made of it
+/// as well: whoever has one must not wait for another.
+pub struct Answer {
+    bytes: Vec<u8>,
+    share: Option<Share<'static>>,
+}
+
+impl Answer {
+    pub fn new(bytes: Vec<u8>) -> Answer {
+        let share = Answer::share(bytes.len() as u64);
+        Answer { bytes, share }
+    }
+
+    /// The share that an answer of some size needs; waits for it.
+    fn share(size: u64) -> Option<Share<'static>> {
+        if size > ANSWER_BYTES_FREE { ANSWERS.take(ANSWER_BYTES_MAX) } else { None }
+    }
+}
+
+/// Buffers of large answers, to be used again: every thread that made its own would leave the allocator's memory of it
+/// behind.
+static BUFFERS: Mutex<Vec<Vec<u8>>> = Mutex::new(Vec::new());
+
+/// For an answer that has a share, so that there are never many.
+fn buffer() -> Vec<u8> {
+    let pooled = BUFFERS.lock().unwrap_or_else(PoisonError::into_inner).pop();
+    pooled.unwrap_or_else(|| Vec::with_capacity(SMALL_FILE_BYTES_MAX as usize + 1))
+}
+
+fn give_back(mut buffer: Vec<u8>) {
+    let mut buffers = BUFFERS.lock().unwrap_or_else(PoisonError::into_inner);
+    if buffer.capacity() as u64 > SMALL_FILE_BYTES_MAX
+        && (buffers.len() as u64) < ANSWERS_BYTES_MAX / ANSWER_BYTES_MAX
+    {
+        buffer.clear();
+        buffers.push(buffer);
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        give_back(std::mem::take(&mut self.bytes));
+    }
+}
+
+impl std::ops::Deref for Answer {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
 /// One cache's files. Absent is `None`; whatever else keeps a file from being read is an error.
 pub trait Transport: Send + Sync {
     /// The whole address of a place, for messages.
     fn url(&self, place: &str) -> String;
     /// A small file.
-    fn get(&self, place: &str) -> Result<Option<Vec<u8>>>;
-    /// A log of a build, unpacked where the cache keeps it packed: as [`Transport::get`], but longer.
-    fn log(&self, place: &str) -> Result<Option<Vec<u8>>> {
-        self.get(place)
-    }
+    fn get(&self, place: &str) -> Result<Option<Answer>>;
+    /// A log of a build, unpacked where the cache keeps it packed. It may be long, and ends in an error where it is longer
+    /// than allowed.
+    fn log(&self, place: &str) -> Result<Option<Box<dyn Read + Send>>>;
     fn exists(&self, place: &str) -> Result<bool>;
     fn open(&self, place: &str, offset: u64, tag: Option<&str>) -> Result<Option<Opened>>;
     /// Writes a file whole or not at all. A file in memory may get its name only with [`Transport::settle`]; whatever was
@@ -68,8 +125,9 @@ pub enum Body {
 }
 
 /// Opens the transport for an address; only that of a bucket or a store has parameters.
-pub fn connect(url: &str, connections: &Arc<Connections>) -> Result<Box<dyn Transport>> {
-    let bad = |reason: &str| Error::BadAddress { url: url.to_owned(), reason: reason.to_owned() };
+pub fn connect(address: &Address, connections: &Arc<Connections>) -> Result<Box<dyn Transport>> {
+    let url = address.url.as_str();
+    let bad = |reason: &str| Error::BadAddress { url: address.shown(), reason: reason.to_owned() };
     if let Some(folder) = url.strip_prefix("file://") {
         if !folder.starts_with('/') {
             return Err(bad("a folder's path is absolute"));
@@ -77,7 +135,7 @@ pub fn connect(url: &str, connections: &Arc<Connections>) -> Result<Box<dyn Tran
         return Ok(Box::new(file::Folder::new(PathBuf::from(folder))));
     }
     if url.starts_with("http://") || url.starts_with("https://") {
-        return Ok(Box::new(http::Http::new(url, connections.clone())?));
+        return Ok(Box::new(http::Http::new(address, connections.clone())?));
     }
     if url.starts_with("local?") {
         return Ok(Box::new(store::LocalStore::open(url)?));
@@ -96,7 +154,10 @@ pub struct Resuming {
     current: Opened,
     position: u64,
     size: Option<u64>,
-    /// Attempts since the last byte.
+    /// Of the body that is read now, bytes that were read before.
+    skip: u64,
+    pace: Pace,
+    /// Attempts since the last byte that is new.
     attempts: u32,
     cancelled: Arc<AtomicBool>,
     cause: Cause,
@@ -113,7 +174,19 @@ impl Resuming {
     ) -> Resuming {
         let size = opened.size.or(promised);
         let place = place.to_owned();
-        Resuming { transport, place, current: opened, position: 0, size, attempts: 0, cancelled, cause }
+        let pace = Pace::new(transport.patience().slow_after);
+        Resuming {
+            transport,
+            place,
+            current: opened,
+            position: 0,
+            size,
+            skip: 0,
+            pace,
+            attempts: 0,
+            cancelled,
+            cause,
+        }
     }
 
     fn url(&self) -> String {
@@ -142,11 +215,21 @@ impl Resuming {
                 reason: "it changed while it was read".to_owned(),
             });
         }
-        let skip = self.position - opened.offset.min(self.position);
-        self.current = opened;
         // A cache that cannot resume sends it from the start.
-        let skipped = io::copy(&mut (&mut self.current.body).take(skip), &mut io::sink());
-        if skipped.is_ok_and(|count| count == skip) { Ok(()) } else { Err(broken) }
+        self.skip = self.position - opened.offset.min(self.position);
+        self.current = opened;
+        Ok(())
+    }
+
+    /// Reads on: what came before and is to be passed over, or what is new.
+    fn next(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let wanted = match usize::try_from(self.skip).unwrap_or(usize::MAX) {
+            0 => buffer.len(),
+            skip => skip.min(buffer.len()),
+        };
+        let count = self.current.body.read(&mut buffer[..wanted])?;
+        self.skip = self.skip.saturating_sub(count as u64);
+        Ok(count)
     }
 }
 
@@ -156,9 +239,15 @@ impl Read for Resuming {
             if self.cancelled.load(Ordering::Relaxed) {
                 return Err(self.cause.set(Error::Cancelled));
             }
-            let broken = match self.current.body.read(buffer) {
-                Ok(0) if !buffer.is_empty() && self.size.is_some_and(|size| self.position < size) => {
-                    let wanted = self.size.unwrap_or_default();
+            let (is_known, began) = (self.skip > 0, Instant::now());
+            let broken = match self.next(buffer) {
+                Ok(count) if is_known && count > 0 => {
+                    let noted = self.pace.note(&self.url(), count, began.elapsed());
+                    noted.map_err(|error| self.cause.set(error))?;
+                    continue;
+                }
+                Ok(0) if !buffer.is_empty() && (is_known || self.size.is_some_and(|s| self.position < s)) => {
+                    let wanted = self.size.unwrap_or(self.position);
                     Error::Truncated { url: self.url(), got: self.position, wanted }
                 }
                 Ok(count) => {

@@ -5,14 +5,15 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 use std::sync::Mutex;
+use std::time::Duration;
 
 use reqwest::Method;
 use reqwest::header::{CONTENT_TYPE, ETAG};
 
 use super::Transport;
-use super::http::{Http, Patience, patience};
+use super::http::{Http, patience};
 use super::s3::element;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, quoted};
 use crate::limits::{REFUSAL_BYTES_MAX, S3_PART_BYTES_MIN, S3_PARTS_MAX, S3_PARTS_PARALLEL};
 
 /// Some bytes of a file, wherever others read it.
@@ -42,7 +43,7 @@ pub(super) fn put(http: &Http, place: &str, kind: &'static str, file: &File, siz
     let url = http.url(place);
     let begun = http.ask(|| {
         let request = http.request(Method::POST, place, &[("uploads", "")])?.header(CONTENT_TYPE, kind);
-        text(&url, http.deliver(&url, request)?)
+        text(http, &url, http.deliver(&url, request)?, http.patience().small)
     })?;
     let upload = element(&begun, "UploadId").filter(|id| !id.is_empty() && id.len() <= 1024);
     let upload = upload.ok_or_else(|| protocol(&url, "it began an upload without an `UploadId`"))?;
@@ -63,12 +64,8 @@ fn protocol(url: &str, reason: &str) -> Error {
     Error::Protocol { url: url.to_owned(), reason: reason.to_owned() }
 }
 
-fn text(url: &str, response: reqwest::blocking::Response) -> Result<String> {
-    let mut bytes = Vec::new();
-    let read = response.take(REFUSAL_BYTES_MAX).read_to_end(&mut bytes);
-    read.map_err(|error| {
-        super::http::body_error(url, &error, bytes.len() as u64, None, Patience::default())
-    })?;
+fn text(http: &Http, url: &str, response: reqwest::blocking::Response, time: Duration) -> Result<String> {
+    let bytes = http.read_whole(url, response.take(REFUSAL_BYTES_MAX), None, REFUSAL_BYTES_MAX, time)?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
@@ -139,11 +136,11 @@ fn complete(http: &Http, place: &str, url: &str, upload: &str, tags: &[String]) 
     // Not repeated: a second request for what is complete by now is an error.
     let request = http.request(Method::POST, place, &[("uploadId", upload)])?;
     let request = request.header(CONTENT_TYPE, "application/xml").timeout(patience(0)).body(body);
-    let answer = text(url, http.deliver(url, request)?)?;
+    let answer = text(http, url, http.deliver(url, request)?, patience(0))?;
     // It may begin with "done" long before it is, and end with an error.
     match element(&answer, "Code") {
         Some(code) if answer.contains("<Error>") => {
-            Err(protocol(url, &format!("it could not put the parts together: {}", code.escape_debug())))
+            Err(protocol(url, &format!("it could not put the parts together: {}", quoted(code))))
         }
         _ => Ok(()),
     }

@@ -8,8 +8,9 @@ use reqwest::{Method, Url};
 use rusty_s3::{Credentials, UrlStyle};
 
 use crate::aws::{Identity, Profiles};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, quoted};
 use crate::limits::{BUCKET_NAME_BYTES_MAX, S3_SIGNATURE_VALID};
+use crate::netrc::without_logins;
 
 /// The region of whoever names none.
 const REGION: &str = "us-east-1";
@@ -83,8 +84,8 @@ impl<'t> Address<'t> {
             Some(endpoint) => format!("{scheme}://{endpoint}"),
             None => format!("{scheme}://s3.{region}.amazonaws.com"),
         };
-        let url =
-            Url::parse(&text).map_err(|error| format!("its endpoint `{}`: {error}", text.escape_debug()))?;
+        let url = Url::parse(&text)
+            .map_err(|error| format!("its endpoint `{}`: {error}", without_logins(&text).escape_debug()))?;
         Ok((url, given.is_none()))
     }
 
@@ -118,7 +119,7 @@ impl fmt::Debug for Bucket {
 
 impl Bucket {
     pub fn open(url: &str, settings: &S3Settings) -> Result<Bucket> {
-        Bucket::read(url, settings).map_err(|reason| Error::BadAddress { url: url.to_owned(), reason })
+        Bucket::read(url, settings).map_err(|reason| Error::BadAddress { url: without_logins(url), reason })
     }
 
     fn read(url: &str, settings: &S3Settings) -> Result<Bucket, String> {
@@ -204,11 +205,8 @@ pub(super) fn element<'t>(xml: &'t str, name: &str) -> Option<&'t str> {
 /// What a refusal means, by its status and the code in its text.
 pub(super) fn refusal(url: String, status: u16, text: &str) -> Error {
     let code = element(text, "Code").unwrap_or_default();
-    let said = if code.is_empty() {
-        format!("HTTP {status}")
-    } else {
-        format!("{}, HTTP {status}", code.escape_debug())
-    };
+    let said =
+        if code.is_empty() { format!("HTTP {status}") } else { format!("{}, HTTP {status}", quoted(code)) };
     match (status, code) {
         (_, "RequestTimeTooSkewed") => {
             Error::Refused { url, reason: format!("{said}: the clocks differ too much") }

@@ -1,6 +1,8 @@
 //! Another store on this machine, seen as a cache: entries and realisations are made as they are asked for, archives
 //! are packed while they are read, and nothing is compressed. Never writes to that store.
 
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -8,12 +10,13 @@ use rednix_store::path::StorePath;
 use rednix_store::store::{OpenOptions, Store};
 use rednix_store::{PathInfo, nar};
 
-use super::{Body, Opened, Transport};
+use super::{Answer, Body, Opened, Transport};
 use crate::compression::Compression;
 use crate::error::{Error, Result};
-use crate::limits::PRIORITY_LOCAL;
+use crate::limits::{LOG_BYTES_MAX, PRIORITY_LOCAL};
 use crate::narinfo::{NarInfo, is_hash_part};
 use crate::realisation::Key;
+use crate::streams::Limited;
 
 pub struct LocalStore {
     store: Arc<Store>,
@@ -53,7 +56,7 @@ impl Transport for LocalStore {
         format!("{}/{place}", self.url)
     }
 
-    fn get(&self, place: &str) -> Result<Option<Vec<u8>>> {
+    fn get(&self, place: &str) -> Result<Option<Answer>> {
         let text = if place == "nix-cache-info" {
             Some(crate::push::cache_info(PRIORITY_LOCAL))
         } else if let Some(hash_part) = place.strip_suffix(".narinfo") {
@@ -61,15 +64,24 @@ impl Transport for LocalStore {
                 NarInfo::of(&info, format!("nar/{}.nar", info.path.hash_part()), Compression::None).to_text()
             };
             self.info(hash_part)?.map(entry)
-        } else if let Some(derivation) = place.strip_prefix("log/") {
-            return match StorePath::from_basename(derivation) {
-                Ok(path) => crate::log::read(&self.store, &path),
-                Err(_) => Ok(None),
-            };
         } else {
             Key::parse(place).map(|key| self.realisation(&key)).transpose()?.flatten()
         };
-        Ok(text.map(String::into_bytes))
+        Ok(text.map(|text| Answer::new(text.into_bytes())))
+    }
+
+    fn log(&self, place: &str) -> Result<Option<Box<dyn Read + Send>>> {
+        let derivation = place.strip_prefix("log/").and_then(|name| StorePath::from_basename(name).ok());
+        let Some(path) = derivation.map(|path| self.store.log_path(&path)) else { return Ok(None) };
+        let fail = |error| Error::io("read the log", &path, error);
+        match File::open(&path) {
+            Ok(file) => {
+                let plain = zstd::stream::read::Decoder::new(file).map_err(fail)?;
+                Ok(Some(Box::new(Limited::new(plain, LOG_BYTES_MAX))))
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(fail(error)),
+        }
     }
 
     fn exists(&self, place: &str) -> Result<bool> {

@@ -1,7 +1,8 @@
 //! The client and what can go wrong that is nobody's malice.
 
+use rednix_cache::cache::Address;
 use rednix_cache::caches::Ask;
-use rednix_cache::transport::{Body, Opened, Transport};
+use rednix_cache::transport::{Answer as Found, Body, Opened, Transport};
 use rednix_store::store::VerifyOptions;
 
 use rednix_cache::NarInfo;
@@ -193,6 +194,49 @@ fn what_a_cache_has_not_is_not_asked_for_twice() {
     assert_eq!((asked, server.count(".narinfo")), (1, 1));
 }
 
+/// Whoever names paths to pull is not told what was so a moment ago, and is told who was asked.
+#[test]
+fn pulling_asks_anew() {
+    let chain = chain("contents");
+    let is_there = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let flag = is_there.clone();
+    let server = Scripted::folder(&chain.folder.path().join("cache"), move |path, _| {
+        let is_there = flag.load(std::sync::atomic::Ordering::Relaxed);
+        (!is_there && path.ends_with(".narinfo")).then_some(Answer::Status(404))
+    });
+    let to = store(&chain.folder.path().join("to"));
+    let scene = caches(&[server.url()], trust());
+    scene.bring(&to, &chain.top).unwrap_err();
+    let paths = std::collections::BTreeSet::from([chain.top.clone()]);
+    let told = scene.caches.pull(&to, &paths).unwrap_err().to_string();
+    let expected = format!("no cache has `{}`; asked: {}", chain.top, server.url());
+    assert!(told.starts_with(&expected) && !told.contains("build goes on"), "{told}");
+    is_there.store(true, std::sync::atomic::Ordering::Relaxed);
+    assert_eq!(scene.caches.pull(&to, &paths).unwrap().paths, 3);
+}
+
+/// A log is told as it comes; one that is too long ends in an error, and one that trickles with the wait for it.
+#[test]
+fn logs_are_read_within_bounds() {
+    let derivation = rednix_store::path::StorePath::from_parts(&[1; 20], "d.drv").unwrap();
+    let long = vec![b'x'; rednix_cache::limits::LOG_BYTES_MAX as usize + 1];
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    std::io::Write::write_all(&mut encoder, &long).unwrap();
+    let packed = encoder.finish().unwrap();
+    let server = Scripted::start(move |_, _| {
+        Answer::With(200, "Content-Encoding: gzip\r\n".to_owned(), packed.clone())
+    });
+    let mut log = caches(&[server.url()], trust()).caches.log(&derivation).unwrap();
+    let told = std::io::copy(&mut log, &mut std::io::sink()).unwrap_err().to_string();
+    assert!(told.contains("larger than 67108864 bytes"), "{told}");
+    let trickle = Scripted::start(|_, _| Answer::Trickle(vec![b'x'; 1000]));
+    let started = std::time::Instant::now();
+    let address = format!("{}?priority=1", trickle.url());
+    let mut log = caches_with(&[address], trust(), impatient()).caches.log(&derivation).unwrap();
+    std::io::copy(&mut log, &mut std::io::sink()).unwrap_err();
+    assert!(started.elapsed().as_secs() < 4, "{:?}", started.elapsed());
+}
+
 /// A cache that keeps silent, stops in the middle or trickles costs a moment, and once only, however much it has.
 #[test]
 fn slow_caches_do_not_block() {
@@ -201,10 +245,15 @@ fn slow_caches_do_not_block() {
     let many: Vec<_> = (0..40).map(|n| built(&from, &format!("p{n}"), &noise(3000), &[])).collect();
     let references: Vec<_> = many.iter().collect();
     let top = built(&from, "top", "t", &references);
+    let id = realised(&from, &top);
     let cache = folder.path().join("cache");
     push(&from, &url(&cache), Some(&crate::support::key()), &[&top]).unwrap();
-    let cases: [(&str, fn(Vec<u8>) -> Answer); 4] = [
+    let cases: [(&str, fn(Vec<u8>) -> Answer); 8] = [
         (".narinfo", |_| Answer::Silence),
+        (".narinfo", Answer::Trickle),
+        ("realisations/", Answer::Trickle),
+        ("nix-cache-info", Answer::Trickle),
+        ("nar/", |bytes| Answer::Restart(bytes, 2000)),
         ("nar/", |_| Answer::Silence),
         ("nar/", |bytes| Answer::Stall(bytes, 100)),
         ("nar/", Answer::Trickle),
@@ -216,15 +265,51 @@ fn slow_caches_do_not_block() {
             Some(answer(bytes))
         });
         let to = store(&folder.path().join(format!("to-{number}")));
-        let addresses = [format!("{}?priority=1", server.url()), format!("{}?priority=2", url(&cache))];
+        let mut addresses = [format!("{}?priority=1", server.url()), format!("{}?priority=2", url(&cache))];
+        if part == "nix-cache-info" {
+            addresses = [server.url(), url(&cache)];
+        }
         let scene = caches_with(&addresses, trust(), impatient());
         let started = std::time::Instant::now();
-        scene.bring(&to, &top).unwrap();
+        let (derivation, output) = (top.clone(), "out".to_owned());
+        scene.ask(&to, Ask { derivation, output, path: None, realisation: Some(id.clone()) }).unwrap();
         let took = started.elapsed();
         // One wait for an answer, or one and the attempt to take it up again: not one for each of forty paths.
         assert!(took.as_secs() < 8, "case {number} took {took:?}");
         assert!(scene.warnings().contains("took longer than 0 s"), "case {number}: {}", scene.warnings());
         assert!(scene.warnings().contains("left alone"), "case {number}: {}", scene.warnings());
+    }
+}
+
+/// Ctrl-C ends what waits for a cache that sends a byte now and then, be it a small file or what is read again.
+#[test]
+fn interruptions_end_slow_answers() {
+    let chain = chain(&noise(9000));
+    let cache = chain.folder.path().join("cache");
+    let cases: [(&str, fn(Vec<u8>) -> Answer); 2] =
+        [(".narinfo", Answer::Trickle), ("nar/", |bytes| Answer::Restart(bytes, 2000))];
+    for (number, (part, answer)) in cases.into_iter().enumerate() {
+        let files = cache.clone();
+        let server = Scripted::folder(&cache, move |path, _| {
+            let bytes = std::fs::read(files.join(path)).ok().filter(|_| path.contains(part))?;
+            Some(answer(bytes))
+        });
+        let to = store(&chain.folder.path().join(format!("to-{number}")));
+        // With all the patience that there is by default.
+        let settings = rednix_cache::transport::HttpSettings::default();
+        let cancelled = settings.cancelled.clone();
+        let scene = caches_with(&[server.url()], trust(), settings);
+        let started = std::time::Instant::now();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                std::thread::sleep(std::time::Duration::from_millis(1500));
+                cancelled.store(true, std::sync::atomic::Ordering::Relaxed);
+            });
+            scene.bring(&to, &chain.top).unwrap_err();
+        });
+        assert!(started.elapsed().as_secs() < 4, "case {number}: {:?}", started.elapsed());
+        assert!(server.count(part) > 0, "case {number}");
+        assert!(!scene.warnings().contains("left alone"), "{}", scene.warnings());
     }
 }
 
@@ -357,6 +442,31 @@ fn passwords_stay_with_their_host() {
     assert!(server.count("uthorization: Basic ") >= 4, "{:?}", server.requests.lock().unwrap());
     assert!(elsewhere.count("/nar/") >= 3);
     assert_eq!(elsewhere.count("uthorization"), 0, "{:?}", elsewhere.requests.lock().unwrap());
+    // One in the address is sent, and shown nowhere: not as work is told, nor in warnings, nor in errors.
+    let address = server.url().replace("http://", "http://user:secret%2Dword@");
+    let before = server.count("uthorization: Basic dXNlcjpzZWNyZXQtd29yZA==");
+    let to = store(&chain.folder.path().join("to-2"));
+    let scene = caches(std::slice::from_ref(&address), trust());
+    scene.bring(&to, &chain.top).unwrap();
+    assert!(server.count("uthorization: Basic dXNlcjpzZWNyZXQtd29yZA==") >= before + 4);
+    let told = format!("{:?} {:?}", scene.recorder.events(), Address::parse(&address).unwrap());
+    assert!(told.contains(&server.url()) && !told.contains("word") && !told.contains("dXNl"), "{told}");
+    for (answer, number) in [(500, 3), (403, 4), (418, 5)] {
+        let failing = Scripted::start(move |_, _| Answer::Status(answer));
+        let address = failing.url().replace("http://", "http://user:secret-word@");
+        let to = store(&chain.folder.path().join(format!("to-{number}")));
+        let scene = caches(std::slice::from_ref(&address), trust());
+        let told = scene.bring(&to, &chain.top).unwrap_err();
+        let pushed = push(&to, &address, None, &[&built(&to, "x", "x", &[])]).unwrap_err();
+        let told = format!("{told} {:?} {pushed} {pushed:?}", scene.recorder.events());
+        assert!(told.contains(&failing.url()) && !told.contains("secret-word"), "{told}");
+    }
+    for wrong in
+        ["http://user:secret-word@", "http://user:secret-word@h?priority=x", "http://u:secret-word/x@h"]
+    {
+        let told = push(&to, wrong, None, &[]).unwrap_err().to_string();
+        assert!(told.contains("is not the address") && !told.contains("secret-word"), "{told}");
+    }
 }
 
 /// Another store is a cache that packs nothing; its word counts as little as any other's.
@@ -473,8 +583,12 @@ impl Transport for Noting {
         self.inner.url(place)
     }
 
-    fn get(&self, place: &str) -> rednix_cache::Result<Option<Vec<u8>>> {
+    fn get(&self, place: &str) -> rednix_cache::Result<Option<Found>> {
         self.inner.get(place)
+    }
+
+    fn log(&self, place: &str) -> rednix_cache::Result<Option<Box<dyn std::io::Read + Send>>> {
+        self.inner.log(place)
     }
 
     fn exists(&self, place: &str) -> rednix_cache::Result<bool> {
@@ -508,7 +622,8 @@ fn what_is_pushed_comes_after_what_it_needs() {
     }
     let cache = folder.path().join("cache");
     let connections = std::sync::Arc::default();
-    let inner = rednix_cache::transport::connect(&url(&cache), &connections).unwrap();
+    let inner =
+        rednix_cache::transport::connect(&Address::parse(&url(&cache)).unwrap(), &connections).unwrap();
     let noting = Noting { inner, written: Default::default() };
     let events: rednix_events::Events = std::sync::Arc::new(rednix_events::Silent);
     let push = rednix_cache::push::Push {

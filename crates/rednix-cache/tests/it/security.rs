@@ -329,6 +329,87 @@ fn content_address_is_proven_by_contents() {
     }
 }
 
+/// No signature covers a content address, so nobody's word is for it: not that of a trusted key, nor of a trusted cache.
+#[test]
+fn content_address_is_proven_whoever_vouches() {
+    let attack = Attack::new();
+    let none = BTreeSet::new();
+    let (good, bad) = (plain("good"), plain("evil"));
+    let (flat, tree) = (Hash::sha256(b"good"), Hash::sha256(&good));
+    let trusted = format!("{}?trusted=1", url(&attack.cache()));
+    for (number, (method, hash)) in
+        [(ContentMethod::Flat, flat), (ContentMethod::Recursive, tree), (ContentMethod::Text, flat)]
+            .into_iter()
+            .enumerate()
+    {
+        let path = fixed_output_path(method, &hash, "fixed", &none, false).unwrap();
+        let mut info = PathInfo::new(path.clone(), Hash::sha256(&bad), bad.len() as u64);
+        info.content_address = Some(content_address(method, &hash));
+        let mut entry = NarInfo::of(&info, "nar/evil".to_owned(), Compression::None);
+        entry.signatures = vec![key().sign(&entry.fingerprint())];
+        attack.put(&entry.url, &bad);
+        attack.entry(&entry);
+        assert!(attack.refused(&path, trust()).contains("other contents"), "{path}");
+        let to = store(&attack.folder.path().join(format!("to-{number}")));
+        let told = caches(std::slice::from_ref(&trusted), Trust::default()).bring(&to, &path).unwrap_err();
+        assert!(told.contains("other contents") && to.all_valid_paths().unwrap().is_empty(), "{told}");
+        // A store that took it in earlier times puts no signature to it.
+        info.references.clear();
+        to.add_nar(&mut bad.as_slice(), &info).unwrap();
+        let team = attack.folder.path().join(format!("team-{number}"));
+        crate::support::push(&to, &url(&team), Some(&key()), &[&path]).unwrap();
+        let text = std::fs::read(team.join(format!("{}.narinfo", path.hash_part()))).unwrap();
+        assert_eq!(NarInfo::parse("x", &text).unwrap().signatures, Vec::<String>::new());
+        let last = store(&attack.folder.path().join(format!("last-{number}")));
+        caches(&[url(&team)], trust()).bring(&last, &path).unwrap_err();
+    }
+    // An address that cannot be checked is left out: the path is what was signed, and nothing more.
+    let mut entry = attack.signed("git", &good, Compression::None, &good);
+    entry.content_address = Some(content_address(ContentMethod::Git, &tree));
+    attack.entry(&entry);
+    let to = store(&attack.folder.path().join("git"));
+    caches(&[url(&attack.cache())], trust()).bring(&to, &entry.path).unwrap();
+    assert_eq!(to.path_info(&entry.path).unwrap().unwrap().content_address, None);
+}
+
+/// Contents that mention their own path are hashed without it; that is checked too, and somebody has to vouch beside it.
+#[test]
+fn content_address_of_what_refers_to_itself() {
+    let attack = Attack::new();
+    let scratch = output_path("out", &Hash::sha256(b"scratch"), "own").unwrap();
+    let file = attack.folder.path().join("source");
+    std::fs::write(&file, format!("I am {scratch}")).unwrap();
+    let references = BTreeSet::from([scratch.clone()]);
+    let (method, algorithm) = (ContentMethod::Recursive, rednix_store::hash::HashAlgorithm::Sha256);
+    let named = rednix_store::store::name_by_contents(&file, &scratch, "own", method, algorithm, &references);
+    let named = named.unwrap();
+    let entry_of = |contents: &str| {
+        let nar = plain(contents);
+        let mut info = PathInfo::new(named.path.clone(), Hash::sha256(&nar), nar.len() as u64);
+        info.references = BTreeSet::from([named.path.clone()]);
+        info.content_address = Some(named.content_address.clone());
+        let mut entry = NarInfo::of(&info, "nar/own".to_owned(), Compression::None);
+        entry.signatures = vec![key().sign(&entry.fingerprint())];
+        attack.put(&entry.url, &nar);
+        attack.entry(&entry);
+        entry
+    };
+    entry_of(&format!("I am evil, {}", named.path));
+    assert!(attack.refused(&named.path, trust()).contains("other contents"));
+    // A made-up address, which belongs to no path of this name.
+    let mut entry = entry_of(&format!("I am {}", named.path));
+    entry.content_address = Some(content_address(method, &Hash::sha256(b"made up")));
+    attack.entry(&entry);
+    assert!(attack.refused(&named.path, trust()).contains("belongs to another path"));
+    entry.content_address = Some(named.content_address.clone());
+    attack.entry(&entry);
+    assert!(attack.refused(&named.path, Trust::default()).contains("not signed"));
+    let to = store(&attack.folder.path().join("good"));
+    caches(&[url(&attack.cache())], trust()).bring(&to, &named.path).unwrap();
+    let info = to.path_info(&named.path).unwrap().unwrap();
+    assert_eq!(info.content_address, Some(named.content_address));
+}
+
 #[test]
 fn realisation_nobody_vouches_for() {
     let attack = Attack::new();

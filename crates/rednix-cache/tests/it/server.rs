@@ -238,7 +238,8 @@ fn logs_travel_with_what_was_built() {
     let folder_cache = format!("file://{}", folder.path().join("cache").display());
     crate::support::push(&from, &folder_cache, None, &[&path]).unwrap();
     for address in [server.url.clone(), folder_cache] {
-        assert_eq!(caches(&[address], trust()).caches.log(&derivation).unwrap(), b"one\ntwo\n");
+        let log = caches(&[address], trust()).caches.log(&derivation).unwrap();
+        assert_eq!(std::io::read_to_string(log).unwrap(), "one\ntwo\n");
     }
     // The first one stays; nobody else's name is taken, and nothing without the token.
     let put = |place: &str, word: &str| {

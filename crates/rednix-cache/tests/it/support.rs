@@ -67,7 +67,7 @@ pub fn push_with(
 ) -> Result<Pushed> {
     let events: Events = Arc::new(rednix_events::Silent);
     let scratch = tempfile::tempdir().unwrap();
-    let transport = transport::connect(to, &Arc::new(Connections::new(settings)))?;
+    let transport = transport::connect(&Address::parse(to)?, &Arc::new(Connections::new(settings)))?;
     let cancelled = AtomicBool::new(false);
     let push = Push {
         store,
@@ -88,7 +88,8 @@ pub fn skipped(reason: &str) {
 /// The server's settings for impatient tests.
 pub fn impatient() -> HttpSettings {
     let ms = std::time::Duration::from_millis;
-    let patience = Patience { connect: ms(500), silence: ms(500), slow_after: ms(800), pause: ms(50) };
+    let patience =
+        Patience { connect: ms(500), silence: ms(500), slow_after: ms(800), small: ms(800), pause: ms(50) };
     HttpSettings { patience, ..HttpSettings::default() }
 }
 
@@ -115,12 +116,13 @@ pub fn caches(addresses: &[String], trust: Trust) -> Scene {
 pub fn caches_with(addresses: &[String], trust: Trust, settings: HttpSettings) -> Scene {
     let recorder = Arc::new(Recorder::default());
     let events: Events = recorder.clone();
+    let cancelled = settings.cancelled.clone();
     let settings = Arc::new(Connections::new(settings));
     let open = |address: &String| {
         Cache::open(Address::parse(address).unwrap(), &settings, None, events.clone()).unwrap()
     };
     let opened = addresses.iter().map(open).collect();
-    Scene { caches: Caches::over(opened, trust, events.clone(), Arc::default()), recorder }
+    Scene { caches: Caches::over(opened, trust, events.clone(), cancelled), recorder }
 }
 
 impl Scene {
@@ -173,6 +175,8 @@ pub enum Answer {
     Stall(Vec<u8>, usize),
     /// A byte now and then.
     Trickle(Vec<u8>),
+    /// As `Cut` from the file's start, and then, whatever was asked for, from the start again a byte now and then.
+    Restart(Vec<u8>, usize),
 }
 
 /// Longer than any test waits.
@@ -298,7 +302,8 @@ fn converse(
             after = Some(EVER);
             (bytes, count)
         }
-        Answer::Trickle(bytes) => {
+        Answer::Restart(bytes, count) if offset == 0 => (bytes, count),
+        Answer::Trickle(bytes) | Answer::Restart(bytes, _) => {
             let size = bytes.len();
             write!(stream, "HTTP/1.1 200 X\r\nContent-Length: {size}\r\nETag: \"one\"\r\n\r\n")?;
             for byte in bytes {

@@ -478,7 +478,13 @@ fn cache_pulls_from_a_store() -> Outcome {
     says(&machine.call(&["cache", "pull", "--from", &from, &path]), "0 paths pulled")?;
     verify(&machine.store())?;
     let absent = "/nix/store/00000000000000000000000000000000-absent";
-    machine.call(&["cache", "pull", "--from", &from, absent]).expect(1, &["no cache has"])?;
+    let told = machine.call(&["cache", "pull", "--from", &from, absent]);
+    told.expect(1, &["no cache has", &format!("asked: {from}")])?;
+    if told.stderr.contains("build goes on") {
+        return Err(told.stderr);
+    }
+    let nowhere = ["cache", "pull", "--from", "file:///nonexistent", absent];
+    machine.call(&nowhere).expect(2, &["there is no folder `/nonexistent`"])?;
     machine.call(&["cache", "pull", absent]).expect(2, &["no cache is configured"])?;
     machine.call(&["cache", "pull", "--from", "local?root=x", absent]).expect(2, &["local?root=/FOLDER"])?;
     Ok(None)

@@ -17,7 +17,8 @@ use crate::Outcome;
 use crate::caches::{Machine, Server, text};
 use crate::support::{scratch, verify, write};
 
-pub const TESTS: [(&str, fn() -> Outcome); 4] = [
+pub const TESTS: [(&str, fn() -> Outcome); 5] = [
+    ("cache_memory_of_hostile_entries", cache_memory_of_hostile_entries),
     ("cache_memory_of_windows", cache_memory_of_windows),
     ("cache_memory_of_pushing", cache_memory_of_pushing),
     ("cache_memory_of_logs", cache_memory_of_logs),
@@ -193,6 +194,83 @@ fn cache_memory_of_windows_too_large() -> Outcome {
         }
     }
     verify(&machine.store())?;
+    Ok(None)
+}
+
+/// Files of a folder over HTTP.
+fn serve(folder: PathBuf) -> Result<String, String> {
+    use std::io::BufRead;
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").map_err(|e| e.to_string())?;
+    let address = listener.local_addr().map_err(|e| e.to_string())?;
+    let answer = move |stream: &std::net::TcpStream, folder: &PathBuf| -> std::io::Result<bool> {
+        let (mut reader, mut first) = (std::io::BufReader::new(stream), String::new());
+        reader.read_line(&mut first)?;
+        loop {
+            let mut line = String::new();
+            if reader.read_line(&mut line)? == 0 {
+                return Ok(false);
+            }
+            if line.trim().is_empty() {
+                break;
+            }
+        }
+        let place = first.split(' ').nth(1).unwrap_or_default().trim_start_matches('/');
+        let (status, body) = match std::fs::read(folder.join(place)) {
+            Ok(body) => (200, body),
+            Err(_) => (404, Vec::new()),
+        };
+        let mut stream = stream;
+        write!(stream, "HTTP/1.1 {status} X\r\nContent-Length: {}\r\n\r\n", body.len())?;
+        stream.write_all(&body)?;
+        Ok(true)
+    };
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let folder = folder.clone();
+            std::thread::spawn(move || while answer(&stream, &folder).is_ok_and(|more| more) {});
+        }
+    });
+    Ok(format!("http://{address}?trusted=1"))
+}
+
+/// A hundred entries that are as large as one may be: nothing but what looks bad in messages, and references without end.
+fn cache_memory_of_hostile_entries() -> Outcome {
+    let folder = scratch();
+    let foreign = |number: usize| {
+        let name = format!("x{number}");
+        output_path("out", &Hash::sha256(name.as_bytes()), "x").expect("a name")
+    };
+    let bad_line = |_: usize, _: &NarInfo| "\u{1}".repeat((1 << 20) - 1);
+    let references = |number: usize, entry: &NarInfo| {
+        let mut entry = entry.clone();
+        entry.references = (0..20_000).map(|other| foreign(number * 20_000 + other)).collect();
+        entry.to_text()
+    };
+    let kinds: [(&str, &dyn Fn(usize, &NarInfo) -> String); 2] =
+        [("bad lines", &bad_line), ("references", &references)];
+    for (what, text) in kinds {
+        let cache = folder.path().join(what);
+        let mut paths = Vec::new();
+        for number in 0..100 {
+            let name = format!("hostile-{number}");
+            let path =
+                output_path("out", &Hash::sha256(name.as_bytes()), &name).map_err(|e| e.to_string())?;
+            let info = PathInfo::new(path.clone(), Hash::sha256(b""), 100);
+            let entry = NarInfo::of(&info, "nar/x".to_owned(), Compression::None);
+            write(&cache.join(format!("{}.narinfo", path.hash_part())), &text(number, &entry));
+            paths.push(path.to_string());
+        }
+        for address in [format!("file://{}?trusted=1", cache.display()), serve(cache)?] {
+            let machine = Machine::new("");
+            let mut command = machine.command(&["cache", "pull", "--from", &address]);
+            let (most, status, said) = peak(command.args(&paths))?;
+            eprintln!("{what} from {address}: at most {most} KiB, {} bytes said", said.len());
+            if status != Some(1) || most > MEMORY_KIB_MAX || said.len() > 200_000 {
+                let start: String = said.chars().take(2000).collect();
+                return Err(format!("{what}: {status:?}, {most} KiB, {} bytes: {start}", said.len()));
+            }
+        }
+    }
     Ok(None)
 }
 

@@ -1,7 +1,9 @@
 //! `rednix cache pull`: named store paths from caches, or from another store, into this one.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
+use rednix_cache::cache::Address;
 use rednix_store::path::StorePath;
 
 use crate::cli::CachePullArgs;
@@ -17,6 +19,15 @@ pub fn run(session: &Session, arguments: &CachePullArgs) -> Result<(), Failure> 
     for text in &arguments.paths {
         let path = StorePath::parse(text).map_err(|error| Failure::usage(error.to_string()))?;
         paths.insert(path);
+    }
+    for text in &arguments.from {
+        let address = Address::parse(text).map_err(|error| substituting::usage(&error))?;
+        if let Some(folder) = address.url.strip_prefix("file://")
+            && !Path::new(folder).is_dir()
+        {
+            return Err(Failure::usage(format!("cannot pull from `{text}`: there is no folder `{folder}`"))
+                .hint("is it written right, and what it is on mounted?"));
+        }
     }
     let caches = match arguments.from.is_empty() {
         true => session.substitute()?,

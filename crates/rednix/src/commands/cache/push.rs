@@ -36,14 +36,14 @@ pub fn run(session: &Session, arguments: &CachePushArgs) -> Result<(), Failure> 
         return Err(Failure::usage("nothing to push was named")
             .hint("rednix cache push TO NAME…, or --all, or --watch for whatever is built from now on"));
     }
-    let store = session.store()?;
+    let store = session.store_to_read()?;
     let seen = store.registered_since(Default::default())?.2;
     let token = arguments.token.as_deref().map(substituting::token).transpose()?;
     let key = arguments.key.as_deref().map(substituting::secret_key).transpose()?;
     let told = |error: &rednix_cache::Error| failed(error, arguments);
     let address = Address::parse(&arguments.to).map_err(|error| substituting::usage(&error))?;
     let http = Arc::new(Connections::new(substituting::http(&session.config, token.as_deref())?));
-    let transport = transport::connect(&address.url, &http).map_err(|error| match error {
+    let transport = transport::connect(&address, &http).map_err(|error| match error {
         // Another store, which is not there.
         rednix_cache::Error::Store(_) => substituting::usage(&error).hint(PLACES),
         _ => substituting::usage(&error),
