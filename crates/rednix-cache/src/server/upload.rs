@@ -387,7 +387,9 @@ fn enter(shared: &Arc<Shared>, entry: &NarInfo, name: &str) -> Result<Response, 
             let message = format!("`{}` is here with other contents, which stay", entry.path);
             return Err(refuse(StatusCode::CONFLICT, message));
         }
-        keep(shared, entry, belief)?;
+        // Nothing was unpacked, so only the archive's hash can be the proof: what is here may be older than checks are.
+        let is_proven = entry.content_proof()?.is_some_and(|proof| proof.is_given_by(&info.nar_hash));
+        keep(shared, entry, belief == Belief::Contents && is_proven)?;
         return Ok(done(false));
     }
     let file = File::open(&upload).map_err(|error| match error.kind() {
@@ -398,7 +400,7 @@ fn enter(shared: &Arc<Shared>, entry: &NarInfo, name: &str) -> Result<Response, 
     check_file(entry, &file, name)?;
     unpack(&shared.store, entry, belief, file, &entry.url, &Cause::default())?;
     room.keep();
-    keep(shared, entry, belief)?;
+    keep(shared, entry, belief == Belief::Contents)?;
     Counters::add(&shared.counters.uploads);
     shared.events.emit(Event::Notice { message: format!("received {}", entry.path) });
     Ok(done(true))
@@ -443,12 +445,10 @@ fn check_file(entry: &NarInfo, mut file: &File, name: &str) -> Result<(), Fault>
     Ok(())
 }
 
-/// Signs what was taken on the token's word, adds signatures somebody trusted made, and makes a root.
-fn keep(shared: &Arc<Shared>, entry: &NarInfo, belief: Belief) -> Result<(), Fault> {
+/// Signs what is proven and what was taken on the token's word, adds signatures somebody trusted made, and makes a root.
+fn keep(shared: &Arc<Shared>, entry: &NarInfo, is_proven: bool) -> Result<(), Fault> {
     let mut signatures = entry.signatures.clone();
-    if let Some(key) =
-        shared.config.key.as_ref().filter(|_| shared.config.accept_unsigned || belief == Belief::Contents)
-    {
+    if let Some(key) = shared.config.key.as_ref().filter(|_| shared.config.accept_unsigned || is_proven) {
         signatures.push(key.sign(&fingerprint(&entry.to_path_info())));
     }
     // Only what can be checked is kept: others' signatures would be served as if somebody had looked.
