@@ -26,7 +26,7 @@ fuzz_target!(|bytes: &[u8]| {
     {
         let s3 = S3Settings { profiles, profile: Some("p".to_owned()), ..S3Settings::default() };
         let connections = Arc::new(Connections::new(HttpSettings { s3, ..HttpSettings::default() }));
-        if let Ok(transport) = connect(&address.url, &connections) {
+        if let Ok(transport) = connect(&address, &connections) {
             assert!(!transport.url("nar/x").contains("X-Amz-Signature"));
         }
     }

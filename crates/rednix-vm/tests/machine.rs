@@ -1,6 +1,8 @@
 //! Machines end to end: a scripted monitor for everything about consoles, tests and endings; a real QEMU with a boot
 //! sector of our own where it is installed.
 
+#[path = "support/sector.rs"]
+mod sector;
 mod support;
 
 use std::io::{BufRead, BufReader, Read, Write};
@@ -10,7 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rednix_events::{Event, Events, Outcome, Recorder};
-use rednix_vm::spec::{Acceleration, Firmware, Network};
+use rednix_vm::spec::Network;
 use rednix_vm::{
     Config, Error, Exit, ExitKind, Machine, MachineSpec, Runner, TestReport, TestSpec, run_test,
 };
@@ -336,34 +338,11 @@ fn boot_sector() -> Vec<u8> {
         0xf4, // hlt
         0xeb, 0xfd, // jmp
     ]);
-    // SeaBIOS finds no geometry for disks much smaller than this.
-    let mut image = vec![0; 1 << 20];
-    image[..code.len()].copy_from_slice(&code);
-    image[0x100..0x100 + TEXT.len()].copy_from_slice(TEXT);
-    image[510..512].copy_from_slice(&[0x55, 0xaa]);
-    image
+    sector::disk(&code, TEXT)
 }
 
-/// QEMU with the boot sector; none (and a line that says so) where there is no QEMU.
 fn real(folder: &Path) -> Option<(Box<dyn Runner>, MachineSpec, Config)> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let config =
-        Config::new(std::env::split_paths(&path).collect(), folder.join("scratch"), folder.join("logs"));
-    let runner = rednix_vm::by_name("qemu").unwrap();
-    if let Err(error) = runner.find(&MachineSpec::new("x", "x".into()), &config) {
-        println!("skipped: {error}");
-        return None;
-    }
-    let image = folder.join("boot.img");
-    std::fs::write(&image, boot_sector()).unwrap();
-    let spec = MachineSpec {
-        firmware: Firmware::Bios,
-        acceleration: Acceleration::Tcg,
-        memory_mib: 32,
-        cpus: 1,
-        ..MachineSpec::new("sector", image)
-    };
-    Some((runner, spec, config))
+    sector::machine(folder, "sector", &boot_sector())
 }
 
 #[test]

@@ -7,8 +7,11 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+#[path = "support/sector.rs"]
+mod sector;
+
 use rednix_events::{Events, Outcome, Silent};
-use rednix_vm::spec::{Acceleration, Display, Firmware};
+use rednix_vm::spec::Display;
 use rednix_vm::{Config, MachineSpec, Runner, TestSpec, run_test};
 use serde_json::json;
 
@@ -53,35 +56,13 @@ fn boot_sector() -> Vec<u8> {
         0xee, // out dx, al
         0xc3, // ret
     ];
-    // SeaBIOS finds no geometry for disks much smaller than this.
-    let mut image = vec![0; 1 << 20];
-    image[..code.len()].copy_from_slice(&code);
-    image[0x100..0x100 + TEXT.len()].copy_from_slice(TEXT);
-    image[510..512].copy_from_slice(&[0x55, 0xaa]);
-    image
+    sector::disk(&code, TEXT)
 }
 
-/// QEMU with the boot sector; none (and a line that says so) where there is no QEMU.
+/// QEMU with the boot sector, which shows its menu on a screen.
 fn real(folder: &Path) -> Option<(Box<dyn Runner>, MachineSpec, Config)> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let config =
-        Config::new(std::env::split_paths(&path).collect(), folder.join("scratch"), folder.join("logs"));
-    let runner = rednix_vm::by_name("qemu").unwrap();
-    if let Err(error) = runner.find(&MachineSpec::new("x", "x".into()), &config) {
-        println!("skipped: {error}");
-        return None;
-    }
-    let image = folder.join("boot.img");
-    std::fs::write(&image, boot_sector()).unwrap();
-    let spec = MachineSpec {
-        firmware: Firmware::Bios,
-        acceleration: Acceleration::Tcg,
-        memory_mib: 32,
-        cpus: 1,
-        display: Display::Headless,
-        ..MachineSpec::new("menu", image)
-    };
-    Some((runner, spec, config))
+    let (runner, spec, config) = sector::machine(folder, "menu", &boot_sector())?;
+    Some((runner, MachineSpec { display: Display::Headless, ..spec }, config))
 }
 
 fn silent() -> Events {
