@@ -8,7 +8,7 @@ use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
 use libfuzzer_sys::fuzz_target;
-use rednix_cache::cache::{Address, Cache};
+use rednix_cache::cache::{Address, Asking, Cache};
 use rednix_cache::realisation::Key;
 use rednix_cache::transport::{Connections, HttpSettings, Patience, connect};
 use rednix_store::path::StorePath;
@@ -45,7 +45,8 @@ static PORT: LazyLock<u16> = LazyLock::new(|| {
 
 static CONNECTIONS: LazyLock<Arc<Connections>> = LazyLock::new(|| {
     let ms = Duration::from_millis;
-    let patience = Patience { connect: ms(200), silence: ms(200), slow_after: ms(200), pause: ms(0) };
+    let patience =
+        Patience { connect: ms(200), silence: ms(200), small: ms(400), slow_after: ms(200), pause: ms(0) };
     Arc::new(Connections::new(HttpSettings { patience, ..HttpSettings::default() }))
 });
 
@@ -68,20 +69,16 @@ fuzz_target!(|bytes: &[u8]| {
         true => format!("s3://bucket?endpoint=http://127.0.0.1:{port}"),
         false => format!("http://127.0.0.1:{port}"),
     };
-    let cache = Cache::open(
-        Address::parse(&url).expect("it is one"),
-        &CONNECTIONS,
-        None,
-        Arc::new(rednix_events::Silent),
-    )
-    .expect("nothing is asked yet");
+    let address = Address::parse(&url).expect("it is one");
+    let cache = Cache::open(address.clone(), &CONNECTIONS, None, Arc::new(rednix_events::Silent))
+        .expect("nothing is asked yet");
     let path = StorePath::parse(PATH).expect("it is one");
     let _ = cache.priority();
-    if let Ok(Some(entry)) = cache.narinfo(&path) {
+    if let Ok(Some(entry)) = cache.narinfo(&path, Asking::Anew, |_| Ok(())) {
         assert_eq!(entry.path, path);
     }
     let _ = cache.realisation(&Key::parse(KEY).expect("it is one"));
-    let transport = connect(&url, &CONNECTIONS).expect("it is an address");
+    let transport = connect(&address, &CONNECTIONS).expect("it is an address");
     if let Ok(Some(opened)) = transport.open("nar/x", 5, Some("\"tag\"")) {
         assert!(opened.offset == 0 || opened.offset == 5);
         let mut some = Vec::new();
