@@ -162,8 +162,10 @@ pub fn network(arguments: &mut Vec<OsString>, microvm: bool, spec: &MachineSpec)
                 .map(|forward| format!(",hostfwd=tcp:127.0.0.1:{}-:{}", forward.host, forward.guest));
             format!("user,id=net0{}", forwards.collect::<String>())
         }
-        Network::Tap { interface, .. } => format!("tap,id=net0,ifname={interface},script=no,downscript=no"),
-        Network::Bridge { name, .. } => format!("bridge,id=net0,br={name}"),
+        Network::Tap { interface, .. } => {
+            format!("tap,id=net0,ifname={},script=no,downscript=no", interface.replace(',', ",,"))
+        }
+        Network::Bridge { name, .. } => format!("bridge,id=net0,br={}", name.replace(',', ",,")),
     };
     let card = match spec.network.card().unwrap_or_default() {
         _ if microvm => "virtio-net-device,bus=virtio-mmio-bus.1",

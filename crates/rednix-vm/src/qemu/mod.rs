@@ -243,6 +243,7 @@ mod tests {
     fn parts_follow_the_specification() {
         let user = |card| Network::User { forwards: vec![Forward { host: 8022, guest: 22 }], card };
         let tap = Network::Tap { interface: "tap0".into(), card: Some(Card::VirtioModern) };
+        let odd = Network::Tap { interface: "t,script=/x".into(), card: None };
         let bridge = Network::Bridge { name: "br0".into(), card: Some(Card::Rtl8139) };
         let disk = |disk| MachineSpec { disk: Some(disk), ..spec() };
         let show = |display| MachineSpec { display, ..spec() };
@@ -253,7 +254,7 @@ mod tests {
         let size = "640x480".parse().ok();
         let i586 = MachineSpec { architecture: Architecture::I586, ..spec() };
         let riscv = MachineSpec { architecture: Architecture::Riscv64, ..spec() };
-        let cases: [(MachineSpec, &str); 27] = [
+        let cases: [(MachineSpec, &str); 28] = [
             (disk(Disk::Nvme), "-device nvme,serial=rednix,drive=disk0,bootindex=0"),
             (disk(Disk::Ahci), "-device ide-hd,bus=ide.0,drive=disk0"),
             (disk(Disk::Ide), "-device piix3-ide,id=pata -device ide-hd,bus=pata.0,drive=disk0"),
@@ -274,6 +275,7 @@ mod tests {
                 net(tap),
                 "tap,id=net0,ifname=tap0,script=no,downscript=no -device virtio-net-pci,disable-legacy=on",
             ),
+            (net(odd), "tap,id=net0,ifname=t,,script=/x,script=no"),
             (net(bridge), "bridge,id=net0,br=br0 -device rtl8139,netdev=net0"),
             (sound(AudioCard::Hda), "-audiodev pa,id=audio0 -device ich9-intel-hda -device hda-output"),
             (sound(AudioCard::Ac97), "-device AC97,audiodev=audio0"),
