@@ -115,8 +115,11 @@ fn generation() -> u64 {
 /// Puts the prepared source there and commits it; gives the commit.
 fn fill(session: &Session, project: &Project, recipe: &str, folder: &Path) -> Result<String, Failure> {
     let failed = |e: std::io::Error| Failure::failed(format!("cannot make `{}`: {e}", folder.display()));
-    std::fs::create_dir_all(folder).map_err(failed)?;
-    if std::fs::read_dir(folder).map_err(failed)?.next().is_some() {
+    let is_there = match std::fs::read_dir(folder) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => false,
+        entries => entries.map_err(failed)?.next().is_some(),
+    };
+    if is_there {
         return Err(Failure::usage(format!("`{}` is not empty", folder.display()))
             .hint("name another folder with `--dir`, or work in this one as it is with `--existing`"));
     }
@@ -125,6 +128,8 @@ fn fill(session: &Session, project: &Project, recipe: &str, folder: &Path) -> Re
     let paths = relock::building(session, project.clone(), false, |project| {
         session.build(&evaluation::wanted(session, &[target(project)])?)
     })?;
+    // Not before there is something to put into it: what is refused leaves nothing.
+    std::fs::create_dir_all(folder).map_err(failed)?;
     copy_writable(&session.store()?.real_path(&paths[0]), folder).map_err(failed)?;
     git(session, folder, &["init", "--quiet"], &[])?;
     // Also what the source's own list says to ignore: a change of it is a change.

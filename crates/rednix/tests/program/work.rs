@@ -193,6 +193,7 @@ fn refusals() -> Outcome {
     let work = Work::new("refusals");
     work.call(&["work", "nothing"]).expect(2, &["no recipe is named `nothing`"])?;
     work.call(&["work", "lib"]).expect(2, &["recipe `lib` has no source to work on"])?;
+    equal(crate::support::checkout().join("work/lib").exists(), false)?;
     work.call(&["work", "--done", "w"]).expect(2, &["there is no working copy of `w`"])?;
     work.begin()?;
     let folder = work.state.path().join("second");
