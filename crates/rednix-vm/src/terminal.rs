@@ -188,11 +188,7 @@ impl<'a> Attached<'a> {
             return Ok(Turn::Goes);
         }
         let mut buffer = [0; 4096];
-        let count = match rustix::io::read(stdin, &mut buffer) {
-            Ok(count) => count,
-            Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => return Ok(Turn::Goes),
-            Err(_) => 0,
-        };
+        let Some(count) = read_typed(stdin.as_fd(), &mut buffer) else { return Ok(Turn::Goes) };
         if count == 0 {
             return Err(Error::Interrupted);
         }
@@ -238,12 +234,7 @@ impl<'a> Attached<'a> {
 
     fn read(&mut self, machine: &mut Machine<'_>, stdin: BorrowedFd<'_>) -> Result<Turn> {
         let mut buffer = [0; 4096];
-        // Not through the standard library's buffer: what is in there would not wake the wait above.
-        let count = match rustix::io::read(stdin, &mut buffer) {
-            Ok(count) => count,
-            Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => return Ok(Turn::Goes),
-            Err(_) => 0,
-        };
+        let Some(count) = read_typed(stdin.as_fd(), &mut buffer) else { return Ok(Turn::Goes) };
         if count == 0 {
             // A terminal that ends is gone for good; a file or pipe has just been read.
             if self.modes.0 {
@@ -401,6 +392,16 @@ impl Modes {
 impl Drop for Modes {
     fn drop(&mut self) {
         restore_terminal();
+    }
+}
+
+/// How much was typed, 0 where nothing more ever will be; none where nothing is there yet. Not through the standard
+/// library's buffer: what is in there would not wake [`Attached::wait`].
+fn read_typed(stdin: BorrowedFd<'_>, buffer: &mut [u8]) -> Option<usize> {
+    match rustix::io::read(stdin, buffer) {
+        Ok(count) => Some(count),
+        Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => None,
+        Err(_) => Some(0),
     }
 }
 
