@@ -1,33 +1,33 @@
-//! Chooses between KVM and TCG. `auto` trusts KVM only after the runner's smoke test, whose verdict is kept per
-//! kernel, processor and monitor. It runs no machines itself.
+//! Chooses between KVM and TCG, and how TCG emulates. `auto` trusts KVM only after the runner's smoke test, whose verdict
+//! is kept per kernel, processor and monitor. It runs no machines itself.
 
-use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use rednix_events::{Event, Events};
 
 use crate::error::{Error, Result};
+use crate::kept::Question;
 use crate::limits::NEGATIVE_VERDICT_AGE;
-use crate::runner::{Config, Program, Runner};
+use crate::runner::{Config, Engine, Program, Runner};
 use crate::spec::{Acceleration, Architecture, MachineSpec};
 
 const DEVICE: &str = "/dev/kvm";
 
-/// Whether to use KVM; says why in an event.
+/// What the machine runs on; says why in an event.
 pub fn choose(
     runner: &dyn Runner,
     program: &Program,
     spec: &MachineSpec,
     config: &Config,
     events: &Events,
-) -> Result<bool> {
+) -> Result<Engine> {
     if runner.needs_kvm() {
-        return require(runner, program, spec, config).map(|()| true);
+        return require(runner, program, spec, config).map(|()| Engine::Kvm);
     }
     match spec.acceleration {
-        Acceleration::Tcg => Ok(false),
+        Acceleration::Tcg => emulation(runner, program, spec, config),
         Acceleration::Kvm => {
-            verdict(runner, program, spec, config)?.map(|()| true).map_err(|reason| Error::Missing {
+            verdict(runner, program, spec, config)?.map(|()| Engine::Kvm).map_err(|reason| Error::Missing {
                 what: "a KVM that works, which `--accel kvm` asks for,".into(),
                 how: format!("{reason}. `--accel tcg` emulates, `--accel auto` does where KVM does not work"),
             })
@@ -39,9 +39,14 @@ pub fn choose(
                 Err(reason) => format!("the machine is emulated (TCG), KVM is not used: {reason}"),
             };
             events.emit(Event::Notice { message });
-            Ok(verdict.is_ok())
+            if verdict.is_ok() { Ok(Engine::Kvm) } else { emulation(runner, program, spec, config) }
         }
     }
+}
+
+fn emulation(runner: &dyn Runner, program: &Program, spec: &MachineSpec, config: &Config) -> Result<Engine> {
+    let several = spec.cpus > 1 && runner.emulates_in_threads(program, config)?;
+    Ok(if several { Engine::Threads } else { Engine::Turns })
 }
 
 /// For monitors that cannot go without it. A test on such a host has nothing to say, so this is a lack, not a failure.
@@ -94,16 +99,14 @@ fn smoke_test(
     config: &Config,
 ) -> Result<Result<(), String>> {
     let key = format!("{} {} | {} | {}", program.path.display(), program.identity, kernel(), processor());
-    let cache = config.cache_folder.as_deref().map(|folder| cache_file(folder, &key));
-    let kept = cache.as_deref().and_then(|file| read_verdict(file, &key));
+    let question = Question::new(config, "acceleration-1", key);
+    let kept = read_verdict(&question);
     // Who insists on KVM may just have mended it.
     if let Some(verdict) = kept.filter(|verdict| verdict.is_ok() || spec.acceleration != Acceleration::Kvm) {
         return Ok(verdict);
     }
     let verdict = runner.smoke_test(program, config)?;
-    if let Some(file) = cache {
-        write_verdict(&file, &key, &verdict);
-    }
+    write_verdict(&question, &verdict);
     Ok(verdict)
 }
 
@@ -118,50 +121,30 @@ fn processor() -> String {
     model.and_then(|line| line.split_once(':')).map_or("unknown", |(_, name)| name.trim()).to_owned()
 }
 
-/// `acceleration-1-<hash of the key>`; the key itself is the first line, so a clash is noticed.
-fn cache_file(folder: &Path, key: &str) -> PathBuf {
-    let hash = key.bytes().fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    });
-    folder.join(format!("acceleration-1-{hash:016x}"))
-}
-
 /// A kept verdict; none when there is none, or a negative one that is old enough to ask again.
-fn read_verdict(file: &Path, key: &str) -> Option<Result<(), String>> {
-    let text = std::fs::read_to_string(file).ok()?;
-    let (first, verdict) = text.split_once('\n')?;
-    if first != key {
-        return None;
-    }
-    match verdict.trim_end().split_once(' ') {
-        None if verdict.trim_end() == "usable" => Some(Ok(())),
+fn read_verdict(question: &Question) -> Option<Result<(), String>> {
+    let (verdict, given) = question.kept()?;
+    match verdict.split_once(' ') {
+        None if verdict == "usable" => Some(Ok(())),
         Some(("unusable", reason)) => {
-            let written = std::fs::metadata(file).and_then(|metadata| metadata.modified()).ok()?;
-            let age = SystemTime::now().duration_since(written).ok()?;
+            let age = SystemTime::now().duration_since(given).ok()?;
             (age < NEGATIVE_VERDICT_AGE).then(|| Err(reason.to_owned()))
         }
         _ => None,
     }
 }
 
-/// A cache that cannot be written only costs the next run a smoke test.
-fn write_verdict(file: &Path, key: &str, verdict: &Result<(), String>) {
-    let line = match verdict {
-        Ok(()) => "usable".to_owned(),
-        Err(reason) => format!("unusable {}", reason.replace('\n', " ")),
-    };
-    let Some(folder) = file.parent() else { return };
-    let _ = std::fs::create_dir_all(folder);
-    if let Ok(temporary) = tempfile::NamedTempFile::new_in(folder)
-        && std::fs::write(temporary.path(), format!("{key}\n{line}\n")).is_ok()
-    {
-        let _ = temporary.persist(file);
+fn write_verdict(question: &Question, verdict: &Result<(), String>) {
+    match verdict {
+        Ok(()) => question.keep("usable"),
+        Err(reason) => question.keep(&format!("unusable {reason}")),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::os::fd::OwnedFd;
+    use std::path::Path;
 
     use super::*;
     use crate::control::Control;
@@ -172,6 +155,7 @@ mod tests {
     #[derive(Default)]
     struct Refused {
         needs_kvm: bool,
+        sound: bool,
         asked: std::cell::Cell<u32>,
     }
 
@@ -194,6 +178,9 @@ mod tests {
         fn smoke_test(&self, _: &Program, _: &Config) -> Result<Result<(), String>> {
             self.asked.set(self.asked.get() + 1);
             Ok(Err("it died".into()))
+        }
+        fn emulates_in_threads(&self, _: &Program, _: &Config) -> Result<bool> {
+            Ok(self.sound)
         }
         fn command(&self, _: &Program, _: &MachineSpec, _: &Config, _: &Wiring<'_>) -> Result<Command> {
             Ok(Command::default())
@@ -243,24 +230,43 @@ mod tests {
         }
         let auto = MachineSpec { acceleration: Acceleration::Auto, ..spec };
         let before = refused.asked.get();
-        assert!(!choose(&refused, &Program::at("/bin/true".into()), &auto, &config, &events).unwrap());
+        let engine = choose(&refused, &Program::at("/bin/true".into()), &auto, &config, &events).unwrap();
+        assert_eq!(engine, Engine::Turns);
         assert_eq!(refused.asked.get(), before, "the verdict is kept");
     }
 
     #[test]
-    fn verdicts_are_kept_per_key_and_negative_ones_age() {
+    fn verdicts_against_kvm_age() {
         let folder = tempfile::tempdir().unwrap();
-        let file = cache_file(&folder.path().join("new"), "key");
-        assert_eq!(read_verdict(&file, "key"), None);
-        write_verdict(&file, "key", &Ok(()));
-        assert_eq!(read_verdict(&file, "key"), Some(Ok(())));
-        assert_eq!(read_verdict(&file, "other"), None);
-        write_verdict(&file, "key", &Err("too\nslow".into()));
-        assert_eq!(read_verdict(&file, "key"), Some(Err("too slow".into())));
+        let mut config = Config::new(vec![], folder.path().into(), folder.path().into());
+        let cache = folder.path().join("cache");
+        config.cache_folder = Some(cache.clone());
+        let question = Question::new(&config, "acceleration-1", "key".into());
+        assert_eq!(read_verdict(&question), None);
+        write_verdict(&question, &Ok(()));
+        assert_eq!(read_verdict(&question), Some(Ok(())));
+        write_verdict(&question, &Err("too\nslow".into()));
+        assert_eq!(read_verdict(&question), Some(Err("too slow".into())));
+        let file = std::fs::read_dir(cache).unwrap().next().unwrap().unwrap().path();
         let old = SystemTime::now() - NEGATIVE_VERDICT_AGE - std::time::Duration::from_secs(1);
         std::fs::File::options().write(true).open(&file).unwrap().set_modified(old).unwrap();
-        assert_eq!(read_verdict(&file, "key"), None);
-        std::fs::write(&file, "garbage").unwrap();
-        assert_eq!(read_verdict(&file, "key"), None);
+        assert_eq!(read_verdict(&question), None);
+    }
+
+    /// Only several processors are worth the question.
+    #[test]
+    fn processors_have_threads_where_the_monitor_is_sound() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = Config::new(vec![], folder.path().into(), folder.path().into());
+        let events: Events = std::sync::Arc::new(rednix_events::Silent);
+        for (cpus, sound, expected) in
+            [(1, true, Engine::Turns), (2, true, Engine::Threads), (2, false, Engine::Turns)]
+        {
+            let runner = Refused { sound, ..Refused::default() };
+            let new = MachineSpec::new("x", "x".into());
+            let spec = MachineSpec { acceleration: Acceleration::Tcg, cpus, ..new };
+            let engine = choose(&runner, &Program::at("/bin/true".into()), &spec, &config, &events).unwrap();
+            assert_eq!(engine, expected);
+        }
     }
 }

@@ -14,6 +14,7 @@ use crate::control::Control;
 use crate::error::{Error, Result};
 use crate::exchange::ExchangeDisk;
 use crate::limits::{DIAGNOSTICS_MAX, SOCKET_TIMEOUT};
+use crate::locked::Locked;
 use crate::process::{Process, Waited};
 use crate::runner::{CardSocket, Command, Config, Runner, Wiring};
 use crate::scratch::Scratch;
@@ -43,10 +44,11 @@ pub struct Extras<'a> {
 pub fn dry_run(runner: &dyn Runner, spec: &MachineSpec, config: &Config, events: &Events) -> Result<String> {
     runner.check(spec)?;
     let program = runner.find(spec, config)?;
-    let kvm = acceleration::choose(runner, &program, spec, config, events)?;
+    let engine = acceleration::choose(runner, &program, spec, config, events)?;
     let scratch = config.scratch_folder.join(format!("rednix-{}", spec.name));
     let end_on_reset = spec.restart == Some(false);
-    let wiring = Wiring { kvm, control: None, cards: &[], exchange: None, scratch: &scratch, end_on_reset };
+    let wiring =
+        Wiring { engine, control: None, cards: &[], exchange: None, scratch: &scratch, end_on_reset };
     let command = runner.command(&program, spec, config, &wiring)?;
     let folder = crate::runner::quote(scratch.as_os_str());
     Ok(format!("mkdir -p {folder} && cd {folder}\n{}", command.shell_text()))
@@ -60,7 +62,7 @@ pub(crate) struct Prepared {
     /// The monitor's end of the control socket.
     inherited: Option<OwnedFd>,
     /// A saved state, until it was read.
-    restored: Option<File>,
+    restored: Option<Locked>,
     helpers: Vec<Process>,
     needs_terminal: bool,
     pub held: Held,
@@ -69,7 +71,7 @@ pub(crate) struct Prepared {
 /// What a machine holds on to for as long as it lives.
 pub(crate) struct Held {
     _helpers: Vec<Process>,
-    _locks: Vec<File>,
+    _locks: Vec<Locked>,
     pub scratch: Scratch,
 }
 
@@ -85,7 +87,7 @@ impl Prepared {
         runner.check(spec)?;
         let program = runner.find(spec, config)?;
         host_ports::check_free(spec)?;
-        let kvm = acceleration::choose(runner, &program, spec, config, events)?;
+        let engine = acceleration::choose(runner, &program, spec, config, events)?;
         let scratch = Scratch::new(&config.scratch_folder)?;
         let (control, inherited) = runner.control(&program, scratch.path())?;
         let sockets: Vec<CardSocket> = extras
@@ -95,7 +97,7 @@ impl Prepared {
             .collect();
         let exchange = if extras.exchange { exchange(runner, spec, &scratch)? } else { None };
         let wiring = Wiring {
-            kvm,
+            engine,
             control: inherited.as_ref().map(AsRawFd::as_raw_fd),
             cards: &sockets,
             exchange: exchange.as_ref().map(ExchangeDisk::path),

@@ -11,10 +11,11 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::FlockOperation;
 use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
+use crate::locked::Locked;
 use crate::qcow2::{self, Backing, CLUSTER};
 use crate::runner::{Stop, quote};
 use crate::sparse;
@@ -39,7 +40,7 @@ pub enum LayerKind {
 
 impl Layer {
     /// Makes it, if it is not there, and locks it: a second machine over the same layer is refused. Answers the lock.
-    pub fn prepare(&self, stop: &Stop) -> Result<File> {
+    pub(crate) fn prepare(&self, stop: &Stop) -> Result<Locked> {
         loop {
             // An empty file is as good as none, and stays locked until the new one is in its place.
             let _empty = match self.open(&self.file, false)? {
@@ -53,7 +54,7 @@ impl Layer {
     }
 
     /// Opens and locks a file; none where it is not there.
-    fn open(&self, path: &Path, make: bool) -> Result<Option<File>> {
+    fn open(&self, path: &Path, make: bool) -> Result<Option<Locked>> {
         loop {
             let opened = File::options().read(true).write(true).create(make).truncate(false).open(path);
             let file = match opened {
@@ -65,11 +66,11 @@ impl Layer {
             if !found.is_file() {
                 return Err(Error::io("use as a layer", path)(std::io::Error::other("it is no file")));
             }
-            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => {}
+            let file = match Locked::new(file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(file) => file,
                 Err(rustix::io::Errno::WOULDBLOCK) => return Err(Error::InUse { path: self.file.clone() }),
                 Err(error) => return Err(Error::io("lock", path)(error.into())),
-            }
+            };
             // Another start may have put a file of its own there, or taken this one away, before we had the lock.
             let there = std::fs::metadata(path);
             if there.is_ok_and(|there| (there.dev(), there.ino()) == (found.dev(), found.ino())) {
@@ -79,7 +80,7 @@ impl Layer {
     }
 
     /// None where another start was faster.
-    fn make(&self, stop: &Stop) -> Result<Option<File>> {
+    fn make(&self, stop: &Stop) -> Result<Option<Locked>> {
         // One name for all starts, so that what a killed one left is used again and not left for good.
         let place = self.place();
         let name = place.file_name().unwrap_or_default().to_string_lossy();
@@ -294,7 +295,7 @@ mod tests {
             std::fs::write(&part, vec![1; 2 << 20]).unwrap();
             std::fs::write(&layer.file, "").unwrap();
             let held = File::open(&part).unwrap();
-            flock(&held, FlockOperation::NonBlockingLockExclusive).unwrap();
+            let held = Locked::new(held, FlockOperation::NonBlockingLockExclusive).unwrap();
             let error = layer.prepare(&Stop::default()).unwrap_err().to_string();
             assert!(error.contains("another machine"), "{error}");
             drop(held);
@@ -347,7 +348,7 @@ mod tests {
             let folder = tempfile::tempdir().unwrap();
             let layer = layer(folder.path(), kind);
             std::fs::write(&layer.image, vec![7; 1 << 20]).unwrap();
-            let locks: Vec<Result<File>> = std::thread::scope(|scope| {
+            let locks: Vec<Result<Locked>> = std::thread::scope(|scope| {
                 let starts: Vec<_> =
                     (0..8).map(|_| scope.spawn(|| layer.prepare(&Stop::default()))).collect();
                 starts.into_iter().map(|start| start.join().unwrap()).collect()

@@ -12,11 +12,13 @@ pub mod exchange;
 pub mod exit;
 pub mod firecracker;
 mod host_ports;
+mod kept;
 mod kvm_only;
 pub mod kvmtool;
 mod launch;
 pub mod layer;
 pub mod limits;
+mod locked;
 mod machine;
 mod menu;
 #[allow(unsafe_code)]

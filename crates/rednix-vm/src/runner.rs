@@ -91,11 +91,21 @@ impl Program {
     }
 }
 
+/// What carries out the guest's instructions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Engine {
+    Kvm,
+    /// Emulation, a thread for each processor.
+    Threads,
+    /// Emulation of one processor after the other, by one thread.
+    Turns,
+}
+
 /// Choices made before the command line is written.
 #[derive(Clone, Debug)]
 pub struct Wiring<'a> {
-    /// Whether to use KVM; decided by [`crate::acceleration`].
-    pub kvm: bool,
+    /// Decided by [`crate::acceleration`].
+    pub engine: Engine,
     /// The file descriptor of a connected control socket that the monitor inherits.
     pub control: Option<i32>,
     /// Cards on networks between machines.
@@ -249,6 +259,11 @@ pub trait Runner {
 
     /// Whether a KVM of this host works with this monitor; an error text when not.
     fn smoke_test(&self, program: &Program, config: &Config) -> Result<std::result::Result<(), String>>;
+
+    /// Whether this monitor emulates several processors well in a thread for each.
+    fn emulates_in_threads(&self, _program: &Program, _config: &Config) -> Result<bool> {
+        Ok(false)
+    }
 
     /// The command line. Looks for firmware; starts nothing and writes nothing.
     fn command(

@@ -6,10 +6,11 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::locked::Locked;
 use crate::runner::{Runner, Stop};
 use crate::sparse;
 use crate::spec::MachineSpec;
@@ -102,16 +103,15 @@ pub(crate) fn look(folder: &Path, monitor: &str) -> Result<bool> {
 }
 
 /// Keeps a state as it is for as long as the answer is held: while it is read nobody may save another one over it.
-pub(crate) fn hold(folder: &Path) -> Result<File> {
+pub(crate) fn hold(folder: &Path) -> Result<Locked> {
     let path = folder.join(MARK);
     let mark = File::open(&path).map_err(Error::io("open", &path))?;
-    lock(&mark, folder, FlockOperation::NonBlockingLockShared)?;
-    Ok(mark)
+    lock(mark, folder, FlockOperation::NonBlockingLockShared)
 }
 
-fn lock(mark: &File, folder: &Path, operation: FlockOperation) -> Result<()> {
-    match flock(mark, operation) {
-        Ok(()) => Ok(()),
+fn lock(mark: File, folder: &Path, operation: FlockOperation) -> Result<Locked> {
+    match Locked::new(mark, operation) {
+        Ok(mark) => Ok(mark),
         Err(rustix::io::Errno::WOULDBLOCK) => Err(Error::InUse { path: folder.to_owned() }),
         Err(error) => Err(Error::io("lock", folder.join(MARK))(error.into())),
     }
@@ -122,7 +122,7 @@ pub(crate) struct Saving {
     folder: PathBuf,
     monitor: &'static str,
     /// Locked.
-    mark: File,
+    mark: Locked,
     unfinished: PathBuf,
 }
 
@@ -133,7 +133,7 @@ impl Saving {
         let path = folder.join(MARK);
         let mark = File::options().read(true).write(true).create(true).truncate(false).open(&path);
         let mark = mark.map_err(Error::io("create", &path))?;
-        lock(&mark, folder, FlockOperation::NonBlockingLockExclusive)?;
+        let mark = lock(mark, folder, FlockOperation::NonBlockingLockExclusive)?;
         if Mark::read(&mark).is_none() {
             Mark::write(&mark, monitor, false).map_err(Error::io("write", &path))?;
         }

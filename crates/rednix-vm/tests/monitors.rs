@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use rednix_vm::runner::{NAMES, Wiring};
+use rednix_vm::runner::{Engine, NAMES, Wiring};
 use rednix_vm::spec::{Audio, Card, Disk, Display, Firmware, Forward, Gdb, Network, Share};
 use rednix_vm::{Config, MachineSpec, Program, by_name};
 
@@ -43,8 +43,14 @@ impl Scene {
         runner.check(spec).unwrap();
         let program = Program { path: Path::new("/bin").join(vmm), identity: String::new() };
         let scratch = Path::new("/scratch/x");
-        let wiring =
-            Wiring { kvm: true, control: None, cards: &[], exchange: None, scratch, end_on_reset: false };
+        let wiring = Wiring {
+            engine: Engine::Kvm,
+            control: None,
+            cards: &[],
+            exchange: None,
+            scratch,
+            end_on_reset: false,
+        };
         let command = runner.command(&program, spec, &self.config, &wiring).unwrap();
         command.shell_text().replace(&self.folder.path().display().to_string(), "F")
     }
@@ -94,8 +100,14 @@ fn a_saved_machine_is_restored_with_its_disk() {
         let runner = by_name(vmm).unwrap();
         let program = Program { path: "/bin/x".into(), identity: String::new() };
         let scratch = Path::new("/scratch/x");
-        let wiring =
-            Wiring { kvm: true, control: None, cards: &[], exchange: None, scratch, end_on_reset: false };
+        let wiring = Wiring {
+            engine: Engine::Kvm,
+            control: None,
+            cards: &[],
+            exchange: None,
+            scratch,
+            end_on_reset: false,
+        };
         let error = runner.command(&program, &spec, &scene.config, &wiring).unwrap_err();
         assert!(error.to_string().contains("save one there first"), "{error}");
     }

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::Path;
 
 use crate::layer::{Layer, LayerKind};
-use crate::runner::{CardSocket, Command, Wiring};
+use crate::runner::{CardSocket, Command, Engine, Wiring};
 use crate::spec::{Architecture, AudioCard, Card, Disk, Display, MachineSpec, Network};
 
 /// The port of the exit device, as redoxer uses it.
@@ -28,14 +28,15 @@ pub fn machine(arguments: &mut Vec<OsString>, microvm: bool, spec: &MachineSpec,
         Architecture::Aarch64 | Architecture::Riscv64 => "virt,acpi=off",
     };
     push(arguments, &["-name", &spec.name, "-no-user-config", "-nodefaults", "-machine", machine]);
-    if wiring.kvm {
-        push(arguments, &["-accel", "kvm", "-cpu", "host"]);
-    } else {
-        // UEFI parks the other processors in `mwait` where there is one, and emulated that is a busy loop: a core of the
-        // host for as long as the guest lets them rest. Without it the firmware takes `hlt`.
-        let cpu = if is_pc(spec) { "max,monitor=off" } else { "max" };
-        push(arguments, &["-accel", "tcg,thread=multi", "-cpu", cpu]);
-    }
+    // UEFI parks the other processors in `mwait` where there is one, and emulated that is a busy loop: a core of the host
+    // for as long as the guest lets them rest. Without it the firmware takes `hlt`.
+    let emulated = if is_pc(spec) { "max,monitor=off" } else { "max" };
+    let (accelerator, cpu) = match wiring.engine {
+        Engine::Kvm => ("kvm", "host"),
+        Engine::Threads => ("tcg,thread=multi", emulated),
+        Engine::Turns => ("tcg,thread=single", emulated),
+    };
+    push(arguments, &["-accel", accelerator, "-cpu", cpu]);
     push(arguments, &["-m", &format!("{}M", spec.memory_mib), "-smp", &spec.cpus.to_string()]);
     if wiring.end_on_reset {
         push(arguments, &["-no-reboot"]);

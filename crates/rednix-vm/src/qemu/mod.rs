@@ -6,6 +6,7 @@ mod arguments;
 mod explain;
 pub mod firmware;
 mod smoke;
+mod version;
 
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;
@@ -130,6 +131,10 @@ impl Runner for Qemu {
         smoke::run(program, config)
     }
 
+    fn emulates_in_threads(&self, program: &Program, config: &Config) -> Result<bool> {
+        version::has_sound_threads(program, config)
+    }
+
     fn command(
         &self,
         program: &Program,
@@ -202,14 +207,15 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
+    use crate::runner::Engine;
     use crate::spec::{Acceleration, Audio, AudioCard, Forward, Gdb, Network};
 
-    fn words(qemu: Qemu, spec: &MachineSpec, kvm: bool) -> String {
+    fn words(qemu: Qemu, spec: &MachineSpec, engine: Engine) -> String {
         let program = Program { path: "/bin/qemu".into(), identity: "1".into() };
         let config = Config::new(vec![], "/scratch".into(), "/logs".into());
         let scratch = PathBuf::from("/scratch/x");
         let wiring = Wiring {
-            kvm,
+            engine,
             control: Some(9),
             cards: &[],
             exchange: None,
@@ -230,13 +236,13 @@ mod tests {
     #[test]
     fn a_whole_command_line() {
         let expected = "TMPDIR=/scratch/x /bin/qemu -name probe -no-user-config -nodefaults -machine q35 \
-            -accel tcg,thread=multi -cpu max,monitor=off -m 1024M -smp 2 -no-reboot \
+            -accel tcg,thread=single -cpu max,monitor=off -m 1024M -smp 2 -no-reboot \
             -drive if=none,id=disk0,format=raw,snapshot=on,cache=unsafe,file=/store/a,,b/disk.img \
             -device virtio-blk-pci,disable-legacy=off,disable-modern=off,drive=disk0,bootindex=0 \
             -chardev stdio,id=console,mux=off,signal=off -serial chardev:console \
             -chardev socket,id=control,fd=9 -mon chardev=control,mode=control \
             -display none -vga none -device isa-debug-exit,iobase=0x501,iosize=0x04";
-        assert_eq!(words(Qemu::Pc, &spec(), false), expected);
+        assert_eq!(words(Qemu::Pc, &spec(), Engine::Turns), expected);
     }
 
     #[test]
@@ -291,12 +297,13 @@ mod tests {
             (riscv, "-cpu max -m"),
         ];
         for (spec, expected) in cases {
-            let text = words(Qemu::Pc, &spec, false);
+            let text = words(Qemu::Pc, &spec, Engine::Turns);
             assert!(text.contains(expected), "no {expected:?} in {text:?}");
         }
-        assert!(words(Qemu::Pc, &spec(), true).contains("-accel kvm -cpu host"));
+        assert!(words(Qemu::Pc, &spec(), Engine::Kvm).contains("-accel kvm -cpu host"));
         assert!(
-            !words(Qemu::Pc, &MachineSpec { exit_device: false, ..spec() }, false).contains("isa-debug-exit")
+            !words(Qemu::Pc, &MachineSpec { exit_device: false, ..spec() }, Engine::Turns)
+                .contains("isa-debug-exit")
         );
     }
 
@@ -307,7 +314,7 @@ mod tests {
         let scratch = PathBuf::from("/scratch/x");
         let file = scratch.join("a,b");
         let wiring = Wiring {
-            kvm: false,
+            engine: Engine::Turns,
             control: None,
             cards: &[],
             exchange: Some(&file),
@@ -338,11 +345,14 @@ mod tests {
     fn a_start_without_firmware() {
         let folder = tempfile::tempdir().unwrap();
         let direct = direct(folder.path());
-        let text = words(Qemu::Pc, &direct, false);
+        let text = words(Qemu::Pc, &direct, Engine::Turns);
         assert!(text.contains(&format!("/loader -initrd {}", direct.image.display())), "{text}");
         assert!(!text.contains("drive="), "{text}");
-        let text =
-            words(Qemu::Microvm, &MachineSpec { disk: Some(Disk::VirtioModern), ..direct.clone() }, false);
+        let text = words(
+            Qemu::Microvm,
+            &MachineSpec { disk: Some(Disk::VirtioModern), ..direct.clone() },
+            Engine::Turns,
+        );
         let device =
             "force-legacy=false -device virtio-blk-device,bus=virtio-mmio-bus.0,drive=disk0 -chardev";
         assert!(text.contains(device), "{text}");
