@@ -118,6 +118,9 @@ let
     {
       inherit name config listed ignored;
       packages = cookbook.runtimeClosure listed;
+      # What a machine for it has to be, as far as the target says; a configuration may say otherwise.
+      machine = lib.optionalAttrs (arch != "x86_64") { architecture = if arch == "riscv64gc" then "riscv64" else arch; }
+        // lib.optionalAttrs (arch == "i586") { firmware = "bios"; };
       # What the image is made with and does not install.
       tools = lib.optional (additions != [ ]) "virtio-drivers";
       image = derive.builtinBuild "image" ({

@@ -121,11 +121,12 @@ in
       };
       called = if name != null then name else if isName then config else "system";
       configuration = checked evaluated evaluated.config.build.configuration;
+      assembled = machines.assemble called configuration;
     in
-    machines.assemble called configuration // {
+    assembled // {
       inherit (evaluated) config options;
       inherit configuration;
-      machine = evaluated.config.build.machine;
+      machine = assembled.machine // evaluated.config.build.machine;
       # The same system with more modules.
       extend = more: (import ./system.nix { inherit lib moduleSystem machines cookbook arch tree; }).build (given // { modules = modules ++ more; });
     };

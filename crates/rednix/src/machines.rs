@@ -9,7 +9,7 @@ use rednix_vm::{Config, MachineSpec, Runner, Stop};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::cli::MachineArgs;
+use crate::cli::{DEFAULT_TARGET, MachineArgs};
 use crate::evaluation::{self, Target};
 use crate::failure::{self, Failure};
 use crate::interrupt;
@@ -36,9 +36,11 @@ pub fn failure(error: &rednix_vm::Error) -> Failure {
     }
 }
 
-/// The machine that a system written in Nix asks for. A configuration of a tree cannot ask for any.
+/// The machine that a system written in Nix asks for. A configuration of a tree cannot ask for any, and only another
+/// target makes it another one.
 pub fn wanted(session: &Session, project: &Project, system: &str) -> Result<Value, Failure> {
-    if evaluation::is_system_file(system) || system.starts_with(".#") {
+    let is_written_in_nix = evaluation::is_system_file(system) || system.starts_with(".#");
+    if is_written_in_nix || project.target != DEFAULT_TARGET {
         return evaluation::json(session, &Target::machine(project, system));
     }
     Ok(Value::Null)

@@ -29,9 +29,9 @@ in
       vmm = mkOption { type = types.enum [ "qemu" "microvm" "cloud-hypervisor" "firecracker" "kvmtool" ]; default = "qemu"; description = "The program that runs the machine; `\"microvm\"` is QEMU's machine without firmware."; };
       memory = mkOption { type = types.nullOr (types.ints.between 64 1048576); default = null; example = 2048; description = "Memory in MiB; null: 1024."; };
       cpus = mkOption { type = types.nullOr (types.ints.between 1 255); default = null; description = "Virtual processors; null: 2."; };
-      architecture = word [ "x86_64" "i586" "aarch64" "riscv64" ] "The machine's processor; null: `\"x86_64\"`.";
+      architecture = word [ "x86_64" "i586" "aarch64" "riscv64" ] "The machine's processor; null: that of the target.";
       acceleration = word [ "auto" "kvm" "tcg" ] "KVM, emulation, or whichever works; null: `\"auto\"`.";
-      firmware = word [ "uefi" "bios" "direct" ] "The machine's firmware, or none: the image is in memory and the kernel started from there; null: `\"uefi\"`.";
+      firmware = word [ "uefi" "bios" "direct" ] "The machine's firmware, or none: the image is in memory and the kernel started from there; null: `\"uefi\"`, for i586 `\"bios\"`.";
       disk = word [ "none" "virtio" "virtioModern" "nvme" "ahci" "ide" "usb" ] "The disk's controller; null: one that the drivers of the architecture know, and no disk where the image is in memory.";
       persist = mkOption { type = types.nullOr types.str; default = null; example = "/home/me/redox.layer"; description = "File that keeps what the machine writes to its disk, from one run to the next; null: it goes with the machine."; };
       display = word [ "none" "gtk" "sdl" "vnc" "headless" ] "A window, a screen over VNC on port 5900 of the host's loopback, a video device that nobody sees, or no such device; null: `\"none\"`.";

@@ -11,13 +11,14 @@ use serde_json::Value;
 use crate::Outcome;
 use crate::support::{call, checkout, run, scratch, write};
 
-pub const TESTS: [(&str, fn() -> Outcome); 6] = [
+pub const TESTS: [(&str, fn() -> Outcome); 7] = [
     ("modules_give_values", modules_give_values),
     ("modules_give_errors", modules_give_errors),
     ("module_reference_is_current", module_reference_is_current),
     ("documented_system_is_what_it_says", documented_system),
     ("system_file_names_its_machine", system_file_names_its_machine),
     ("system_file_that_gives_none", system_file_that_gives_none),
+    ("machines_are_what_the_target_says", machines_of_targets),
 ];
 
 fn folder() -> PathBuf {
@@ -206,5 +207,29 @@ fn system_file_that_gives_none() -> Outcome {
     run(call(&["run", "--dry-run"]).arg(&file)).expect(2, &["gives no system", "hint: let it be"])?;
     write(&file, "{ config = \"probe\"; modules = [ { packages = [ \"porbe\" ]; } ]; }\n");
     run(call(&["image"]).arg(&file)).expect(2, &["system.nix:1:35 sets it", "did you mean `probe`?"])?;
+    Ok(None)
+}
+
+/// A configuration of a tree alone, one with options, and one that knows better.
+fn machines_of_targets() -> Outcome {
+    let ask = r#"l: with l.systems; [
+      probe.machine
+      (l.system { config = "probe"; modules = [ { virtualisation.memory = 512; } ]; }).machine
+      (l.system { config = "probe"; modules = [ { virtualisation = { architecture = "x86_64"; firmware = "uefi"; }; } ]; }).machine
+    ]"#;
+    let better = r#"{"architecture":"x86_64","firmware":"uefi","vmm":"qemu"}"#;
+    for (target, alone) in [
+        ("x86_64-unknown-redox", ""),
+        ("i586-unknown-redox", r#""architecture":"i586","firmware":"bios""#),
+        ("aarch64-unknown-redox", r#""architecture":"aarch64""#),
+        ("riscv64gc-unknown-redox", r#""architecture":"riscv64""#),
+    ] {
+        let comma = if alone.is_empty() { "" } else { "," };
+        let expected = format!(r#"[{{{alone}}},{{{alone}{comma}"memoryMib":512,"vmm":"qemu"}},{better}]"#);
+        let got = eval(&["--json", "--target", target, "--apply", ask])?;
+        if got.trim_end() != expected {
+            return Err(format!("{target}: {got}"));
+        }
+    }
     Ok(None)
 }
