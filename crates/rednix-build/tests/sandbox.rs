@@ -89,6 +89,7 @@ const TESTS: &[(&str, Test)] = &[
     ("what a script sees and cannot do", script_table),
     ("exit status and signals are told", endings),
     ("a missing builder is named", missing_builder),
+    ("a builder that is still being written is waited for", busy_builder),
     ("the network is denied", network_denied),
     ("abstract sockets are out of reach", abstract_socket),
     ("system calls reach nothing beyond", system_calls),
@@ -205,6 +206,26 @@ fn missing_builder(kind: Confinement) -> Result<(), Failed> {
         Err(SandboxError::Start { builder, .. }) if builder == "/usr/bin/absent" => Ok(()),
         other => Err(Failed::from(format!("{other:?}"))),
     }
+}
+
+/// As it is while another program is being started that has the file open for a moment.
+fn busy_builder(kind: Confinement) -> Result<(), Failed> {
+    let host = tempfile::tempdir()?;
+    let tool = host.path().join("tool");
+    std::fs::copy(support::layer().join("usr/bin/bash"), &tool)?;
+    let held = std::fs::File::options().append(true).open(&tool)?;
+    let mut scratch = Scratch::new(kind, "");
+    scratch.spec.inputs = vec![Input { host: tool.as_path().into(), name: "tool".into() }];
+    let arguments = vec!["-c".into(), "exit 7".into()];
+    scratch.spec.program = Program::Execute { path: "/nix/store/tool".into(), arguments };
+    let ending = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            std::thread::sleep(Duration::from_millis(500));
+            drop(held);
+        });
+        run(&scratch.spec, &control(), &mut |_| {})
+    })?;
+    expect(ending == Ending::Exited(7), format!("{ending:?}"))
 }
 
 fn network_denied(kind: Confinement) -> Result<(), Failed> {
