@@ -37,3 +37,6 @@ if command -v python3 >/dev/null; then python3 benches/caches/run.py --rednix "$
 
 echo "== NAR hashing, unpacking, image writing (in process)"
 REDNIX_BENCH_STORE=$store cargo bench --quiet -p rednix --bench rooms 2>/dev/null
+
+echo "== sandboxes, and what building costs beside the builders"
+cargo bench --quiet -p rednix-build --bench builds 2>/dev/null

@@ -1,5 +1,7 @@
 //! Every limit of this crate, with its unit. It holds no logic.
 
+use std::time::Duration;
+
 /// A request to the sandbox child larger than this is a bug, not a build.
 pub const REQUEST_BYTES_MAX: usize = 256 << 20;
 /// One message from the sandbox child (an error text at most).
@@ -9,6 +11,9 @@ pub const REPORT_BYTES_MAX: usize = 1 << 20;
 pub const OVERLAY_LAYERS_MAX: usize = 400;
 /// How long a killed sandbox may take to disappear before its outer process is killed as well.
 pub const KILL_GRACE_MS: u64 = 10_000;
+/// How long a builder that is still open for writing somewhere is waited for, and how often it is tried.
+pub const BUSY_WAITED_MAX: Duration = Duration::from_secs(30);
+pub const BUSY_PAUSE: Duration = Duration::from_millis(10);
 /// Bytes read from a builder's output at once.
 pub const LOG_CHUNK_BYTES: usize = 64 << 10;
 /// A line longer than this is cut into several events.

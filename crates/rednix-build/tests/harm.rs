@@ -6,28 +6,14 @@ mod support;
 use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
-use libtest_mimic::{Arguments, Failed, Trial};
-use support::expect;
+use libtest_mimic::Failed;
 use support::world::{World, builtins, clean, exists};
+use support::{Test, expect};
 
 fn main() {
     rednix_build::child_main(&builtins());
-    let arguments = Arguments::from_args();
-    let refusal = support::confinements().err();
-    let trials = TESTS
-        .iter()
-        .map(|(name, test)| match &refusal {
-            None => Trial::test(*name, test),
-            Some(reason) => {
-                eprintln!("skipped: {name}: {reason}");
-                Trial::test(*name, || Ok(())).with_ignored_flag(true)
-            }
-        })
-        .collect();
-    support::finish(libtest_mimic::run(&arguments, trials));
+    support::run_all(TESTS, |_| None);
 }
-
-type Test = fn() -> Result<(), Failed>;
 
 const TESTS: &[(&str, Test)] = &[
     ("cve_2024_27297_output_changed_after_registration", changed_after_registration),
@@ -114,16 +100,23 @@ fn build_folders_are_new_and_closed() -> Result<(), Failed> {
     world.build(
         &world.script("planting", "umask 0; echo > /build/planted; echo > /tmp/planted; echo x > $out"),
     )?;
-    let finding = "test ! -e /build/planted; test ! -e /tmp/planted; echo y > $out; sleep 1";
-    let finding = world.write(&world.script("finding", finding));
+    let mark = support::mark();
+    let finding =
+        format!("test ! -e /build/planted; test ! -e /tmp/planted; echo y > $out; sleep {mark} || :");
+    let finding = world.write(&world.script("finding", &finding));
     let modes = std::thread::scope(|scope| {
         let build = scope.spawn(|| world.build_path(&finding));
         let mut modes = std::collections::BTreeSet::new();
         while !build.is_finished() {
+            let is_waiting = !support::sleepers(&mark).is_empty();
             for entry in std::fs::read_dir(world.store.layout().scratch()).into_iter().flatten().flatten() {
                 modes.extend(entry.metadata().map(|metadata| metadata.mode() & 0o7777));
             }
-            std::thread::sleep(Duration::from_millis(1));
+            // It was looked at in the middle of the build, whenever else it was.
+            if is_waiting {
+                support::wake(&mark).expect("it sleeps");
+                break;
+            }
         }
         build.join().expect("the build does not panic").map(|_| modes)
     })?;
@@ -211,17 +204,29 @@ fn other_builds_and_the_database() -> Result<(), Failed> {
     let mut world = World::new();
     world.config.max_jobs = 2;
     let hidden = world.store.add_text("hidden", b"hidden", &Default::default())?;
-    let other = world.write(&world.script("other", "echo secret > /build/secret; sleep 1; echo > $out"));
+    let (held, mark) = (support::mark(), support::mark());
+    let other = format!("echo secret > /build/secret; sleep {held} || :; echo > $out");
+    let other = world.write(&world.script("other", &other));
     let root = world.root();
     let script = format!(
-        "sleep 0.3; ls /nix/store; for f in /nix/var {root} {root}/nix/var/nix/db/db.sqlite {hidden} /build/secret; \
+        "sleep {mark} || :; ls /nix/store; for f in /nix/var {root} {root}/nix/var/nix/db/db.sqlite {hidden} /build/secret; \
          do [ -e $f ] && echo reached $f; done; for p in /proc/[0-9]*; do cat $p/environ 2>/dev/null; done | \
          (while read -r -d '' v; do case $v in name=other) echo saw the other build;; esac; done); echo done > $out",
         root = root.display(),
     );
     let looking = world.write(&world.script("looking", &script));
     let wanted = [&other, &looking].map(rednix_build::Wanted::all);
-    world.builder().build(&wanted).map_err(|errors| Failed::from(errors.to_string()))?;
+    // It looks while the other one is in the middle of its work.
+    std::thread::scope(|scope| {
+        let both = scope.spawn(|| world.builder().build(&wanted));
+        let ordered = support::until("the other build is at work", || !support::sleepers(&held).is_empty())
+            .and_then(|()| support::wake(&mark))
+            .and_then(|()| support::none_left(&mark))
+            .and_then(|()| support::wake(&held));
+        let built = both.join().expect("the builds do not panic");
+        built.map_err(|errors| Failed::from(errors.to_string()))?;
+        ordered.map_err(Failed::from)
+    })?;
     let log = world.store.log_path(&looking);
     expect(exists(&log), "there is no log")?;
     let log = String::from_utf8(zstd::decode_all(std::fs::File::open(log)?)?)?;
@@ -244,7 +249,8 @@ fn too_deep_or_too_large() -> Result<(), Failed> {
     let sparse = "head -c 0 /dev/null > $out; truncate -s 8191P $out 2>/dev/null || truncate -s 15T $out";
     let errors = world.build(&world.script("sparse", sparse)).unwrap_err().to_string();
     expect(errors.contains("space"), errors)?;
-    expect(started.elapsed() < Duration::from_secs(20), format!("it took {:?}", started.elapsed()))?;
+    // Whoever reads it all is at it for days.
+    expect(started.elapsed() < support::HUNG_AFTER, format!("it took {:?}", started.elapsed()))?;
     clean(&world)
 }
 

@@ -98,14 +98,14 @@ mod tests {
         std::thread::scope(|scope| {
             let running = scope.spawn(|| {
                 let mut command = Command::new("sleep");
-                command.arg("30");
+                command.arg("1000");
                 run(&config, command)
             });
             std::thread::sleep(Duration::from_millis(50));
             cancel.store(true, std::sync::atomic::Ordering::Relaxed);
             assert!(matches!(running.join().unwrap(), Err(FetchError::Cancelled)));
         });
-        assert!(started.elapsed() < Duration::from_secs(20));
+        assert!(started.elapsed() < Duration::from_secs(500));
     }
 
     #[test]

@@ -34,11 +34,25 @@ impl Bench {
     fn new() -> Bench {
         let folder = tempfile::tempdir().unwrap();
         let mut config = FetchConfig::new(folder.path().join("cache"));
-        config.read_timeout = Duration::from_millis(400);
+        // No server here keeps anybody waiting unless it is to, but this machine may have other things to do.
+        config.read_timeout = Duration::from_secs(120);
         config.retry_delay = Duration::from_millis(16);
         config.retries = 2;
         fs::create_dir(folder.path().join("out")).unwrap();
         Bench { folder, config, recorder: Arc::default() }
+    }
+
+    /// For a server that stands still: short, and longer where it was too short to see all that comes before.
+    fn impatient(patience: Duration) -> Bench {
+        let mut bench = Bench::new();
+        bench.config.read_timeout = patience;
+        bench
+    }
+
+    /// What is there of a file, for a later run.
+    fn part_bytes(&self, hash: Option<Hash>) -> u64 {
+        let part = self.folder.path().join("cache/partial").join(hash.unwrap().to_nix32());
+        fs::metadata(part).map_or(0, |metadata| metadata.len())
     }
 
     fn out(&self) -> std::path::PathBuf {
@@ -53,6 +67,9 @@ impl Bench {
         Ok(bytes)
     }
 }
+
+/// Time-outs for servers that stand still, one after another until all is seen.
+const PATIENCE: [Duration; 3] = [Duration::from_millis(400), Duration::from_secs(4), Duration::from_secs(40)];
 
 #[test]
 fn good_answers() {
@@ -89,11 +106,16 @@ fn a_later_run_resumes() {
         ("/changed", Reply::CutThenChanged(vec![1; 200_000], 50_000, bytes.clone())),
     ]);
     for (second, expected) in [("/file", "/file from 120000"), ("/norange", "/norange from 120000")] {
-        let mut bench = Bench::new();
-        bench.config.retries = 0;
-        let error = bench.fetch(&request(&server.url("/stall"), sha256(&bytes))).unwrap_err();
-        assert!(matches!(error, FetchError::TimedOut { .. }), "{error}");
-        assert_eq!(fs::read_dir(bench.out()).unwrap().count(), 0, "nothing half gets a name");
+        let stopped = PATIENCE.into_iter().find_map(|patience| {
+            let mut bench = Bench::impatient(patience);
+            bench.config.retries = 0;
+            let error = bench.fetch(&request(&server.url("/stall"), sha256(&bytes))).unwrap_err();
+            assert!(matches!(error, FetchError::TimedOut { .. }), "{error}");
+            assert_eq!(fs::read_dir(bench.out()).unwrap().count(), 0, "nothing half gets a name");
+            (bench.part_bytes(sha256(&bytes)) == 120_000).then_some(bench)
+        });
+        let mut bench = stopped.expect("what came is kept");
+        bench.config.read_timeout = Bench::new().config.read_timeout;
         assert_eq!(bench.fetch(&request(&server.url(second), sha256(&bytes))).unwrap(), bytes);
         assert!(server.log().contains(&expected.to_owned()), "{:?}", server.log());
     }
@@ -126,7 +148,10 @@ fn each_failure_has_its_error() {
         ("/stall", Reply::Stall(b"some".to_vec())),
         ("/endless", Reply::Endless),
     ]);
-    let unused = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    // The near end of a connection: nobody listens there, and nobody else can get the port.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let connection = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let unused = connection.local_addr().unwrap();
     let good = sha256(&bytes);
     let other = sha256(b"other").unwrap();
     let nowhere = format!("http://{unused}/x");
@@ -145,7 +170,7 @@ fn each_failure_has_its_error() {
         ("gopher://x".into(), good, |e| matches!(e, FetchError::BadUrl { .. }), "gopher"),
     ];
     for (url, hash, is_right, words) in cases {
-        let bench = Bench::new();
+        let bench = if url.ends_with("/stall") { Bench::impatient(PATIENCE[0]) } else { Bench::new() };
         let error = bench.fetch(&request(&url, hash)).unwrap_err();
         let text = error.to_string();
         assert!(is_right(&error), "{url}: {error:?}");
@@ -197,20 +222,28 @@ fn a_cancelled_fetch_keeps_its_part() {
         ("/stall", Reply::Stall(bytes[..90_000].to_vec())),
         ("/file", Reply::File(bytes.clone())),
     ]);
-    let mut bench = Bench::new();
-    bench.config.read_timeout = Duration::from_millis(800);
-    let cancel = Arc::clone(&bench.config.cancel);
-    std::thread::scope(|scope| {
-        let running = scope.spawn(|| bench.fetch(&request(&server.url("/stall"), sha256(&bytes))));
-        std::thread::sleep(Duration::from_millis(300));
-        cancel.store(true, std::sync::atomic::Ordering::Relaxed);
-        let error = running.join().unwrap().unwrap_err();
-        assert!(matches!(error, FetchError::Cancelled), "{error}");
+    // Cancelling is noticed where the time-out is; it may not come before.
+    let cancelled = PATIENCE.into_iter().find_map(|patience| {
+        let seen = server.log().len();
+        let bench = Bench::impatient(patience);
+        let cancel = Arc::clone(&bench.config.cancel);
+        std::thread::scope(|scope| {
+            let running = scope.spawn(|| bench.fetch(&request(&server.url("/stall"), sha256(&bytes))));
+            while bench.part_bytes(sha256(&bytes)) < 90_000 && !running.is_finished() {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            cancel.store(true, std::sync::atomic::Ordering::Relaxed);
+            let result = running.join().unwrap();
+            (server.log().len() == seen + 1)
+                .then(|| assert!(matches!(result, Err(FetchError::Cancelled)), "{result:?}"))
+        })?;
+        Some(bench)
     });
-    assert_eq!(server.log(), ["/stall"], "nothing is tried again");
+    let mut bench = cancelled.expect("nothing is tried again");
     bench.config.cancel = Arc::default();
+    bench.config.read_timeout = Bench::new().config.read_timeout;
     assert_eq!(bench.fetch(&request(&server.url("/file"), sha256(&bytes))).unwrap(), bytes);
-    assert_eq!(server.log()[1], "/file from 90000");
+    assert_eq!(server.log().last().unwrap(), "/file from 90000");
 }
 
 #[test]
@@ -276,12 +309,22 @@ fn two_at_once_on_one_file() {
     }
 }
 
-/// A stand-in for cargo: it writes what a real one would have fetched.
+/// A stand-in for cargo: it writes what a real one would have fetched. Written by another process: what this one has
+/// open for writing, a program that another test is just starting has open too, and then it cannot be executed.
 fn fake_cargo(folder: &Path, script: &str) -> std::path::PathBuf {
-    use std::os::unix::fs::PermissionsExt;
+    use std::io::Write;
+    use std::process::{Command, Stdio};
     let path = folder.join("cargo");
-    fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    let mut writer = Command::new("install")
+        .args(["-m", "755", "/dev/stdin"])
+        .arg(&path)
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut text = writer.stdin.take().unwrap();
+    text.write_all(format!("#!/bin/sh\n{script}\n").as_bytes()).unwrap();
+    drop(text);
+    assert!(writer.wait().unwrap().success());
     path
 }
 

@@ -192,9 +192,12 @@ fn one_at_a_time_makes_a_path() {
         })
         .unwrap_err();
     assert!(matches!(error, Error::LockTimeout { .. }) && asked >= 3, "{error} {asked}");
+    let (begun, begins) = std::sync::mpsc::channel();
     std::thread::scope(|scope| {
-        let waiting = scope.spawn(|| other.lock_paths(&both, &mut |_| true).unwrap());
-        std::thread::sleep(Duration::from_millis(60));
+        let (other, both) = (&other, &both);
+        let waiting = scope.spawn(move || other.lock_paths(both, &mut |_| begun.send(()).is_ok()).unwrap());
+        // It has looked twice, and waits.
+        (0..2).for_each(|_| begins.recv().unwrap());
         assert!(!waiting.is_finished());
         drop(lock);
         drop(waiting.join().unwrap());
@@ -214,7 +217,11 @@ fn adding_waits_for_a_collection() {
     let other = Store::open(folder.path(), options).unwrap();
     std::thread::scope(|scope| {
         let adding = scope.spawn(|| other.add_text("x", b"x", &BTreeSet::new()).unwrap());
-        std::thread::sleep(Duration::from_millis(80));
+        // It tells of it before it waits.
+        while recorder.events().is_empty() {
+            assert!(!adding.is_finished(), "it does not wait");
+            std::thread::sleep(Duration::from_millis(5));
+        }
         assert!(!adding.is_finished());
         drop(guard);
         adding.join().unwrap();

@@ -183,10 +183,11 @@ fn several_errors_of_one_source() {
 #[test]
 fn long_rows_take_linear_time() {
     let started = std::time::Instant::now();
-    for source in ["a.".repeat(200_000) + "b", "-".repeat(400_000) + "1", "1.5-".repeat(100_000) + "1"] {
+    for source in ["a.".repeat(1_600_000) + "b", "-".repeat(3_200_000) + "1", "1.5-".repeat(800_000) + "1"] {
         let _ = parse(source.as_bytes(), &mut Interner::new(), Options::default());
     }
-    assert!(started.elapsed() < std::time::Duration::from_secs(10), "{:?}", started.elapsed());
+    // A second for what is linear; what looks at the rest of the row for every token is at it for many minutes.
+    assert!(started.elapsed() < std::time::Duration::from_secs(120), "{:?}", started.elapsed());
 }
 
 /// Found by fuzzing: a minus before a path, or before another minus that has one; a dot after one.

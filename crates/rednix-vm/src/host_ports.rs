@@ -97,9 +97,12 @@ mod tests {
             assert!(parts.iter().all(|part| error.contains(part)), "{error}");
         }
         drop(listener);
-        for (spec, ..) in with(port) {
-            check_free(&spec).unwrap();
-        }
+        // Somebody else may have got that one, but not all that are free.
+        let is_free = |_| {
+            let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+            with(port).iter().all(|(spec, ..)| check_free(spec).is_ok())
+        };
+        assert!((0..20).any(is_free));
     }
 
     #[test]

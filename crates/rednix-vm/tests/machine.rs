@@ -81,7 +81,7 @@ fn alive(pid: u32) -> bool {
 }
 
 fn gone_soon(pid: u32) -> bool {
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + Duration::from_secs(120);
     while alive(pid) && Instant::now() < deadline {
         std::thread::sleep(Duration::from_millis(20));
     }
@@ -105,7 +105,7 @@ fn tests_pass_and_fail_for_the_right_reason() {
         ),
         (json!([{ "send": "exit 51\r" }, { "expectExit": 0 }]), "the guest ended with status 51"),
         (json!([{ "send": "die\r" }, { "expectExit": 0 }]), "killed by signal 11"),
-        (json!([{ "waitFor": "never", "timeout": 1 }]), "step 1 (expect \"never\"): not seen within 1."),
+        (json!([{ "waitFor": "never", "timeout": 1 }]), "step 1 (expect \"never\"): not seen within "),
         (json!([{ "expectExit": 0, "timeout": 1 }]), "the machine still runs"),
         (json!([{ "send": "poweroff\r" }, { "expect": "never" }]), "the machine ended before: powered off"),
         (json!([{ "send": "panic\r" }, { "expect": "never" }]), "\"panicked\" appeared on the console"),
@@ -220,7 +220,7 @@ fn a_stop_request_ends_the_test_and_the_monitor() {
         std::thread::sleep(Duration::from_millis(200));
         stop.request();
     });
-    let result = machine.wait(Instant::now() + Duration::from_secs(30));
+    let result = machine.wait(Instant::now() + Duration::from_secs(120));
     assert!(matches!(result, Err(Error::Interrupted)), "{result:?}");
     thread.join().unwrap();
     drop(machine);
@@ -236,7 +236,7 @@ fn helper_holds_a_machine() {
     let events = silent();
     let machine = scene.start(&spec, &events, "log");
     println!("\npid {} folder {}", machine.process_id(), scene.place.folder.path().display());
-    std::thread::sleep(Duration::from_secs(60));
+    std::thread::sleep(Duration::from_secs(1000));
 }
 
 fn helper(name: &str) -> Process {
@@ -385,7 +385,7 @@ fn helper_runs_interactively() {
     let stop = config.stop.clone();
     let stop_file = std::env::var_os("STOP_FILE").map(PathBuf::from);
     std::thread::spawn(move || {
-        let deadline = Instant::now() + Duration::from_secs(90);
+        let deadline = Instant::now() + Duration::from_secs(300);
         while !stop_file.as_ref().is_some_and(|file| file.exists()) && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(20));
         }
@@ -450,7 +450,7 @@ mod terminal {
         }
 
         fn wait_for(&mut self, text: &str) {
-            let deadline = Instant::now() + Duration::from_secs(60);
+            let deadline = Instant::now() + Duration::from_secs(240);
             let mut buffer = [0; 1024];
             while !self.seen.contains(text) {
                 assert!(Instant::now() < deadline, "{text:?} does not come in {:?}", self.seen);

@@ -92,7 +92,7 @@ fn helper_runs_interactively() {
     let Some((runner, spec, config)) = real(folder.path()) else { return };
     let stop = config.stop.clone();
     std::thread::spawn(move || {
-        std::thread::sleep(Duration::from_secs(60));
+        std::thread::sleep(Duration::from_secs(300));
         stop.request();
     });
     let _ = rednix_vm::run(&*runner, &spec, &config, &silent(), &rednix_vm::Keyboard::default());

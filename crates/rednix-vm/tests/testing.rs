@@ -92,7 +92,7 @@ impl Scene {
         let exchange = self.runner.exchange != Exchange::Absent;
         let place = testing::Place { exchange, ..testing::Place::default() };
         let mut guest = Guest::new(&around, &self.runner, Shell::Sh, &spec, place);
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = Instant::now() + Duration::from_secs(300);
         guest.start().unwrap();
         guest.login("root", Some("secret"), deadline).unwrap();
         work(&mut guest, deadline)
@@ -108,7 +108,7 @@ impl Scene {
 
     /// Steps after a login, and what the report has to say.
     fn expect(&self, mut steps: Value, expected: &str) -> TestReport {
-        let login = json!({ "login": { "user": "root", "password": "secret" }, "timeout": 20 });
+        let login = json!({ "login": { "user": "root", "password": "secret" }, "timeout": 120 });
         steps.as_array_mut().unwrap().insert(0, login);
         let report = self.test(&["box"], steps.clone());
         let wanted = if expected.is_empty() { Outcome::Passed } else { Outcome::Failed };
@@ -143,11 +143,13 @@ fn commands_have_a_status_and_an_output() {
     );
     scene.expect(json!([{ "run": "true", "status": 1 }]), "it ended with status 0, not 1, without output");
     scene.expect(json!([{ "run": "echo x", "output": "y" }]), "\"y\" is not in its output");
-    scene.expect(json!([{ "run": "sleep 60", "timeout": 1 }]), "did not end the command: not seen within 1.");
-    scene.expect(
-        json!([{ "runUntil": "false", "timeout": 1 }]),
-        "not as wanted in time; the last time it ended with status 1, not 0",
-    );
+    scene.expect(json!([{ "run": "sleep 60", "timeout": 1 }]), "did not end the command: not seen within ");
+    // One second is enough for the first time, or on a machine that has much to do one of the others is.
+    let in_vain = [1, 10, 100].into_iter().any(|seconds| {
+        let report = scene.expect(json!([{ "runUntil": "false", "timeout": seconds }]), "in");
+        report.message.contains("not as wanted in time; the last time it ended with status 1, not 0")
+    });
+    assert!(in_vain);
     scene.expect(json!([{ "run": "exit 0" }]), "the machine ended before: powered off");
     scene.expect(
         json!([{ "run": "printf 'kernel panick''ed\\n'" }, { "run": "true" }]),
@@ -161,7 +163,7 @@ fn wrong_passwords_are_told() {
     let Some(scene) = Scene::new() else { return };
     let report = scene.test(
         &["box"],
-        json!([{ "login": { "user": "root", "password": "wrong" }, "timeout": 5, "position": "t.nix:3" }]),
+        json!([{ "login": { "user": "root", "password": "wrong" }, "timeout": 120, "position": "t.nix:3" }]),
     );
     assert_eq!(report.outcome, Outcome::Failed);
     assert!(
@@ -215,10 +217,10 @@ fn large_files_go_by_the_exchange_disk() {
     let Some(scene) = Scene::with(Exchange::There) else { return };
     let bytes: Vec<u8> = (0..9_000_001_u32).map(|at| ((at * 7) ^ (at >> 9)) as u8).collect();
     std::fs::write(scene.file("data"), &bytes).unwrap();
-    let copy_in = json!({ "copyIn": { "from": scene.file("data"), "to": "here" }, "timeout": 30 });
-    let copy_out = json!({ "copyOut": { "from": "here", "same": scene.file("data") }, "timeout": 30 });
+    let copy_in = json!({ "copyIn": { "from": scene.file("data"), "to": "here" }, "timeout": 300 });
+    let copy_out = json!({ "copyOut": { "from": "here", "same": scene.file("data") }, "timeout": 300 });
     // The machine that starts again has a new disk.
-    let login = json!({ "login": { "user": "root", "password": "secret" }, "timeout": 20 });
+    let login = json!({ "login": { "user": "root", "password": "secret" }, "timeout": 120 });
     scene.expect(
         json!([copy_in, copy_out, { "powerCut": true }, { "start": true }, login, copy_in, copy_out]),
         "",
@@ -314,7 +316,7 @@ fn a_push_that_fails_moves_nothing() {
 fn machines_are_told_apart_and_start_again() {
     let Some(scene) = Scene::new() else { return };
     let login =
-        |on: &str| json!({ "on": on, "login": { "user": "root", "password": "secret" }, "timeout": 20 });
+        |on: &str| json!({ "on": on, "login": { "user": "root", "password": "secret" }, "timeout": 120 });
     let report = scene.test(
         &["left", "right"],
         json!([

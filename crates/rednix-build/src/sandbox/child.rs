@@ -11,6 +11,7 @@ use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags};
 use rustix::process::{DumpableBehavior, Pid, Resource, Rlimit, Signal, WaitOptions, WaitStatus};
@@ -311,7 +312,17 @@ fn execute(spec: &SandboxSpec, path: &Path, arguments: &[super::spec::Bytes]) ->
         environment.push(text(&[name.0.as_slice(), b"=", value.0.as_slice()].concat())?);
     }
     let program = text(path.as_os_str().as_encoded_bytes())?;
-    at(STEP_START, path, Err::<(), _>(system::execute(&program, &list, &environment)))
+    // Whatever another thread of rednix was starting while this file was written has it open until its own start is over,
+    // and the kernel executes no file that is open for writing.
+    let started = Instant::now();
+    let error = loop {
+        let error = system::execute(&program, &list, &environment);
+        if error.kind() != io::ErrorKind::ExecutableFileBusy || started.elapsed() > limits::BUSY_WAITED_MAX {
+            break error;
+        }
+        std::thread::sleep(limits::BUSY_PAUSE);
+    };
+    at(STEP_START, path, Err::<(), _>(error))
 }
 
 /// Name of the step whose failure is the derivation's fault, not the machine's.

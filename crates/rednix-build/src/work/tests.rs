@@ -135,8 +135,17 @@ fn settled_files_are_read_once() {
     copy.write("src/target/mod.rs", "a module may be called so");
     let names: Vec<String> = copy.scan().entries.keys().map(|path| path.display().to_string()).collect();
     assert_eq!(names, ["a", "src", "src/target", "src/target/mod.rs"]);
-    // What was just written could change within the same tick of the clock.
+    // What was just written could change within the same tick of the clock; as if no time had passed since.
+    let files = ["a", "src/target/mod.rs"].map(|name| copy.folder.path().join(name));
+    let time_of = |time: SystemTime| {
+        files
+            .iter()
+            .for_each(|file| fs::File::options().write(true).open(file).unwrap().set_modified(time).unwrap());
+    };
+    time_of(SystemTime::now() + Duration::from_secs(1000));
     assert_eq!(copy.scan().read, 2);
+    assert_eq!(copy.scan().read, 2);
+    time_of(SystemTime::now());
     std::thread::sleep(Duration::from_millis(1100));
     assert_eq!((copy.scan().read, copy.scan().read), (2, 0));
     copy.write("a", "2");

@@ -6,11 +6,13 @@ pub mod calls;
 pub mod world;
 
 use std::collections::BTreeSet;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use libtest_mimic::{Arguments, Failed, Trial};
 use rednix_build::CancelToken;
 use rednix_build::sandbox::{
     Bytes, Confinement, Control, Program, ResourceLimits, Root, SandboxSpec, probe, try_one,
@@ -24,8 +26,28 @@ const PROGRAMS: [&str; 18] = [
 
 static LAYER: OnceLock<(tempfile::TempDir, PathBuf)> = OnceLock::new();
 
-pub fn expect(condition: bool, message: impl Into<String>) -> Result<(), libtest_mimic::Failed> {
-    if condition { Ok(()) } else { Err(libtest_mimic::Failed::from(message.into())) }
+pub fn expect(condition: bool, message: impl Into<String>) -> Result<(), Failed> {
+    if condition { Ok(()) } else { Err(Failed::from(message.into())) }
+}
+
+pub type Test = fn() -> Result<(), Failed>;
+
+/// Runs the tests that the command line names, and ends the test program. Without sandboxes, none; `obstacle` says what
+/// keeps a single one from being run here.
+pub fn run_all(tests: &[(&'static str, Test)], obstacle: impl Fn(Test) -> Option<String>) -> ! {
+    let arguments = Arguments::from_args();
+    let refusal = confinements().err();
+    let trials = tests
+        .iter()
+        .map(|&(name, test)| match &refusal.clone().or_else(|| obstacle(test)) {
+            None => Trial::test(name, test),
+            Some(reason) => {
+                eprintln!("skipped: {name}: {reason}");
+                Trial::test(name, || Ok(())).with_ignored_flag(true)
+            }
+        })
+        .collect();
+    finish(libtest_mimic::run(&arguments, trials));
 }
 
 /// Removes what statics hold, which nobody drops, and ends the test program.
@@ -168,35 +190,82 @@ impl Drop for Folder {
 
 /// Control with a generous total time-out, so that a test cannot hang.
 pub fn control() -> Control {
-    Control {
-        timeout_total: Some(Duration::from_secs(60)),
-        timeout_silence: None,
-        cancel: CancelToken::new().unwrap(),
-    }
+    Control { timeout_total: Some(HUNG_AFTER), timeout_silence: None, cancel: CancelToken::new().unwrap() }
 }
 
-/// Pids of processes whose command line holds `marker`, apart from this one.
-pub fn processes_with(marker: &str) -> Vec<u32> {
+/// Whatever takes as long as this will not end any more. Nothing is judged by it but that.
+pub const HUNG_AFTER: Duration = Duration::from_secs(120);
+
+/// A machine with much to do may not get to what a test wants to see within a short limit. Then the same is tried with
+/// longer ones: what is wrong fails with each.
+pub fn patiently(attempt: impl FnMut(Duration) -> Result<(), Failed>) -> Result<(), Failed> {
+    let mut results = [700, 6_000, 40_000].map(Duration::from_millis).into_iter().map(attempt);
+    let mut last = results.next().expect("there are three");
+    while let (Err(_), Some(next)) = (&last, results.next()) {
+        last = next;
+    }
+    last
+}
+
+/// Seconds to `sleep`, longer than any test takes, with a fraction by which the processes of one test are told from all
+/// others of this machine.
+pub fn mark() -> String {
+    let random = RandomState::new().build_hasher().finish();
+    format!("1000.{random:020}")
+}
+
+/// Processes whose command line is so, or has so much of it.
+fn processes(is_wanted: impl Fn(&[u8]) -> bool) -> Vec<u32> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir("/proc").unwrap().flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
             continue;
         };
         let Ok(line) = std::fs::read(entry.path().join("cmdline")) else { continue };
-        if pid != std::process::id() && String::from_utf8_lossy(&line).contains(marker) {
+        if pid != std::process::id() && is_wanted(&line) {
             found.push(pid);
         }
     }
     found
 }
 
-/// Waits until no process has `marker` in its command line.
-pub fn none_left(marker: &str) -> Result<(), String> {
-    for _ in 0..100 {
-        if processes_with(marker).is_empty() {
-            return Ok(());
+/// Pids of processes whose command line holds `mark`, apart from this one.
+pub fn processes_with(mark: &str) -> Vec<u32> {
+    processes(|line| String::from_utf8_lossy(line).contains(mark))
+}
+
+/// Pids of the programs `sleep` that sleep for `mark`; a shell about to become one is none yet.
+pub fn sleepers(mark: &str) -> Vec<u32> {
+    let wanted = format!("sleep\0{mark}\0");
+    processes(|line| line == wanted.as_bytes())
+}
+
+/// Waits for something that comes unless the test fails.
+pub fn until(what: &str, mut is_so: impl FnMut() -> bool) -> Result<(), String> {
+    let started = Instant::now();
+    while !is_so() {
+        if started.elapsed() > HUNG_AFTER {
+            return Err(format!("waited in vain until {what}"));
         }
-        std::thread::sleep(Duration::from_millis(50));
+        std::thread::sleep(Duration::from_millis(5));
     }
-    Err(format!("processes are left: {:?}", processes_with(marker)))
+    Ok(())
+}
+
+/// Lets a script go on that waits in `sleep {mark} || :`, once it does.
+pub fn wake(mark: &str) -> Result<(), String> {
+    until("the script sleeps", || !sleepers(mark).is_empty())?;
+    for pid in sleepers(mark) {
+        let pid = rustix::process::Pid::from_raw(pid as i32).expect("it is not 0");
+        // Of this signal shells say nothing.
+        rustix::process::kill_process(pid, rustix::process::Signal::INT)
+            .map_err(|error| error.to_string())?;
+    }
+    Ok(())
+}
+
+/// Waits until no process has `mark` in its command line.
+pub fn none_left(mark: &str) -> Result<(), String> {
+    until("no process is left", || processes_with(mark).is_empty())
+        .map_err(|error| format!("{error}: {:?}", processes_with(mark)))
 }

@@ -4,7 +4,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use rednix_build::{BuildConfig, BuildErrors, Builder, Builtins, CancelToken, Fetch, FetchRequest, Wanted};
 use rednix_events::{Event, Events, Recorder};
@@ -78,7 +77,7 @@ impl World {
         let store = Arc::new(Store::open(folder.path().join("root"), OpenOptions::default()).unwrap());
         let layer = store.add_from_path(super::layer(), Source::tree("layer")).unwrap().path;
         let mut config = BuildConfig::new(2, SYSTEM);
-        config.timeout_total = Some(Duration::from_secs(60));
+        config.timeout_total = Some(super::HUNG_AFTER);
         World {
             folder,
             store,
@@ -267,4 +266,15 @@ pub fn exists(path: &Path) -> bool {
 /// The store is whole and nothing half-made is left, as a test ends.
 pub fn clean(world: &World) -> Result<(), libtest_mimic::Failed> {
     world.check_clean().map_err(libtest_mimic::Failed::from)
+}
+
+/// The only failure of a build that must fail.
+pub fn failure(
+    result: Result<BTreeMap<String, StorePath>, BuildErrors>,
+) -> Result<rednix_build::BuildError, libtest_mimic::Failed> {
+    match result {
+        Ok(outputs) => Err(format!("it was built: {outputs:?}").into()),
+        Err(mut errors) if errors.failed.len() == 1 => Ok(errors.failed.remove(0)),
+        Err(errors) => Err(format!("not one failure: {errors}").into()),
+    }
 }

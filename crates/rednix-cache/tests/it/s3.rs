@@ -18,28 +18,33 @@ struct Storage {
 impl Storage {
     fn start() -> Option<Storage> {
         let program = std::env::var("REDNIX_S3_SERVER").unwrap_or_else(|_| "moto_server".to_owned());
-        // Free a moment ago; nobody else asks for it in between.
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let child = Command::new(&program)
-            .args(["-H", "127.0.0.1", "-p", &port.to_string()])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn();
-        let child = match child {
-            Ok(child) => child,
-            Err(error) => {
-                skipped(&format!("no S3-compatible server: `{program}`: {error}"));
-                return None;
+        let begun = Instant::now();
+        loop {
+            // Free a moment ago. Where somebody else got it in between, the server ends, and another one is tried.
+            let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+            let child = Command::new(&program)
+                .args(["-H", "127.0.0.1", "-p", &port.to_string()])
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn();
+            let child = match child {
+                Ok(child) => child,
+                Err(error) => {
+                    skipped(&format!("no S3-compatible server: `{program}`: {error}"));
+                    return None;
+                }
+            };
+            let mut storage = Storage { child, port };
+            while storage.child.try_wait().unwrap().is_none() {
+                if TcpStream::connect(("127.0.0.1", port)).is_ok() {
+                    return Some(storage);
+                }
+                assert!(begun.elapsed() < Duration::from_secs(300), "`{program}` does not listen");
+                std::thread::sleep(Duration::from_millis(50));
             }
-        };
-        let storage = Storage { child, port };
-        let started = Instant::now();
-        while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            assert!(started.elapsed() < Duration::from_secs(90), "`{program}` does not listen");
-            std::thread::sleep(Duration::from_millis(50));
+            assert!(begun.elapsed() < Duration::from_secs(300), "`{program}` ends at once");
         }
-        Some(storage)
     }
 
     fn ask(&self, request: &str) -> (u16, String) {

@@ -85,12 +85,41 @@ pub fn skipped(reason: &str) {
     let _ = std::io::stderr().write_all(format!("skipped: {reason}\n").as_bytes());
 }
 
-/// The server's settings for impatient tests.
-pub fn impatient() -> HttpSettings {
-    let ms = std::time::Duration::from_millis;
+/// A client that waits no longer than a test likes to, or so many times as long.
+pub fn impatient(times: u32) -> HttpSettings {
+    let ms = |count| std::time::Duration::from_millis(count) * times;
     let patience =
         Patience { connect: ms(500), silence: ms(500), slow_after: ms(800), small: ms(800), pause: ms(50) };
     HttpSettings { patience, ..HttpSettings::default() }
+}
+
+/// A machine with much to do may take longer than the little patience of a test allows those who are in order. Then the
+/// same is tried with many times as much: what is wrong fails with each.
+pub fn patiently(attempt: impl Fn(u32)) {
+    for times in [1, 8] {
+        if std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| attempt(times))).is_ok() {
+            return;
+        }
+    }
+    attempt(40);
+}
+
+/// An address of this machine where nobody listens, and that nobody else can get meanwhile: the near end of a
+/// connection.
+pub struct Nobody {
+    near: TcpStream,
+    _far: TcpListener,
+}
+
+impl Nobody {
+    pub fn new() -> Nobody {
+        let far = TcpListener::bind("127.0.0.1:0").unwrap();
+        Nobody { near: TcpStream::connect(far.local_addr().unwrap()).unwrap(), _far: far }
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.near.local_addr().unwrap()
+    }
 }
 
 /// Text that does not get smaller by packing: so many bytes of it.
@@ -180,7 +209,7 @@ pub enum Answer {
 }
 
 /// Longer than any test waits.
-const EVER: std::time::Duration = std::time::Duration::from_secs(60);
+const EVER: std::time::Duration = std::time::Duration::from_secs(1000);
 
 type Script = dyn Fn(&str, usize) -> Answer + Send + Sync;
 

@@ -172,7 +172,7 @@ fn answer(
         Some(Reply::Stall(contents)) => {
             write!(stream, "HTTP/1.1 200 Yes\r\nContent-Length: 1000000\r\n\r\n")?;
             stream.write_all(contents)?;
-            std::thread::sleep(Duration::from_secs(20));
+            std::thread::sleep(Duration::from_secs(1000));
             Ok(())
         }
         Some(Reply::Endless) => {

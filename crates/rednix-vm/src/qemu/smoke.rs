@@ -7,6 +7,7 @@
 //! 0x2a to the exit device, which makes QEMU end with status 85. Anything else within the time-out is a no.
 
 use std::process::Command;
+use std::time::Duration;
 
 use crate::error::Result;
 use crate::limits::SMOKE_TIMEOUT;
@@ -22,21 +23,21 @@ const STATUS: i32 = 85;
 
 pub fn run(program: &Program, config: &Config) -> Result<Result<(), String>> {
     let (_folder, image) = smoke::folder(config, &guest())?;
-    run_with(program, config, &image, "kvm", "host")
+    run_with(program, config, &image, ("kvm", "host"), SMOKE_TIMEOUT)
 }
 
 fn run_with(
     program: &Program,
     config: &Config,
     image: &std::path::Path,
-    accelerator: &str,
-    cpu: &str,
+    (accelerator, cpu): (&str, &str),
+    timeout: Duration,
 ) -> Result<Result<(), String>> {
     let mut command = Command::new(&program.path);
     command.args(["-no-user-config", "-nodefaults", "-machine", "q35", "-accel", accelerator, "-cpu", cpu]);
     let exit = "isa-debug-exit,iobase=0x501,iosize=0x04";
     command.args(["-m", "16M", "-display", "none", "-device", exit, "-bios"]).arg(image);
-    smoke::run(program, config, command, STATUS, SMOKE_TIMEOUT)
+    smoke::run(program, config, command, STATUS, timeout)
 }
 
 /// The firmware image.
@@ -69,18 +70,20 @@ mod tests {
                 return;
             }
         };
+        // Here it counts that it ends, not how soon.
+        let timeout = Duration::from_secs(240);
         let image = folder.path().join("smoke.fd");
         std::fs::write(&image, guest()).unwrap();
-        assert_eq!(run_with(&program, &config, &image, "tcg", "max").unwrap(), Ok(()));
+        assert_eq!(run_with(&program, &config, &image, ("tcg", "max"), timeout).unwrap(), Ok(()));
         // The same image without its code must not pass.
         std::fs::write(&image, vec![0xf4; IMAGE_SIZE]).unwrap();
-        assert!(run_with(&program, &config, &image, "tcg", "max").unwrap().is_err());
+        assert!(run_with(&program, &config, &image, ("tcg", "max"), SMOKE_TIMEOUT).unwrap().is_err());
         // The guest for monitors that start kernels by PVH, with an ending for QEMU.
         std::fs::write(&image, smoke::pvh(ROUNDS, smoke::END_QEMU)).unwrap();
         let mut command = Command::new(&program.path);
         command.args(["-no-user-config", "-nodefaults", "-machine", "q35", "-accel", "tcg", "-cpu", "max"]);
         command.args(["-m", "16M", "-display", "none", "-device", "isa-debug-exit,iobase=0x501,iosize=0x04"]);
         command.arg("-kernel").arg(&image);
-        assert_eq!(smoke::run(&program, &config, command, STATUS, SMOKE_TIMEOUT).unwrap(), Ok(()));
+        assert_eq!(smoke::run(&program, &config, command, STATUS, timeout).unwrap(), Ok(()));
     }
 }

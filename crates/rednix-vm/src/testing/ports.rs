@@ -30,17 +30,14 @@ mod tests {
 
     #[test]
     fn only_a_listener_answers() {
-        let port = free().unwrap();
-        assert!(!answers(port));
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let port = listener.local_addr().unwrap().port();
-        assert!(answers(port), "a listener that says nothing");
-        let closing = std::thread::spawn(move || {
-            // The connection of above, and the next one: both closed at once.
-            drop(listener.accept());
-            drop(listener.accept());
-        });
-        assert!(!answers(port), "a forward that the guest refuses");
-        closing.join().unwrap();
+        // Sooner or later: this machine may stop for longer than anybody is waited for.
+        assert!((0..30).any(|_| answers(port)), "a listener that says nothing");
+        // The near end of a connection, whose port nobody else gets.
+        let connection = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+        assert!(!answers(connection.local_addr().unwrap().port()), "nobody");
+        std::thread::spawn(move || listener.incoming().for_each(drop));
+        assert!((0..30).any(|_| !answers(port)), "a forward that the guest refuses");
     }
 }

@@ -74,19 +74,24 @@ pub fn run_all<T: Send>(
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicU64, Ordering};
-    use std::time::Duration;
+    use std::time::{Duration, Instant};
 
     use super::*;
 
-    /// The most memory and the most works at once.
-    fn peaks(needs: &[u64], budget: Budget) -> (u64, u64) {
+    /// The most memory and the most works at once, of which there are to be so many.
+    fn peaks(needs: &[u64], budget: Budget, wanted: u64) -> (u64, u64) {
         let (used, count) = (AtomicU64::new(0), AtomicU64::new(0));
         let (most_used, most_count) = (AtomicU64::new(0), AtomicU64::new(0));
         let results = run_all(needs, budget, |number| {
             most_used
                 .fetch_max(used.fetch_add(needs[number], Ordering::SeqCst) + needs[number], Ordering::SeqCst);
             most_count.fetch_max(count.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
-            std::thread::sleep(Duration::from_millis(30));
+            // Until they are all there, however late they start; and a moment longer, for one too many.
+            let begun = Instant::now();
+            while most_count.load(Ordering::SeqCst) < wanted && begun.elapsed() < Duration::from_secs(60) {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            std::thread::sleep(Duration::from_millis(5));
             used.fetch_sub(needs[number], Ordering::SeqCst);
             count.fetch_sub(1, Ordering::SeqCst);
             Some(number)
@@ -99,12 +104,12 @@ mod tests {
     #[test]
     fn memory_and_number_bound_what_runs() {
         let budget = Budget { jobs: 4, memory_mib: 1000 };
-        assert_eq!(peaks(&[100; 8], budget), (400, 4));
-        let (used, count) = peaks(&[400; 6], budget);
+        assert_eq!(peaks(&[100; 8], budget, 4), (400, 4));
+        let (used, count) = peaks(&[400; 6], budget, 2);
         assert!(used <= 1000 && count == 2, "{used} MiB, {count}");
         // What does not fit at all runs alone.
-        assert_eq!(peaks(&[5000, 5000], budget), (5000, 1));
-        assert_eq!(peaks(&[], budget), (0, 0));
+        assert_eq!(peaks(&[5000, 5000], budget, 1), (5000, 1));
+        assert_eq!(peaks(&[], budget, 0), (0, 0));
     }
 
     #[test]

@@ -1,7 +1,6 @@
 //! What the tests of machines share: a monitor that is a script, its image, and where both lie. It has no tests.
 
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -101,9 +100,7 @@ pub struct Place {
 impl Place {
     pub fn new(monitor: &str) -> Place {
         let folder = tempfile::tempdir().unwrap();
-        let program = folder.path().join("monitor");
-        std::fs::write(&program, monitor).unwrap();
-        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+        write_program(&folder.path().join("monitor"), monitor);
         std::fs::write(folder.path().join("disk.img"), [0; 512]).unwrap();
         let config = Config::new(
             vec![folder.path().into()],
@@ -120,6 +117,21 @@ impl Place {
     pub fn machine(&self, name: &str) -> MachineSpec {
         MachineSpec { acceleration: Acceleration::Tcg, ..MachineSpec::new(name, self.file("disk.img")) }
     }
+}
+
+/// Writes a script that can be started. Another process does it: what this one has open for writing, a program that
+/// another test is just starting has open too, and the kernel executes no such file.
+fn write_program(path: &Path, text: &str) {
+    let mut writer = std::process::Command::new("install")
+        .args(["-m", "755", "/dev/stdin"])
+        .arg(path)
+        .stdin(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut input = writer.stdin.take().unwrap();
+    std::io::Write::write_all(&mut input, text.as_bytes()).unwrap();
+    drop(input);
+    assert!(writer.wait().unwrap().success());
 }
 
 pub fn silent() -> Events {

@@ -9,9 +9,17 @@ fn folder() -> tempfile::TempDir {
     tempfile::tempdir().expect("a temporary folder can be made")
 }
 
+/// However long this machine takes for the next step.
+fn stays_new(path: &Path) {
+    let later = std::time::SystemTime::now() + std::time::Duration::from_secs(1000);
+    let file = std::fs::File::options().write(true).open(path).expect("the file can be written");
+    file.set_modified(later).expect("its time can be set");
+}
+
 /// As an evaluation reads it. Files of these tests are new, so their identities are of no use; where those are, is
 /// tested with the program.
 fn read_now(path: &Path) -> Read {
+    stays_new(path);
     let before = Identity::of(path);
     Read::file(path, before, &std::fs::read(path).expect("the file can be read"))
 }
@@ -75,6 +83,7 @@ fn parts_of_trees_are_known_by_identity_alone() {
     let folder = folder();
     let path = folder.path().join("file");
     std::fs::write(&path, "one").expect("the file can be written");
+    stays_new(&path);
     assert_eq!(Read::part(&path), None, "what is new cannot be known again");
     let metadata = Path::new("/proc/self/exe");
     let program = std::fs::read_link(metadata).expect("the test is a program");

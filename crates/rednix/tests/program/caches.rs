@@ -346,28 +346,47 @@ struct Storage {
 impl Storage {
     fn start(buckets: &[&str]) -> Result<Result<Storage, String>, String> {
         let program = std::env::var("REDNIX_S3_SERVER").unwrap_or_else(|_| "moto_server".to_owned());
+        let begun = std::time::Instant::now();
+        loop {
+            match Storage::start_once(&program, buckets)? {
+                // Somebody else got the port that was free a moment ago.
+                Ok(None) if begun.elapsed().as_secs() < 300 => {}
+                Ok(None) => return Err(format!("`{program}` ends at once")),
+                Ok(Some(storage)) => return Ok(Ok(storage)),
+                Err(reason) => return Ok(Err(reason)),
+            }
+        }
+    }
+
+    /// None where it ended by itself.
+    fn start_once(program: &str, buckets: &[&str]) -> Result<Result<Option<Storage>, String>, String> {
         let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
         let address = free.map_err(|e| e.to_string())?.to_string();
         let port = address.rsplit(':').next().unwrap_or_default();
-        let mut command = Command::new(&program);
+        let mut command = Command::new(program);
         command.args(["-H", "127.0.0.1", "-p", port]);
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
         let child = match child {
             Ok(child) => child,
             Err(error) => return Ok(Err(format!("no S3-compatible server: `{program}`: {error}"))),
         };
-        let storage = Storage { child, address };
+        let mut storage = Storage { child, address };
         for bucket in buckets {
-            storage.make(bucket)?;
+            if !storage.make(bucket)? {
+                return Ok(Ok(None));
+            }
         }
-        Ok(Ok(storage))
+        Ok(Ok(Some(storage)))
     }
 
     /// Open to everybody: C++ Nix may be built without what signs.
-    fn make(&self, bucket: &str) -> Result<(), String> {
+    fn make(&mut self, bucket: &str) -> Result<bool, String> {
         use std::io::{Read, Write};
         let started = std::time::Instant::now();
         loop {
+            if self.child.try_wait().map_err(|e| e.to_string())?.is_some() {
+                return Ok(false);
+            }
             let mut answer = String::new();
             let asked = std::net::TcpStream::connect(&self.address).and_then(|mut stream| {
                 write!(
@@ -377,7 +396,7 @@ impl Storage {
                 stream.read_to_string(&mut answer)
             });
             match asked {
-                Ok(_) if answer.starts_with("HTTP/1.1 200") => return Ok(()),
+                Ok(_) if answer.starts_with("HTTP/1.1 200") => return Ok(true),
                 _ if started.elapsed().as_secs() > 300 => {
                     return Err(format!("no bucket: {asked:?} {answer}"));
                 }

@@ -36,30 +36,42 @@ fn counted(status: &str) -> u64 {
     line.and_then(|line| line.trim().strip_suffix(" kB")?.parse().ok()).unwrap_or_default()
 }
 
-/// Runs to the end, and returns the peak of the memory in KiB, or what was said where it failed.
+/// First argument that turns this test program into one that starts another and writes how much memory it took. A
+/// program that has ended can only be asked for by whoever waited for it; and what starts it counts as its own until
+/// then, so that this is no work for the large process of the tests.
+pub const MEASURED: &str = "measured";
+
+/// The file to write to, the program, its arguments.
+#[allow(unsafe_code)]
+pub fn measured(arguments: &[std::ffi::OsString]) -> ! {
+    let status = Command::new(&arguments[1]).args(&arguments[2..]).status().expect("it can be started");
+    // SAFETY: rusage is plain data for which zero bytes are valid, and it outlives the call.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    // SAFETY: as above: the call fills it and keeps no pointer.
+    unsafe { libc::getrusage(libc::RUSAGE_CHILDREN, &mut usage) };
+    std::fs::write(&arguments[0], usage.ru_maxrss.to_string()).expect("it can be written");
+    std::process::exit(status.code().unwrap_or(255));
+}
+
+/// Runs to the end, and returns the peak of the memory in KiB, and what was said.
 fn peak(command: &mut Command) -> Result<(u64, Option<i32>, String), String> {
-    let errors = tempfile::tempfile().map_err(|e| e.to_string())?;
-    let mut read = errors.try_clone().map_err(|e| e.to_string())?;
-    let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(errors).spawn();
-    let mut child = child.map_err(|e| e.to_string())?;
-    let status = format!("/proc/{}/status", child.id());
-    let mut most = 0;
-    let ended = loop {
-        // It only grows, so that the last look counts.
-        most = most.max(counted(&status));
-        if let Some(ended) = child.try_wait().map_err(|e| e.to_string())? {
-            break ended;
-        }
-        std::thread::sleep(Duration::from_millis(2));
-    };
-    let mut said = String::new();
-    std::io::Seek::rewind(&mut read)
-        .and_then(|()| read.read_to_string(&mut said))
-        .map_err(|e| e.to_string())?;
-    if most == 0 {
-        return Err(format!("the kernel counted nothing: {said}"));
+    let folder = scratch();
+    let file = folder.path().join("peak");
+    let mut wrapped = Command::new(std::env::current_exe().map_err(|e| e.to_string())?);
+    wrapped.arg(MEASURED).arg(&file).arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => wrapped.env(name, value),
+            None => wrapped.env_remove(name),
+        };
     }
-    Ok((most, ended.code(), said))
+    if let Some(folder) = command.get_current_dir() {
+        wrapped.current_dir(folder);
+    }
+    let output = wrapped.stdin(Stdio::null()).stdout(Stdio::null()).output().map_err(|e| e.to_string())?;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let counted = std::fs::read_to_string(&file).map_err(|e| format!("{e}: {said}"))?;
+    Ok((counted.parse().map_err(|e| format!("{e}: {counted}"))?, output.status.code(), said))
 }
 
 fn bounded(what: &str, (most, status, said): (u64, Option<i32>, String)) -> Result<(), String> {

@@ -32,7 +32,7 @@ fn loaded(browser: &Path, folder: &Path, url: &str) -> Result<String, String> {
             "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
         ])
         .arg(format!("--user-data-dir={}", folder.join("browser").display()))
-        .args(["--timeout=20000", "--dump-dom", url])
+        .args(["--timeout=240000", "--dump-dom", url])
         .env("HOME", folder)
         .stdin(Stdio::null());
     let output = command.output().map_err(|e| format!("the browser: {e}"))?;

@@ -4,7 +4,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use crate::Outcome;
-use crate::support::{bash_expression, call, checkout, processes_called, run, scratch, verify};
+use crate::support::{bash_expression, call, checkout, mark, processes_called, run, scratch, verify};
 
 pub const TESTS: [(&str, fn() -> Outcome); 3] = [
     ("interrupted_build_leaves_nothing", interrupted_build_leaves_nothing),
@@ -14,7 +14,7 @@ pub const TESTS: [(&str, fn() -> Outcome); 3] = [
 
 /// Ctrl-C while a builder sleeps: status 130, no process, and a store that verifies.
 fn interrupted_build_leaves_nothing() -> Outcome {
-    let mark = format!("rednix-interrupted-{}", std::process::id());
+    let mark = mark("interrupted");
     let expression = bash_expression("interrupted", &format!("( exec -a {mark} sleep 1000 ) & wait"));
     let mut child = call(&["build", "--no-link", "--expr", &expression])
         .stderr(Stdio::null())

@@ -33,8 +33,9 @@ pub const TESTS: [(&str, fn() -> Outcome); 10] = [
     ("no_kvmtool_is_left", || nothing_is_left("kvmtool", &[], b"reboot\r")),
 ];
 
-const BOOT: Duration = Duration::from_secs(180);
-const END: Duration = Duration::from_secs(30);
+/// Whatever does not come by then never comes.
+const BOOT: Duration = Duration::from_secs(600);
+const END: Duration = Duration::from_secs(120);
 
 /// A way of ending a run.
 #[derive(Clone, Copy, Debug)]
@@ -112,6 +113,7 @@ fn goes_on(vmm: &str, arguments: &[&str]) -> Outcome {
     terminal.write(b"\x01x")?;
     terminal.end()?;
     let mut terminal = Terminal::start(&options)?;
+    terminal.wait_until_raw()?;
     // The rest of a line that was begun before.
     std::thread::sleep(Duration::from_secs(1));
     terminal.write(b"se\r")?;
@@ -167,6 +169,7 @@ fn two_restored() -> Outcome {
     let mut machines = vec![first];
     for _ in 0..2 {
         let mut terminal = Terminal::start(&options)?;
+        terminal.wait_until_raw()?;
         // Until the machine is there: the prompt was printed before it was saved.
         std::thread::sleep(Duration::from_secs(1));
         terminal.write(b"nonsense\r")?;
@@ -219,9 +222,6 @@ fn helper_is_left(vmm: &str, arguments: &[&str], last: &'static [u8]) -> Outcome
 
 fn ends(options: &[&str], ending: Ending) -> Result<(), String> {
     let mut terminal = Terminal::start(options)?;
-    if !terminal.is_cooked() {
-        return Err("the terminal is raw before anything".into());
-    }
     terminal.wait_for("probe> ")?;
     if terminal.is_cooked() {
         return Err("the terminal is not raw while the machine runs".into());
@@ -294,9 +294,25 @@ impl Terminal {
         command.arg("--ctty").arg(rednix()).args(["--log-format", "plain"]).args(options);
         command.envs(environment.iter().map(|(name, value)| (*name, value)));
         command.current_dir(checkout()).stdin(slave()?).stdout(slave()?).stderr(slave()?);
+        if !is_cooked(&master) {
+            return Err("the terminal is raw before anything".into());
+        }
         let child = command.spawn().map_err(|error| format!("setsid: {error}"))?;
         rustix::io::ioctl_fionbio(&master, true).map_err(text)?;
         Ok(Terminal { master: Some(File::from(master)), child, seen: String::new() })
+    }
+
+    /// Until keys go to the guest as they are.
+    fn wait_until_raw(&mut self) -> Result<(), String> {
+        let started = Instant::now();
+        while self.is_cooked() {
+            self.read();
+            if started.elapsed() > BOOT || self.child.try_wait().is_ok_and(|status| status.is_some()) {
+                return Err(format!("the terminal is never raw:\n{}", self.seen));
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Ok(())
     }
 
     pub fn write(&mut self, keys: &[u8]) -> Result<(), String> {
@@ -323,11 +339,13 @@ impl Terminal {
     fn wait_for_one(&mut self, texts: &[&str]) -> Result<usize, String> {
         let started = Instant::now();
         loop {
+            // What it said last is read after its end was seen.
+            let has_ended = self.child.try_wait().is_ok_and(|status| status.is_some());
             self.read();
             if let Some(which) = texts.iter().position(|text| self.seen.contains(text)) {
                 return Ok(which);
             }
-            if started.elapsed() > BOOT || self.child.try_wait().is_ok_and(|status| status.is_some()) {
+            if started.elapsed() > BOOT || has_ended {
                 return Err(format!("none of {texts:?} comes:\n{}", self.seen));
             }
             std::thread::sleep(Duration::from_millis(10));
@@ -351,10 +369,15 @@ impl Terminal {
     }
 
     fn is_cooked(&self) -> bool {
-        self.master.as_ref().and_then(|master| tcgetattr(master).ok()).is_some_and(|modes| {
-            modes.local_modes.contains(LocalModes::ICANON | LocalModes::ECHO | LocalModes::ISIG)
-        })
+        self.master.as_ref().is_some_and(is_cooked)
     }
+}
+
+/// Whether lines are edited, echoed and interrupted by the terminal, as for a shell.
+fn is_cooked(master: impl std::os::fd::AsFd) -> bool {
+    tcgetattr(master).is_ok_and(|modes| {
+        modes.local_modes.contains(LocalModes::ICANON | LocalModes::ECHO | LocalModes::ISIG)
+    })
 }
 
 impl Drop for Terminal {

@@ -9,25 +9,20 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::Outcome;
 use crate::machine_endings::{Process, Terminal, descendants, is_alive};
-use crate::machine_tests::{called, entry, environment, scene, skipped, tree, until, write_system};
+use crate::machine_tests::{called, entry, environment, in_scene, tree, until, write_system};
 use crate::support::{Run, run, scratch, write};
 
 pub const TESTS: [(&str, fn() -> Outcome); 7] = [
-    ("packages_are_pushed_into_a_running_machine", pushed),
+    ("packages_are_pushed_into_a_running_machine", || in_scene(pushed)),
     ("pushing_without_a_machine_says_so", pushed_to_nobody),
-    ("a_machine_that_takes_pushes_ends_as_others", endings),
-    ("keys_are_heard_during_a_push", keys_during_a_push),
-    ("a_machine_that_ends_during_a_push_is_told", ended_during_a_push),
-    ("a_push_ends_with_who_asked_for_it", client_gone),
-    ("a_machine_that_does_not_start_leaves_no_socket", failed_start),
+    ("a_machine_that_takes_pushes_ends_as_others", || in_scene(endings)),
+    ("keys_are_heard_during_a_push", || in_scene(keys_during_a_push)),
+    ("a_machine_that_ends_during_a_push_is_told", || in_scene(ended_during_a_push)),
+    ("a_push_ends_with_who_asked_for_it", || in_scene(client_gone)),
+    ("a_machine_that_does_not_start_leaves_no_socket", || in_scene(failed_start)),
 ];
 
-fn pushed() -> Outcome {
-    let folder = match scene("") {
-        Ok(folder) => folder,
-        Err(reason) => return skipped(reason),
-    };
-    let folder = folder.path();
+fn pushed(folder: &Path) -> Result<(), String> {
     // The made-up machine's files are this machine's: the package has its own in a folder made for it.
     let inside = folder.join("guest");
     std::fs::create_dir(&inside).map_err(|e| e.to_string())?;
@@ -82,7 +77,7 @@ fn pushed() -> Outcome {
             socket.exists()
         ));
     }
-    Ok(None)
+    Ok(())
 }
 
 fn pushed_to_nobody() -> Outcome {
@@ -152,12 +147,7 @@ fn told(child: Child) -> Result<Run, String> {
     Ok(child.wait_with_output().map_err(|e| e.to_string())?.into())
 }
 
-fn endings() -> Outcome {
-    let folder = match scene("") {
-        Ok(folder) => folder,
-        Err(reason) => return skipped(reason),
-    };
-    let folder = folder.path();
+fn endings(folder: &Path) -> Result<(), String> {
     for (signal, status) in [
         (None, Some(0)),
         (Some(Signal::TERM), Some(130)),
@@ -178,15 +168,10 @@ fn endings() -> Outcome {
     let mut machine = Machine::start(folder)?;
     machine.terminal.write(b"\x01x")?;
     machine.end(Some(0))?;
-    Ok(None)
+    Ok(())
 }
 
-fn keys_during_a_push() -> Outcome {
-    let folder = match scene("") {
-        Ok(folder) => folder,
-        Err(reason) => return skipped(reason),
-    };
-    let folder = folder.path();
+fn keys_during_a_push(folder: &Path) -> Result<(), String> {
     let mut machine = Machine::start(folder)?;
     let push = machine.push(folder, "sleep 1000")?;
     machine.terminal.write(b"typed ahead\x01?")?;
@@ -194,15 +179,10 @@ fn keys_during_a_push() -> Outcome {
     machine.terminal.write(b"\x01x")?;
     machine.end(Some(0))?;
     told(push)?.expect(1, &["the machine's user has ended it"])?;
-    Ok(None)
+    Ok(())
 }
 
-fn ended_during_a_push() -> Outcome {
-    let folder = match scene("") {
-        Ok(folder) => folder,
-        Err(reason) => return skipped(reason),
-    };
-    let folder = folder.path();
+fn ended_during_a_push(folder: &Path) -> Result<(), String> {
     for (function, status, message) in
         [("exit 0", 0, "powered off"), ("exit 53", 53, "the guest ended with status 53")]
     {
@@ -211,15 +191,10 @@ fn ended_during_a_push() -> Outcome {
         told(push)?.expect(1, &[&format!("the machine ended before: {message}")])?;
         machine.end(Some(status))?;
     }
-    Ok(None)
+    Ok(())
 }
 
-fn client_gone() -> Outcome {
-    let folder = match scene("") {
-        Ok(folder) => folder,
-        Err(reason) => return skipped(reason),
-    };
-    let folder = folder.path();
+fn client_gone(folder: &Path) -> Result<(), String> {
     let mut machine = Machine::start(folder)?;
     let mut push = machine.push(folder, "sleep 1000")?;
     push.kill().and_then(|()| push.wait()).map_err(|e| e.to_string())?;
@@ -229,15 +204,10 @@ fn client_gone() -> Outcome {
     run(&mut called(folder, &["push", &package(folder)])).expect(0, &[])?;
     machine.terminal.write(b"\x01x")?;
     machine.end(Some(0))?;
-    Ok(None)
+    Ok(())
 }
 
-fn failed_start() -> Outcome {
-    let folder = match scene("") {
-        Ok(folder) => folder,
-        Err(reason) => return skipped(reason),
-    };
-    let folder = folder.path();
+fn failed_start(folder: &Path) -> Result<(), String> {
     let system = write_system(folder);
     let impossible = ["run", &system, "--memory", "7"];
     run(&mut called(folder, &impossible)).expect(2, &["`memoryMib` must be"])?;
@@ -245,5 +215,5 @@ fn failed_start() -> Outcome {
     if folder.join("state/rednix/machines/system.sock").exists() {
         return Err("the socket is left".into());
     }
-    Ok(None)
+    Ok(())
 }

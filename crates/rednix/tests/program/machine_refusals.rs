@@ -90,7 +90,7 @@ fn half_a_layer() -> Outcome {
 fn ended(mut command: Command) -> Result<Run, String> {
     let text = |error: std::io::Error| error.to_string();
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().map_err(text)?;
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = Instant::now() + Duration::from_secs(240);
     while child.try_wait().map_err(text)?.is_none() {
         if Instant::now() > deadline {
             child.kill().map_err(text)?;

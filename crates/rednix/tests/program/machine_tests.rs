@@ -2,7 +2,6 @@
 //! terminal. So images are never looked into, and nothing has to be built for them.
 
 use std::io::Read;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -12,17 +11,17 @@ use serde_json::Value;
 
 use crate::Outcome;
 use crate::machine_endings::{Terminal, descendants, is_alive};
-use crate::support::{Run, call, checkout, run, scratch, write};
+use crate::support::{Run, call, checkout, run, scratch, write, write_program};
 
 pub const TESTS: [(&str, fn() -> Outcome); 9] = [
-    ("machine_tests_of_a_file_run_and_are_told", of_a_file),
-    ("machine_tests_that_are_wrong_name_their_place", wrong_ones),
-    ("machine_tests_of_a_flake_are_checks", of_a_flake),
-    ("machine_tests_of_a_flake_have_nothing_of_this_machine", of_a_hostile_flake),
-    ("machine_tests_beyond_their_monitor_are_usage_errors", impossible_ones),
-    ("machine_tests_that_are_interrupted_keep_their_results", interrupted),
-    ("machine_tests_say_last_why_a_console_is_open", interactive),
-    ("a_run_ends_with_its_output", output_gone),
+    ("machine_tests_of_a_file_run_and_are_told", || in_scene(of_a_file)),
+    ("machine_tests_that_are_wrong_name_their_place", || in_scene(wrong_ones)),
+    ("machine_tests_of_a_flake_are_checks", || in_scene(of_a_flake)),
+    ("machine_tests_of_a_flake_have_nothing_of_this_machine", || in_scene(of_a_hostile_flake)),
+    ("machine_tests_beyond_their_monitor_are_usage_errors", || in_scene(impossible_ones)),
+    ("machine_tests_that_are_interrupted_keep_their_results", || in_scene(interrupted)),
+    ("machine_tests_say_last_why_a_console_is_open", || in_scene(interactive)),
+    ("a_run_ends_with_its_output", || in_scene(output_gone)),
     ("cargo_without_a_crate_says_so", cargo_without_crate),
 ];
 
@@ -35,20 +34,16 @@ exec script -qfec "sh -i" /dev/null
 /// What tests need of a machine so that the made-up QEMU does.
 const MACHINE: &str = r#"shell = "sh"; firmware = "bios"; acceleration = "tcg"; image = ./image;"#;
 
-/// A folder with the program, an image and tests; the reason where this machine has no terminals to give.
-pub fn scene(tests: &str) -> Result<tempfile::TempDir, String> {
+/// Runs a test in a folder with the program and an image; skips it where this machine has no terminals to give.
+pub fn in_scene(test: fn(&Path) -> Result<(), String>) -> Outcome {
     if !["/usr/bin/script", "/bin/script"].iter().any(|path| Path::new(path).exists()) {
-        return Err(
-            "skipped: `script`, which gives the made-up machine its terminal, is not installed".into()
-        );
+        let reason = "`script`, which gives the made-up machine its terminal, is not installed";
+        return Ok(Some(reason.to_owned()));
     }
     let folder = scratch();
-    let program = folder.path().join("bin/qemu-system-x86_64");
-    write(&program, QEMU);
-    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).map_err(|e| e.to_string())?;
+    write_program(&folder.path().join("bin/qemu-system-x86_64"), QEMU);
     write(&folder.path().join("image/disk.img"), &"\0".repeat(512));
-    write(&folder.path().join("t.nix"), tests);
-    Ok(folder)
+    test(folder.path()).map(|()| None)
 }
 
 pub fn called(folder: &Path, arguments: &[&str]) -> Command {
@@ -66,13 +61,11 @@ fn tests_of(folder: &Path, arguments: &[&str]) -> Run {
         .arg(folder.join("results")))
 }
 
-pub fn skipped(reason: String) -> Outcome {
-    if reason.starts_with("skipped: ") { Ok(Some(reason)) } else { Err(reason) }
-}
-
-fn of_a_file() -> Outcome {
-    let folder = match scene(&format!(
-        r##"{{ word ? "hello", ... }}:
+fn of_a_file(folder: &Path) -> Result<(), String> {
+    write(
+        &folder.join("t.nix"),
+        &format!(
+            r##"{{ word ? "hello", ... }}:
 {{
   good = {{
     machines.box = {{ {MACHINE} }};
@@ -93,13 +86,10 @@ fn of_a_file() -> Outcome {
   }};
 }}
 "##,
-        std::process::id(),
-        std::process::id()
-    )) {
-        Ok(folder) => folder,
-        Err(reason) => return skipped(reason),
-    };
-    let folder = folder.path();
+            std::process::id(),
+            std::process::id()
+        ),
+    );
     let junit = folder.join("results.xml").display().to_string();
     let result = tests_of(folder, &["--junit", &junit, "--json"]);
     let place = format!(
@@ -128,17 +118,13 @@ fn of_a_file() -> Outcome {
     if !result.stdout.contains("1 passed, 0 failed, 0 skipped") {
         return Err(format!("another summary: {}", result.stdout));
     }
-    tests_of(folder, &["--list"]).expect(0, &[]).map(|result| result.stdout.clone()).and_then(|names| {
-        if names == "bad\ngood\n" { Ok(None) } else { Err(format!("other names: {names}")) }
-    })
+    tests_of(folder, &["--list"])
+        .expect(0, &[])
+        .map(|result| result.stdout.clone())
+        .and_then(|names| if names == "bad\ngood\n" { Ok(()) } else { Err(format!("other names: {names}")) })
 }
 
-fn wrong_ones() -> Outcome {
-    let folder = match scene("") {
-        Ok(folder) => folder,
-        Err(reason) => return skipped(reason),
-    };
-    let folder = folder.path();
+fn wrong_ones(folder: &Path) -> Result<(), String> {
     let test = |steps: &str| {
         format!(
             "{{\n  t = {{\n    machines.box = {{ {MACHINE} }};\n    steps = [\n{steps}\n    ];\n  }};\n}}\n"
@@ -175,15 +161,10 @@ fn wrong_ones() -> Outcome {
     run(&mut called(folder, &["test", &file])).expect(2, &["no test is named `other`; there are: t"])?;
     run(&mut called(folder, &["test", "no-such"]))
         .expect(2, &["no test is named `no-such`", "probe-microvm"])?;
-    Ok(None)
+    Ok(())
 }
 
-fn of_a_flake() -> Outcome {
-    let folder = match scene("") {
-        Ok(folder) => folder,
-        Err(reason) => return skipped(reason),
-    };
-    let folder = folder.path();
+fn of_a_flake(folder: &Path) -> Result<(), String> {
     let flake = folder.join("flake");
     write(&flake.join("image/disk.img"), &"\0".repeat(512));
     let write_flake = |status: u8| {
@@ -215,22 +196,17 @@ fn of_a_flake() -> Outcome {
     result.expect(1, &["console: step 2", "it ended with status 3, not 0"])?;
     // Without building nothing is run.
     run(&mut called(folder, &["flake", "check", "--no-build", &flake])).expect(0, &[])?;
-    Ok(None)
+    Ok(())
 }
 
 /// A test that has the monitor write a file of the user's, or reads one, does so with the user's word only.
-fn of_a_hostile_flake() -> Outcome {
-    let folder = match scene("") {
-        Ok(folder) => folder,
-        Err(reason) => return skipped(reason),
-    };
-    let folder = folder.path();
+fn of_a_hostile_flake(folder: &Path) -> Result<(), String> {
     let flake = folder.join("flake");
     write(&flake.join("image/disk.img"), &"\0".repeat(512));
     write(&folder.join("secret"), "secret");
     let secret = folder.join("secret").display().to_string();
     // The made-up monitor, which does what a real one does with `-D FILE`.
-    write(
+    write_program(
         &folder.join("bin/qemu-system-x86_64"),
         &QEMU.replace(
             "export PS1",
@@ -277,18 +253,13 @@ fn of_a_hostile_flake() -> Outcome {
             write(&folder.join("secret"), "secret");
         }
     }
-    Ok(None)
+    Ok(())
 }
 
 /// What no run of a test could do is found before anything runs.
-fn impossible_ones() -> Outcome {
-    let folder = match scene("") {
-        Ok(folder) => folder,
-        Err(reason) => return skipped(reason),
-    };
-    let folder = folder.path();
+fn impossible_ones(folder: &Path) -> Result<(), String> {
     // It keeps what it was called with.
-    write(
+    write_program(
         &folder.join("bin/qemu-system-x86_64"),
         &QEMU.replace("export PS1", "echo \"$*\" > ${0%/*}/arguments\nexport PS1"),
     );
@@ -320,12 +291,12 @@ fn impossible_ones() -> Outcome {
     if !arguments.contains(&format!("file={}/layer", folder.display())) {
         return Err(format!("the monitor got another layer: {arguments}"));
     }
-    Ok(None)
+    Ok(())
 }
 
 /// Waits for something to become true.
 pub fn until(what: &str, mut is_so: impl FnMut() -> bool) -> Result<(), String> {
-    let deadline = Instant::now() + Duration::from_secs(120);
+    let deadline = Instant::now() + Duration::from_secs(300);
     while !is_so() {
         if Instant::now() > deadline {
             return Err(format!("in vain: {what}"));
@@ -335,16 +306,15 @@ pub fn until(what: &str, mut is_so: impl FnMut() -> bool) -> Result<(), String> 
     Ok(())
 }
 
-fn interrupted() -> Outcome {
-    let folder = match scene(&format!(
-        "{{ a = {{ machines.box = {{ {MACHINE} }}; steps = [ {{ waitFor = \"# \"; }} ]; }};\n\
+fn interrupted(folder: &Path) -> Result<(), String> {
+    write(
+        &folder.join("t.nix"),
+        &format!(
+            "{{ a = {{ machines.box = {{ {MACHINE} }}; steps = [ {{ waitFor = \"# \"; }} ]; }};\n\
          b = {{ machines.box = {{ {MACHINE} }}; steps = [ {{ sleep = 600; }} ]; timeout = 900; }};\n\
          c = {{ machines.box = {{ {MACHINE} }}; steps = [ {{ waitFor = \"# \"; }} ]; }}; }}\n"
-    )) {
-        Ok(folder) => folder,
-        Err(reason) => return skipped(reason),
-    };
-    let folder = folder.path();
+        ),
+    );
     let (file, junit) = (folder.join("t.nix").display().to_string(), folder.join("junit.xml"));
     let child = called(folder, &["test", &file, "-j", "1", "--json", "--results"])
         .arg(folder.join("results"))
@@ -368,7 +338,7 @@ fn interrupted() -> Outcome {
     if !xml.contains("tests=\"3\" failures=\"0\" errors=\"0\" skipped=\"2\"") {
         return Err(format!("other results as XML: {xml}"));
     }
-    Ok(None)
+    Ok(())
 }
 
 /// The environment of [`called`], for a program at a terminal.
@@ -382,15 +352,14 @@ pub fn environment(folder: &Path) -> Vec<(&'static str, String)> {
     ]
 }
 
-fn interactive() -> Outcome {
-    let folder = match scene(&format!(
-        "{{ t = {{ machines.box = {{ {MACHINE} }}; steps = [\n\
+fn interactive(folder: &Path) -> Result<(), String> {
+    write(
+        &folder.join("t.nix"),
+        &format!(
+            "{{ t = {{ machines.box = {{ {MACHINE} }}; steps = [\n\
          {{ waitFor = \"# \"; }} {{ run = \"echo of the console\"; }} {{ run = \"false\"; }} ]; }}; }}\n"
-    )) {
-        Ok(folder) => folder,
-        Err(reason) => return skipped(reason),
-    };
-    let folder = folder.path();
+        ),
+    );
     let (file, results) =
         (folder.join("t.nix").display().to_string(), folder.join("results").display().to_string());
     let options = ["test", &file, "--interactive", "--results", &results];
@@ -405,7 +374,7 @@ fn interactive() -> Outcome {
     terminal.wait_for("alive")?;
     terminal.write(b"\x01x")?;
     match terminal.end()? {
-        Some(1) => Ok(None),
+        Some(1) => Ok(()),
         status => Err(format!("exit status {status:?}:\n{}", terminal.seen)),
     }
 }
@@ -428,18 +397,13 @@ pub fn entry(path: &str, text: &str) -> String {
 }
 
 /// Whoever read what a machine prints is gone: so is the machine, whether it says something more or not.
-fn output_gone() -> Outcome {
-    let folder = match scene("") {
-        Ok(folder) => folder,
-        Err(reason) => return skipped(reason),
-    };
-    let folder = folder.path();
+fn output_gone(folder: &Path) -> Result<(), String> {
     let system = write_system(folder);
     for guest in ["exec sleep 100000", "while echo more; do sleep 0.2; done"] {
         let text = QEMU
             .replace("export PS1='# '", "echo ready")
             .replace("exec script -qfec \"sh -i\" /dev/null", guest);
-        write(&folder.join("bin/qemu-system-x86_64"), &text);
+        write_program(&folder.join("bin/qemu-system-x86_64"), &text);
         let mut child = called(folder, &["run", &system])
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -461,7 +425,7 @@ fn output_gone() -> Outcome {
         }
         until("no monitor is left", || !below.iter().any(|&process| is_alive(process)))?;
     }
-    Ok(None)
+    Ok(())
 }
 
 fn cargo_without_crate() -> Outcome {

@@ -46,6 +46,10 @@ use libtest_mimic::{Arguments, Trial};
 pub type Outcome = Result<Option<String>, String>;
 
 fn main() {
+    let given: Vec<std::ffi::OsString> = std::env::args_os().skip(1).collect();
+    if given.first().is_some_and(|first| first == caches_memory::MEASURED) {
+        caches_memory::measured(&given[1..]);
+    }
     let arguments = Arguments::from_args();
     let mut tests: Vec<(&'static str, fn() -> Outcome)> = Vec::new();
     tests.extend(bad_input::TESTS);

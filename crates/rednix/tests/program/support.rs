@@ -76,6 +76,22 @@ pub fn write(path: &Path, text: &str) {
     std::fs::write(path, text).expect("the file can be written");
 }
 
+/// Writes a script that can be started. Another process does it: what this one has open for writing, a program that
+/// another test is just starting has open too, and the kernel executes no such file.
+pub fn write_program(path: &Path, text: &str) {
+    std::fs::create_dir_all(path.parent().expect("a file lies in a folder")).expect("folders can be made");
+    let mut writer = Command::new("install")
+        .args(["-m", "755", "/dev/stdin"])
+        .arg(path)
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("`install` can be started");
+    let mut input = writer.stdin.take().expect("it is piped");
+    std::io::Write::write_all(&mut input, text.as_bytes()).expect("it reads");
+    drop(input);
+    assert!(writer.wait().expect("it ends").success(), "`install` cannot write {}", path.display());
+}
+
 /// A recipe tree of one recipe, and one system `s` that has it.
 pub fn tree_with(recipe: &str) -> tempfile::TempDir {
     let tree = scratch();
@@ -123,7 +139,13 @@ fn scratch_script(script: &str) -> PathBuf {
     path
 }
 
-/// Processes of this machine whose first argument is `name`.
+/// Something by which the processes of one test are told from all others of this machine.
+pub fn mark(name: &str) -> String {
+    use std::hash::{BuildHasher, Hasher};
+    format!("rednix-{name}-{:016x}", std::hash::RandomState::new().build_hasher().finish())
+}
+
+/// Processes of this machine whose first argument begins with `name`.
 pub fn processes_called(name: &str) -> usize {
     std::fs::read_dir("/proc")
         .into_iter()

@@ -193,7 +193,10 @@ impl Torture {
             Work::Add => {
                 // Changed each time in one file, so that most of it is there already.
                 let mark = self.below(5).to_string();
-                std::fs::write(source.join("mark"), mark).map_err(|e| e.to_string())?;
+                // Replaced, not written to: another one may be reading it.
+                let draft = self.folder.path().join("mark");
+                std::fs::write(&draft, mark).map_err(|e| e.to_string())?;
+                std::fs::rename(&draft, source.join("mark")).map_err(|e| e.to_string())?;
                 let source = source.display().to_string();
                 vec!["store".into(), "add".into(), source, "-o".into(), link_text]
             }

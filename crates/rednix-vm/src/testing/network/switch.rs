@@ -229,7 +229,7 @@ mod tests {
 
     fn receive(socket: &UnixDatagram) -> Option<Vec<u8>> {
         let mut buffer = vec![0; 2000];
-        socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
         socket.recv(&mut buffer).ok().map(|count| buffer[..count].to_vec())
     }
 
@@ -280,7 +280,14 @@ mod tests {
         drop(second);
         first.send(&frame(0, mac_of(1))).unwrap();
         let again = switch.plug(1).unwrap();
-        std::thread::sleep(2 * SWITCH_POLL);
+        // Until the switch has seen that it came.
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_secs(60) {
+            first.send(&frame(0, mac_of(1))).unwrap();
+            if !nothing(&again) {
+                break;
+            }
+        }
         first.send(&frame(0, mac_of(1))).unwrap();
         assert_eq!(receive(&again).unwrap(), frame(0, mac_of(1)));
         assert!(switch.plug(2).is_err());
