@@ -24,8 +24,8 @@ use super::taken::{self, PART, file_room};
 use super::{Counters, Fault, Patience, Shared, answer, blocking, respond};
 use crate::error::Error;
 use crate::limits::{
-    BUFFER_BYTES, DRAINED_BYTES_MAX, LOG_BYTES_MAX, NAR_BYTES_MAX, RATE_BYTES_MIN, REALISATION_BYTES,
-    SMALL_FILE_BYTES_MAX, UPLOAD_BYTES_MAX,
+    ARCHIVE_NAME_BYTES, BUFFER_BYTES, DRAINED_BYTES_MAX, LOG_BYTES_MAX, NAR_BYTES_MAX, RATE_BYTES_MIN,
+    REALISATION_BYTES, SMALL_FILE_BYTES_MAX, UPLOAD_BYTES_MAX,
 };
 use crate::narinfo::{NarInfo, fingerprint};
 use crate::realisation::{Found, Key};
@@ -63,30 +63,76 @@ impl Waiting {
     }
 }
 
-/// Paths that are being made of what was uploaded: two entries for one path come one after the other, so that room is
-/// taken once.
+/// What entries that are being taken in need: two for one path come one after the other, so that room is taken once, and
+/// what one relies on is kept from collections until the last one that does is done.
 #[derive(Debug, Default)]
 pub struct Entering {
     paths: Mutex<BTreeSet<StorePath>>,
     changed: Condvar,
+    needed: Mutex<HashMap<StorePath, u32>>,
 }
 
-struct Entered<'e>(&'e Entering, &'e StorePath);
+/// One entry's turn.
+struct Entered<'e> {
+    shared: &'e Shared,
+    path: &'e StorePath,
+    needed: BTreeSet<StorePath>,
+}
 
 impl Entering {
-    fn wait<'e>(&'e self, path: &'e StorePath) -> Entered<'e> {
-        let mut paths = self.paths.lock().unwrap_or_else(PoisonError::into_inner);
+    fn needed(&self) -> MutexGuard<'_, HashMap<StorePath, u32>> {
+        self.needed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<'e> Entered<'e> {
+    fn wait(shared: &'e Shared, path: &'e StorePath) -> Result<Entered<'e>, Fault> {
+        let mut paths = shared.entering.paths.lock().unwrap_or_else(PoisonError::into_inner);
         while !paths.insert(path.clone()) {
-            paths = self.changed.wait(paths).unwrap_or_else(PoisonError::into_inner);
+            paths = shared.entering.changed.wait(paths).unwrap_or_else(PoisonError::into_inner);
         }
-        Entered(self, path)
+        drop(paths);
+        let mut entered = Entered { shared, path, needed: BTreeSet::new() };
+        entered.need(BTreeSet::from([path.clone()]))?;
+        Ok(entered)
+    }
+
+    /// Keeps paths until this one's turn ends. Others that need one of them must not lose it in between, and so the
+    /// promise is made and ended under one lock.
+    fn need(&mut self, paths: BTreeSet<StorePath>) -> Result<(), Fault> {
+        let mut needed = self.shared.entering.needed();
+        for path in paths {
+            if !self.needed.contains(&path) {
+                *needed.entry(path.clone()).or_default() += 1;
+                self.needed.insert(path);
+            }
+        }
+        Ok(self.shared.store.add_temp_roots(&self.needed)?)
+    }
+
+    fn give_back(&mut self) -> Result<(), rednix_store::Error> {
+        let mut needed = self.shared.entering.needed();
+        let mut is_last = |path: &StorePath| match needed.get_mut(path) {
+            Some(count) if *count > 1 => {
+                *count -= 1;
+                false
+            }
+            _ => needed.remove(path).is_some(),
+        };
+        self.needed.retain(|path| is_last(path));
+        self.shared.store.release_temp_roots(&self.needed)
     }
 }
 
 impl Drop for Entered<'_> {
     fn drop(&mut self) {
-        self.0.paths.lock().unwrap_or_else(PoisonError::into_inner).remove(self.1);
-        self.0.changed.notify_all();
+        if let Err(error) = self.give_back() {
+            let message = format!("what an upload needed stays until this server ends: {error}");
+            self.shared.events.emit(Event::Warning { message });
+        }
+        let entering = &self.shared.entering;
+        entering.paths.lock().unwrap_or_else(PoisonError::into_inner).remove(self.path);
+        entering.changed.notify_all();
     }
 }
 
@@ -367,10 +413,10 @@ fn enter(shared: &Arc<Shared>, entry: &NarInfo, name: &str) -> Result<Response, 
         (Err(Error::Untrusted { .. }), true) => Belief::Vouched,
         (Err(error), _) => return Err(error.into()),
     };
-    let _turn = shared.entering.wait(&entry.path);
+    let mut turn = Entered::wait(shared, &entry.path)?;
     // What it refers to must stay while it is added. Only what is here becomes a root, for an entry may name what it likes.
     let here = shared.store.valid_among(&entry.references)?;
-    shared.store.add_temp_roots(&here)?;
+    turn.need(here.clone())?;
     let valid = shared.store.valid_among(&here)?;
     if let Some(absent) = entry.references.iter().find(|path| **path != entry.path && !valid.contains(*path))
     {
@@ -390,6 +436,7 @@ fn enter(shared: &Arc<Shared>, entry: &NarInfo, name: &str) -> Result<Response, 
         // Nothing was unpacked, so only the archive's hash can be the proof: what is here may be older than checks are.
         let is_proven = entry.content_proof()?.is_some_and(|proof| proof.is_given_by(&info.nar_hash));
         keep(shared, entry, belief == Belief::Contents && is_proven)?;
+        remember(shared, entry, name)?;
         return Ok(done(false));
     }
     let file = File::open(&upload).map_err(|error| match error.kind() {
@@ -401,6 +448,7 @@ fn enter(shared: &Arc<Shared>, entry: &NarInfo, name: &str) -> Result<Response, 
     unpack(&shared.store, entry, belief, file, &entry.url, &Cause::default())?;
     room.keep();
     keep(shared, entry, belief == Belief::Contents)?;
+    remember(shared, entry, name)?;
     Counters::add(&shared.counters.uploads);
     shared.events.emit(Event::Notice { message: format!("received {}", entry.path) });
     Ok(done(true))
@@ -411,8 +459,22 @@ fn kept_info(shared: &Shared, path: &StorePath) -> Result<Option<PathInfo>, Faul
     if !shared.store.is_valid(path)? {
         return Ok(None);
     }
-    shared.store.add_temp_root(path)?;
     Ok(shared.store.path_info(path)?)
+}
+
+/// The archive's name, for whoever remembers it as C++ Nix does of what it uploaded. Where there is no room for that, it
+/// is only asked for anew.
+fn remember(shared: &Arc<Shared>, entry: &NarInfo, name: &str) -> Result<(), Fault> {
+    if !name.ends_with(&format!(".nar{}", entry.compression.suffix())) {
+        return Ok(());
+    }
+    let Ok(room) = reserve(shared, ARCHIVE_NAME_BYTES) else { return Ok(()) };
+    let is_valid = |path: &StorePath| shared.store.is_valid(path).unwrap_or(false);
+    let remembered = shared.folders.remember(name, &entry.path, is_valid);
+    if remembered.map_err(|error| Error::io("remember the name of", name, error))? {
+        room.keep();
+    }
+    Ok(())
 }
 
 /// The keys that make an upload believable, the server's own among them.
@@ -482,17 +544,18 @@ fn realisation(shared: &Arc<Shared>, key: &Key, text: &[u8]) -> Result<Response,
         Key::Hash(id) => Some(id.clone()),
         Key::Derivation(path, output) => answer::identify(shared, path, output)?,
     };
+    let known = id.as_ref().map_or(Ok(None), |id| shared.store.query_realisation(id))?;
+    let traced = answer::trace(shared, key).map(|(_, found)| found.path);
+    if let Some(known) = known.as_ref().map(|known| &known.path).or(traced.as_ref())
+        && *known != found.path
+    {
+        let message = format!("`{}` is known as `{known}`, which stays", key.place());
+        return Err(refuse(StatusCode::CONFLICT, message));
+    }
     let Some(id) = id else {
         let Key::Derivation(path, output) = key else { unreachable!("a hash is its own name") };
         return trace(shared, path, output, key, &found);
     };
-    let known = shared.store.query_realisation(&id)?;
-    if let Some(known) = &known
-        && known.path != found.path
-    {
-        let message = format!("`{id}` is known as `{}`, which stays", known.path);
-        return Err(refuse(StatusCode::CONFLICT, message));
-    }
     let room = if known.is_none() { Some(reserve(shared, REALISATION_BYTES)?) } else { None };
     let signatures = if matches!(key, Key::Hash(_)) { found.signatures } else { Vec::new() };
     shared.store.register_realisations(&[Realisation { id, path: found.path, signatures }])?;
@@ -511,13 +574,6 @@ fn trace(
     found: &Found,
 ) -> Result<Response, Fault> {
     let target = shared.folders.traces.join(answer::trace_name(path, output));
-    if let Ok(text) = std::fs::read(&target)
-        && let Ok(known) = key.read(&text)
-        && known.path != found.path
-    {
-        let message = format!("`{}` of `{path}` is known as `{}`, which stays", output, known.path);
-        return Err(refuse(StatusCode::CONFLICT, message));
-    }
     let fail = |error: std::io::Error| Fault::from(Error::io("write", &target, error));
     let text = key.to_text(&found.path, &found.signatures);
     let room = reserve(shared, file_room(text.len() as u64))?;
