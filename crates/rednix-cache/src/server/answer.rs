@@ -178,7 +178,9 @@ fn realisation(shared: &Shared, key: &Key) -> Result<Option<String>, Fault> {
     let Some(info) = shared.store.path_info(&realisation.path)? else { return Ok(None) };
     let mut signatures = match key {
         Key::Hash(_) => realisation.signatures,
-        Key::Derivation(..) => Vec::new(),
+        Key::Derivation(..) => trace(shared, key)
+            .filter(|(_, found)| found.path == realisation.path)
+            .map_or(Vec::new(), |(_, found)| found.signatures),
     };
     // Vouched for is what was built here; and uploads that were believed were signed as they came.
     if let Some(secret) = shared.config.key.as_ref().filter(|_| info.ultimate) {
@@ -193,7 +195,7 @@ pub(super) fn trace_name(path: &StorePath, output: &str) -> String {
     format!("{}^{output}.doi", path.basename())
 }
 
-/// What was uploaded about a derivation by somebody when it was not here.
+/// What was uploaded about a derivation that was not here, or signed by others in this layout.
 pub(super) fn trace(shared: &Shared, key: &Key) -> Option<(String, Found)> {
     let Key::Derivation(path, output) = key else { return None };
     let text = std::fs::read_to_string(shared.folders.traces.join(trace_name(path, output))).ok()?;

@@ -22,6 +22,7 @@ use rednix_store::store::Realisation;
 use super::quota::Reserved;
 use super::taken::{self, PART, file_room};
 use super::{Counters, Fault, Patience, Shared, answer, blocking, respond};
+use crate::compression::Compression;
 use crate::error::Error;
 use crate::limits::{
     ARCHIVE_NAME_BYTES, BUFFER_BYTES, DRAINED_BYTES_MAX, LOG_BYTES_MAX, NAR_BYTES_MAX, RATE_BYTES_MIN,
@@ -435,7 +436,11 @@ fn enter(shared: &Arc<Shared>, entry: &NarInfo, name: &str) -> Result<Response, 
         }
         // Nothing was unpacked, so only the archive's hash can be the proof: what is here may be older than checks are.
         let is_proven = entry.content_proof()?.is_some_and(|proof| proof.is_given_by(&info.nar_hash));
-        keep(shared, entry, belief == Belief::Contents && is_proven)?;
+        // Who vouches for other references does not vouch for what is here.
+        if entry.fingerprint() == fingerprint(&info) {
+            sign(shared, entry, belief == Belief::Contents && is_proven)?;
+        }
+        keep(shared, entry)?;
         remember(shared, entry, name)?;
         return Ok(done(false));
     }
@@ -447,7 +452,8 @@ fn enter(shared: &Arc<Shared>, entry: &NarInfo, name: &str) -> Result<Response, 
     check_file(entry, &file, name)?;
     unpack(&shared.store, entry, belief, file, &entry.url, &Cause::default())?;
     room.keep();
-    keep(shared, entry, belief == Belief::Contents)?;
+    sign(shared, entry, belief == Belief::Contents)?;
+    keep(shared, entry)?;
     remember(shared, entry, name)?;
     Counters::add(&shared.counters.uploads);
     shared.events.emit(Event::Notice { message: format!("received {}", entry.path) });
@@ -465,7 +471,8 @@ fn kept_info(shared: &Shared, path: &StorePath) -> Result<Option<PathInfo>, Faul
 /// The archive's name, for whoever remembers it as C++ Nix does of what it uploaded. Where there is no room for that, it
 /// is only asked for anew.
 fn remember(shared: &Arc<Shared>, entry: &NarInfo, name: &str) -> Result<(), Fault> {
-    if !name.ends_with(&format!(".nar{}", entry.compression.suffix())) {
+    let is_written = matches!(entry.compression, Compression::None | Compression::Xz | Compression::Zstd);
+    if !(is_written && name.ends_with(&format!(".nar{}", entry.compression.suffix()))) {
         return Ok(());
     }
     let Ok(room) = reserve(shared, ARCHIVE_NAME_BYTES) else { return Ok(()) };
@@ -507,8 +514,8 @@ fn check_file(entry: &NarInfo, mut file: &File, name: &str) -> Result<(), Fault>
     Ok(())
 }
 
-/// Signs what is proven and what was taken on the token's word, adds signatures somebody trusted made, and makes a root.
-fn keep(shared: &Arc<Shared>, entry: &NarInfo, is_proven: bool) -> Result<(), Fault> {
+/// Signs what is proven and what was taken on the token's word, and adds signatures somebody trusted made.
+fn sign(shared: &Arc<Shared>, entry: &NarInfo, is_proven: bool) -> Result<(), Fault> {
     let mut signatures = entry.signatures.clone();
     if let Some(key) = shared.config.key.as_ref().filter(|_| shared.config.accept_unsigned || is_proven) {
         signatures.push(key.sign(&fingerprint(&entry.to_path_info())));
@@ -519,6 +526,10 @@ fn keep(shared: &Arc<Shared>, entry: &NarInfo, is_proven: bool) -> Result<(), Fa
     if !signatures.is_empty() {
         shared.store.add_signatures(&entry.path, &signatures)?;
     }
+    Ok(())
+}
+
+fn keep(shared: &Arc<Shared>, entry: &NarInfo) -> Result<(), Fault> {
     shared.store.add_root(&format!("cache/{}", entry.path.basename()), &entry.path)?;
     Ok(())
 }
@@ -552,10 +563,14 @@ fn realisation(shared: &Arc<Shared>, key: &Key, text: &[u8]) -> Result<Response,
         let message = format!("`{}` is known as `{known}`, which stays", key.place());
         return Err(refuse(StatusCode::CONFLICT, message));
     }
-    let Some(id) = id else {
-        let Key::Derivation(path, output) = key else { unreachable!("a hash is its own name") };
-        return trace(shared, path, output, key, &found);
+    let is_signed = !found.signatures.is_empty();
+    let created = match key {
+        Key::Derivation(path, output) if id.is_none() || is_signed => {
+            trace(shared, path, output, key, &found)?
+        }
+        _ => known.is_none(),
     };
+    let Some(id) = id else { return Ok(done(created)) };
     let room = if known.is_none() { Some(reserve(shared, REALISATION_BYTES)?) } else { None };
     let signatures = if matches!(key, Key::Hash(_)) { found.signatures } else { Vec::new() };
     shared.store.register_realisations(&[Realisation { id, path: found.path, signatures }])?;
@@ -565,17 +580,20 @@ fn realisation(shared: &Arc<Shared>, key: &Key, text: &[u8]) -> Result<Response,
     Ok(done(known.is_none()))
 }
 
-/// A realisation of a derivation that is not here, in the newer layout.
+/// A realisation in the newer layout, beside the database: of a derivation that is not here, or with signatures, which
+/// are over this layout's text. Those that were there before stay. Says whether there was none.
 fn trace(
     shared: &Arc<Shared>,
     path: &StorePath,
     output: &str,
     key: &Key,
     found: &Found,
-) -> Result<Response, Fault> {
+) -> Result<bool, Fault> {
     let target = shared.folders.traces.join(answer::trace_name(path, output));
     let fail = |error: std::io::Error| Fault::from(Error::io("write", &target, error));
-    let text = key.to_text(&found.path, &found.signatures);
+    let before = answer::trace(shared, key).map_or(Vec::new(), |(_, before)| before.signatures);
+    let signatures: BTreeSet<String> = before.into_iter().chain(found.signatures.iter().cloned()).collect();
+    let text = key.to_text(&found.path, &signatures.into_iter().collect::<Vec<_>>());
     let room = reserve(shared, file_room(text.len() as u64))?;
     let folder = &shared.folders.traces;
     let mut file = tempfile::Builder::new().prefix(PART).tempfile_in(folder).map_err(fail)?;
@@ -585,5 +603,5 @@ fn trace(
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(fail)?;
     room.keep();
     shared.quota.give_back(before.unwrap_or(0));
-    Ok(done(before.is_none()))
+    Ok(before.is_none())
 }

@@ -256,7 +256,9 @@ fn what_is_known_of_a_derivation_stays_known_when_it_comes() {
     use rednix_store::hash::HashAlgorithm;
     use rednix_store::path::ContentMethod;
     let folder = tempfile::tempdir().unwrap();
-    let server = serve(&folder.path().join("server"), ServerConfig { accept_unsigned: true, ..config() });
+    let unsigned =
+        ServerConfig { key: None, accept_unsigned: true, trust: crate::support::trust(), ..config() };
+    let server = serve(&folder.path().join("server"), unsigned);
     let paths = ["one", "two"].map(|name| built(&server.store, name, name, &[]));
     let mut derivation = Derivation::new("drv", "x86_64-linux", "/bin/sh");
     derivation.outputs.insert(
@@ -271,9 +273,14 @@ fn what_is_known_of_a_derivation_stays_known_when_it_comes() {
     assert_eq!(server.store.write_derivation(&derivation).unwrap(), name);
     let (status, text) = server.get(&place);
     assert!(status == 200 && text.contains(paths[0].basename()), "{status} {text}");
+    // What others sign in this layout is kept, and who says nothing new takes none of it away.
+    let key = rednix_cache::realisation::Key::parse(&place).unwrap();
+    let signed = key.to_text(&paths[0], &[key.sign(&paths[0], &crate::support::key())]);
+    assert_eq!(put(&server, &place, signed.as_bytes()), 201);
+    assert_eq!(put(&server, &place, said(0).as_bytes()), 200);
+    assert!(server.get(&place).1.contains("test-1:"), "{}", server.get(&place).1);
     // The first answer stays, as before.
     assert_eq!(put(&server, &place, said(1).as_bytes()), 409);
-    assert_eq!(put(&server, &place, said(0).as_bytes()), 201);
     assert!(server.get(&place).1.contains(paths[0].basename()));
 }
 
@@ -294,4 +301,21 @@ fn signatures_of_realisations_are_added() {
     push_with(&from, &server.url, Some(&key()), &[&path], token("a-good-token")).unwrap();
     let text = server.get(&place).1;
     assert!(text.contains("test-1:"), "{text}");
+}
+
+/// Whoever claims other references of what is here gets no signature for that into its entry.
+#[test]
+fn signatures_are_of_what_is_here() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = serve(&folder.path().join("server"), ServerConfig { accept_unsigned: true, ..config() });
+    let from = store(&folder.path().join("from"));
+    let (path, other) = (built(&from, "path", "p", &[]), built(&from, "other", "o", &[]));
+    push_with(&from, &server.url, None, &[&path, &other], token("a-good-token")).unwrap();
+    let place = format!("{}.narinfo", path.hash_part());
+    let before = server.get(&place).1;
+    assert_eq!(before.matches("Sig: ").count(), 1, "{before}");
+    let mut entry = NarInfo::parse("x", before.as_bytes()).unwrap();
+    entry.references.insert(other);
+    assert_eq!(put(&server, &place, entry.to_text().as_bytes()), 200);
+    assert_eq!(server.get(&place).1, before);
 }
