@@ -5,11 +5,8 @@ use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::path::Path;
-use std::pin::Pin;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::Request;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::Response;
@@ -19,14 +16,15 @@ use rednix_store::hash::Hasher;
 use rednix_store::path::{StorePath, check_name};
 use rednix_store::store::Realisation;
 
+use super::entering::Entered;
+use super::incoming::{Incoming, encoding, plain, unpack_fault};
 use super::quota::Reserved;
 use super::taken::{self, PART, file_room};
-use super::{Counters, Fault, Patience, Shared, answer, blocking, respond};
+use super::{Counters, Fault, Shared, answer, blocking, respond};
 use crate::compression::Compression;
 use crate::error::Error;
 use crate::limits::{
-    ARCHIVE_NAME_BYTES, BUFFER_BYTES, DRAINED_BYTES_MAX, LOG_BYTES_MAX, NAR_BYTES_MAX, RATE_BYTES_MIN,
-    REALISATION_BYTES, SMALL_FILE_BYTES_MAX, UPLOAD_BYTES_MAX,
+    ARCHIVE_NAME_BYTES, BUFFER_BYTES, LOG_BYTES_MAX, NAR_BYTES_MAX, REALISATION_BYTES, UPLOAD_BYTES_MAX,
 };
 use crate::narinfo::{NarInfo, fingerprint};
 use crate::realisation::{Found, Key};
@@ -61,79 +59,6 @@ impl Waiting {
         let mut waiting = self.lock();
         waiting.remove(name);
         std::fs::remove_file(file).is_ok()
-    }
-}
-
-/// What entries that are being taken in need: two for one path come one after the other, so that room is taken once, and
-/// what one relies on is kept from collections until the last one that does is done.
-#[derive(Debug, Default)]
-pub struct Entering {
-    paths: Mutex<BTreeSet<StorePath>>,
-    changed: Condvar,
-    needed: Mutex<HashMap<StorePath, u32>>,
-}
-
-/// One entry's turn.
-struct Entered<'e> {
-    shared: &'e Shared,
-    path: &'e StorePath,
-    needed: BTreeSet<StorePath>,
-}
-
-impl Entering {
-    fn needed(&self) -> MutexGuard<'_, HashMap<StorePath, u32>> {
-        self.needed.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl<'e> Entered<'e> {
-    fn wait(shared: &'e Shared, path: &'e StorePath) -> Result<Entered<'e>, Fault> {
-        let mut paths = shared.entering.paths.lock().unwrap_or_else(PoisonError::into_inner);
-        while !paths.insert(path.clone()) {
-            paths = shared.entering.changed.wait(paths).unwrap_or_else(PoisonError::into_inner);
-        }
-        drop(paths);
-        let mut entered = Entered { shared, path, needed: BTreeSet::new() };
-        entered.need(BTreeSet::from([path.clone()]))?;
-        Ok(entered)
-    }
-
-    /// Keeps paths until this one's turn ends. Others that need one of them must not lose it in between, and so the
-    /// promise is made and ended under one lock.
-    fn need(&mut self, paths: BTreeSet<StorePath>) -> Result<(), Fault> {
-        let mut needed = self.shared.entering.needed();
-        for path in paths {
-            if !self.needed.contains(&path) {
-                *needed.entry(path.clone()).or_default() += 1;
-                self.needed.insert(path);
-            }
-        }
-        Ok(self.shared.store.add_temp_roots(&self.needed)?)
-    }
-
-    fn give_back(&mut self) -> Result<(), rednix_store::Error> {
-        let mut needed = self.shared.entering.needed();
-        let mut is_last = |path: &StorePath| match needed.get_mut(path) {
-            Some(count) if *count > 1 => {
-                *count -= 1;
-                false
-            }
-            _ => needed.remove(path).is_some(),
-        };
-        self.needed.retain(|path| is_last(path));
-        self.shared.store.release_temp_roots(&self.needed)
-    }
-}
-
-impl Drop for Entered<'_> {
-    fn drop(&mut self) {
-        if let Err(error) = self.give_back() {
-            let message = format!("what an upload needed stays until this server ends: {error}");
-            self.shared.events.emit(Event::Warning { message });
-        }
-        let entering = &self.shared.entering;
-        entering.paths.lock().unwrap_or_else(PoisonError::into_inner).remove(self.path);
-        entering.changed.notify_all();
     }
 }
 
@@ -173,12 +98,17 @@ async fn take(
     super::authorise(shared, headers)?;
     let _permit = shared.receiving.clone().acquire_owned().await.expect("it is never closed");
     body.begin();
-    let (shared, place) = (shared.clone(), place.to_owned());
+    let (shared, place, packed) = (shared.clone(), place.to_owned(), encoding(headers)?);
     if let Some(name) = place.strip_prefix("nar/") {
+        if packed != Compression::None {
+            let message = "an archive is sent as it is: its entry says how it is compressed";
+            return Err(refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
+        }
         archive(&shared, name, headers, body).await
     } else if let Some(hash_part) = place.strip_suffix(".narinfo") {
         let (text, hash_part) = (body.small().await?, hash_part.to_owned());
         blocking(move || {
+            let text = plain(text, packed)?;
             let response = entry(&shared, &hash_part, &text)?;
             flush(&shared).map(|()| response)
         })
@@ -186,6 +116,7 @@ async fn take(
     } else if let Some(key) = Key::parse(&place) {
         let text = body.small().await?;
         blocking(move || {
+            let text = plain(text, packed)?;
             let response = realisation(&shared, &key, &text)?;
             flush(&shared).map(|()| response)
         })
@@ -194,76 +125,18 @@ async fn take(
         let derivation = StorePath::from_basename(name).ok().filter(StorePath::is_derivation);
         let derivation =
             derivation.ok_or_else(|| refuse(StatusCode::BAD_REQUEST, "this is no derivation's name"))?;
-        log(&shared, derivation, body).await
+        match packed {
+            Compression::None => log(&shared, derivation, body).await,
+            packed => {
+                let bytes = body.small().await?;
+                blocking(move || packed_log(&shared, &derivation, &bytes, packed)).await
+            }
+        }
     } else if place == "nix-cache-info" {
         // It is what it is; whoever copies here first offers one.
         body.small().await.map(|_| done(false))
     } else {
         Err(refuse(StatusCode::NOT_FOUND, "nothing of this name can be uploaded"))
-    }
-}
-
-/// What a client sends, unless it is too long in coming.
-struct Incoming<'b> {
-    body: &'b mut Body,
-    patience: Patience,
-    since: Instant,
-    bytes: u64,
-}
-
-impl Incoming<'_> {
-    fn new(body: &mut Body, patience: Patience) -> Incoming<'_> {
-        Incoming { body, patience, since: Instant::now(), bytes: 0 }
-    }
-
-    /// From here on it is waited for.
-    fn begin(&mut self) {
-        self.since = Instant::now();
-    }
-
-    async fn piece(&mut self) -> Result<Option<Bytes>, Fault> {
-        let slow = |what: &str| refuse(StatusCode::REQUEST_TIMEOUT, format!("the upload {what}"));
-        let body = &mut *self.body;
-        let next = std::future::poll_fn(|context| Pin::new(&mut *body).poll_frame(context));
-        let piece = match tokio::time::timeout(self.patience.silence, next).await {
-            Err(_) => return Err(slow("stood still")),
-            Ok(None) => return Ok(None),
-            Ok(Some(Err(error))) => {
-                return Err(refuse(StatusCode::BAD_REQUEST, format!("the upload broke off: {error}")));
-            }
-            Ok(Some(Ok(frame))) => frame.into_data().unwrap_or_default(),
-        };
-        self.bytes += piece.len() as u64;
-        let time = self.since.elapsed();
-        if time >= self.patience.slow_after {
-            if self.bytes < RATE_BYTES_MIN * time.as_secs().max(1) {
-                return Err(slow("is too slow"));
-            }
-            (self.since, self.bytes) = (Instant::now(), 0);
-        }
-        Ok(Some(piece))
-    }
-
-    async fn drain(&mut self) {
-        let mut size = 0;
-        while let Ok(Some(piece)) = self.piece().await {
-            size += piece.len() as u64;
-            if size > DRAINED_BYTES_MAX {
-                return;
-            }
-        }
-    }
-
-    async fn small(&mut self) -> Result<Vec<u8>, Fault> {
-        let mut bytes = Vec::new();
-        while let Some(piece) = self.piece().await? {
-            bytes.extend_from_slice(&piece);
-            if bytes.len() as u64 > SMALL_FILE_BYTES_MAX {
-                let message = format!("at most {SMALL_FILE_BYTES_MAX} bytes");
-                return Err(refuse(StatusCode::PAYLOAD_TOO_LARGE, message));
-            }
-        }
-        Ok(bytes)
     }
 }
 
@@ -293,16 +166,49 @@ async fn log(
         })
         .await?;
     }
-    let Some((file, mut room)) = log else { return Ok(done(false)) };
+    let Some((file, room)) = log else { return Ok(done(false)) };
     let shared = shared.clone();
-    blocking(move || {
-        let Some((path, size)) = file.keep()? else { return Ok(done(false)) };
-        // So that it is known as uploaded later, too. Where there is no such link it counts until the server ends.
-        let _ = std::fs::hard_link(path, shared.folders.logs.join(derivation.basename()));
-        room.keep_only(file_room(size));
-        Ok(done(true))
-    })
-    .await
+    blocking(move || keep_log(&shared, &derivation, file, room)).await
+}
+
+/// A log that was compressed to little.
+fn packed_log(
+    shared: &Arc<Shared>,
+    derivation: &StorePath,
+    bytes: &[u8],
+    packed: Compression,
+) -> Result<Response, Fault> {
+    let mut room = reserve(shared, file_room(0))?;
+    let Some(mut file) = crate::log::Incoming::new(&shared.store, derivation)? else {
+        return Ok(done(false));
+    };
+    let mut text = packed.decoder(bytes, LOG_BYTES_MAX + 1).map_err(|error| unpack_fault(&error))?;
+    let (mut buffer, mut size) = (vec![0; BUFFER_BYTES], 0);
+    loop {
+        let count = text.read(&mut buffer).map_err(|error| unpack_fault(&error))?;
+        if count == 0 {
+            return keep_log(shared, derivation, file, room);
+        }
+        size += count as u64;
+        if size > LOG_BYTES_MAX {
+            return Err(refuse(StatusCode::PAYLOAD_TOO_LARGE, format!("at most {LOG_BYTES_MAX} bytes")));
+        }
+        room.more(count as u64)?;
+        file.write(&buffer[..count])?;
+    }
+}
+
+fn keep_log(
+    shared: &Arc<Shared>,
+    derivation: &StorePath,
+    file: crate::log::Incoming,
+    mut room: Reserved,
+) -> Result<Response, Fault> {
+    let Some((path, size)) = file.keep()? else { return Ok(done(false)) };
+    // So that it is known as uploaded later, too. Where there is no such link it counts until the server ends.
+    let _ = std::fs::hard_link(path, shared.folders.logs.join(derivation.basename()));
+    room.keep_only(file_room(size));
+    Ok(done(true))
 }
 
 /// One name, without a leading dot.

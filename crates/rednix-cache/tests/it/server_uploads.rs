@@ -319,3 +319,38 @@ fn signatures_are_of_what_is_here() {
     assert_eq!(put(&server, &place, entry.to_text().as_bytes()), 200);
     assert_eq!(server.get(&place).1, before);
 }
+
+/// C++ Nix compresses entries, realisations and logs on their way, where it is told to.
+#[test]
+fn what_is_compressed_on_its_way_is_taken_as_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = serve(&folder.path().join("server"), ServerConfig { accept_unsigned: true, ..config() });
+    let from = store(&folder.path().join("from"));
+    let path = built(&from, "path", "p", &[]);
+    let info = from.path_info(&path).unwrap().unwrap();
+    let mut nar = Vec::new();
+    rednix_store::nar::dump(from.real_path(&path), &mut nar).unwrap();
+    let send = |place: &str, encoding: &str, body: &[u8]| {
+        let head = format!("PUT /{place} HTTP/1.1\r\nAuthorization: Bearer a-good-token");
+        server.ask(&format!("{head}\r\nContent-Encoding: {encoding}"), body).0
+    };
+    assert_eq!(send("nar/x.nar", "xz", &packed(&nar, Compression::Xz)), 415);
+    assert_eq!(put(&server, "nar/x.nar", &nar), 201);
+    let place = format!("{}.narinfo", path.hash_part());
+    let entry = NarInfo::of(&info, "nar/x.nar".to_owned(), Compression::None).to_text();
+    assert_eq!(send(&place, "rot13", entry.as_bytes()), 415);
+    assert_eq!(send(&place, "xz", entry.as_bytes()), 422);
+    assert_eq!(send(&place, "xz", &packed(&vec![b' '; 2 << 20], Compression::Xz)), 413);
+    assert_eq!(send(&place, "XZ", &packed(entry.as_bytes(), Compression::Xz)), 201);
+    let log = format!("log/{}-x.drv", "0".repeat(32));
+    assert_eq!(send(&log, "zstd", &packed(b"what a build said", Compression::Zstd)), 201);
+    assert_eq!(server.get(&log), (200, "what a build said".to_owned()));
+    let long = format!("log/{}-y.drv", "0".repeat(32));
+    assert_eq!(send(&long, "zstd", &packed(&vec![b' '; 65 << 20], Compression::Zstd)), 413);
+    assert_eq!(server.get(&long).0, 404);
+    let id = crate::support::realised(&from, &path);
+    let known = rednix_cache::realisation::Key::Hash(id);
+    let text = known.to_text(&path, &[]);
+    assert_eq!(send(&known.place(), "zstd", &packed(text.as_bytes(), Compression::Zstd)), 201);
+    assert_eq!(server.get(&known.place()).0, 200);
+}
