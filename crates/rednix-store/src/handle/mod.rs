@@ -309,7 +309,6 @@ impl Dir {
             let entry = entry.map_err(|errno| dir.error("list the folder", "", errno))?;
             entries.extend(dir.listed(entry.file_name().to_bytes(), entry.file_type())?);
         }
-        drop(listing);
         entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         Ok((dir, entries))
     }
