@@ -4,7 +4,7 @@ use std::fmt;
 use std::io::{self, Read};
 
 /// As narinfo names them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Compression {
     None,
     Xz,

@@ -189,6 +189,25 @@ impl Error {
         )
     }
 
+    /// Whether it is about what was to be sent, so that other paths may well be taken.
+    pub fn is_about_one_path(&self) -> bool {
+        match self {
+            Error::NotTaken { .. } | Error::TooLarge { .. } => true,
+            // Too large, or there is no room for this one.
+            Error::NotWritable { reason, .. } => {
+                ["HTTP 413", "HTTP 507"].iter().any(|no| reason.starts_with(no))
+            }
+            // Damaged, or gone.
+            Error::Store(error) => {
+                matches!(
+                    error,
+                    rednix_store::Error::HashMismatch { .. } | rednix_store::Error::Unstorable { .. }
+                ) || error.is_not_found()
+            }
+            _ => false,
+        }
+    }
+
     /// Whether the cache as a whole is of no use at the moment, whatever is asked.
     pub fn is_outage(&self) -> bool {
         matches!(

@@ -62,6 +62,8 @@ pub const RETRIES_MAX: u32 = 2;
 pub const RESUMES_MAX: u32 = 4;
 /// Pause before the first repetition; it doubles.
 pub const RETRY_PAUSE: Duration = Duration::from_millis(200);
+/// How often somebody who waits looks whether he was interrupted.
+pub const INTERRUPT_LOOK: Duration = Duration::from_millis(100);
 /// Redirects followed.
 pub const REDIRECTS_MAX: usize = 5;
 /// Failures in a row after which a cache is left alone.
@@ -109,6 +111,8 @@ pub const NETRC_BYTES_MAX: u64 = 1 << 20;
 
 /// Level of compression for what is pushed and served.
 pub const ZSTD_LEVEL: i32 = 3;
+/// The same of xz, which only those get who sent it so: the quickest, of the least memory.
+pub const XZ_LEVEL: u32 = 0;
 /// Compressors kept to be used again; each holds about 4 MiB at that level.
 pub const ENCODERS_KEPT: usize = TRANSFERS_PARALLEL;
 /// Small files that are put into a folder together, after one wait for the disk: how many, how much, and how long the
@@ -165,6 +169,8 @@ pub const PART_KEPT: Duration = Duration::from_secs(3600);
 /// Room that a log or a realisation's file counts as, at least; and a realisation in the database.
 pub const FILE_BYTES_MIN: u64 = 4096;
 pub const REALISATION_BYTES: u64 = 512;
+/// Room that the name of an uploaded archive counts as, which is a link.
+pub const ARCHIVE_NAME_BYTES: u64 = 512;
 /// What uploads take is counted again where there is no room, but not more often.
 pub const RECOUNT_AFTER: Duration = Duration::from_secs(5);
 /// How often a server looks whether it shall end, and after how many looks for uploads nobody finished.

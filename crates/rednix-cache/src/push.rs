@@ -44,6 +44,8 @@ pub struct Pushed {
     /// Paths the cache had already.
     pub present: u64,
     pub realisations: u64,
+    /// What the cache did not take, or what is not fit to be pushed, and why; with what refers to it.
+    pub refused: BTreeMap<StorePath, String>,
 }
 
 /// A store and where it is pushed to.
@@ -56,6 +58,8 @@ pub struct Push<'a> {
     pub cancelled: &'a AtomicBool,
     /// Folder for archives on their way.
     pub scratch: PathBuf,
+    /// What keeps one path from being pushed keeps no other from it that does not refer to it.
+    pub keep_going: bool,
 }
 
 /// The text of a `nix-cache-info`.
@@ -149,6 +153,11 @@ impl<'s> Keys<'s> {
     }
 }
 
+/// What became of a push so far, and what ended it.
+fn shared_of(results: &Mutex<(Pushed, Option<Error>)>) -> MutexGuard<'_, (Pushed, Option<Error>)> {
+    results.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Push<'_> {
     /// Pushes paths with all they refer to, and what is known about which derivations they come from.
     pub fn run(&self, paths: &BTreeSet<StorePath>) -> Result<Pushed> {
@@ -170,17 +179,17 @@ impl Push<'_> {
         }
         let twins = Twins::among(missing.keys().map(|path| &infos[path]));
         let queue = Queue::new(missing);
-        let shared = Mutex::new((pushed, None::<Error>));
+        let results = Mutex::new((pushed, None::<Error>));
         std::thread::scope(|scope| {
             for _ in 0..TRANSFERS_PARALLEL.min(queue.len()) {
                 scope.spawn(|| {
                     while let Some(path) = queue.next() {
-                        let failed = shared.lock().unwrap_or_else(|e| e.into_inner()).1.is_some();
+                        let failed = shared_of(&results).1.is_some();
                         let result = match failed || self.cancelled.load(Ordering::Relaxed) {
                             true => Err(Error::Cancelled),
                             false => self.upload(&infos[&path], &twins),
                         };
-                        let mut shared = shared.lock().unwrap_or_else(|e| e.into_inner());
+                        let mut shared = shared_of(&results);
                         let outcome = match result {
                             Ok(file_bytes) => {
                                 shared.0.paths += 1;
@@ -190,29 +199,42 @@ impl Push<'_> {
                             }
                             Err(error) => {
                                 let reason = error.brief();
-                                shared.1.get_or_insert(error);
+                                if !(self.keep_going && error.is_about_one_path()) {
+                                    shared.1.get_or_insert(error);
+                                }
                                 Err(reason)
                             }
                         };
                         drop(shared);
-                        queue.finish(&path, outcome);
+                        let settled = queue.finish(&path, outcome);
+                        let mut shared = shared_of(&results);
+                        for (path, result) in settled {
+                            result.err().map(|reason| shared.0.refused.insert(path, reason));
+                        }
                     }
                 });
             }
         });
-        let (mut pushed, error) = shared.into_inner().unwrap_or_else(|e| e.into_inner());
+        let (mut pushed, error) = results.into_inner().unwrap_or_else(PoisonError::into_inner);
         // What was uploaded whole counts, whatever failed after it.
         self.transport.settle()?;
         if let Some(error) = error {
             return Err(error);
         }
-        pushed.realisations = self.realisations(infos.values())?;
+        let there = infos.values().filter(|info| !pushed.refused.contains_key(&info.path));
+        let (realisations, refused) = self.realisations(there)?;
+        pushed.realisations = realisations;
+        pushed.refused.extend(refused);
         self.transport.settle()?;
         Ok(pushed)
     }
 
-    /// Puts what is known about which derivations these paths come from; returns how many realisations that are.
-    fn realisations<'i>(&self, infos: impl Iterator<Item = &'i PathInfo>) -> Result<u64> {
+    /// Puts what is known about which derivations these paths come from; returns how many realisations that are, and the
+    /// paths of those that were refused.
+    fn realisations<'i>(
+        &self,
+        infos: impl Iterator<Item = &'i PathInfo>,
+    ) -> Result<(u64, BTreeMap<StorePath, String>)> {
         let mut keys = Keys::new(self.store);
         let mut known = Vec::new();
         for info in infos {
@@ -227,7 +249,17 @@ impl Push<'_> {
                 true => Err(Error::Cancelled),
                 false => self.realisation(realisation, places, info),
             });
-        put.into_iter().sum()
+        let (mut count, mut refused) = (0, BTreeMap::new());
+        for ((_, _, info), put) in known.iter().zip(put) {
+            match put {
+                Ok(one) => count += one,
+                Err(error) if self.keep_going && error.is_about_one_path() => {
+                    refused.insert(info.path.clone(), error.brief());
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok((count, refused))
     }
 
     /// A folder that is no cache yet becomes one.

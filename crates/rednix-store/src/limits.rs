@@ -12,6 +12,8 @@ pub const NAR_NAME_BYTES_MAX: u64 = 255;
 pub const NAR_TARGET_BYTES_MAX: u64 = 4095;
 /// Entries of one NAR, of all directories together.
 pub const NAR_ENTRIES_MAX: u64 = 50_000_000;
+/// Buffer for listing one folder, in bytes.
+pub const LISTING_BUFFER_BYTES: usize = 32 << 10;
 /// Buffer for streaming file contents.
 pub const COPY_BUFFER_BYTES: usize = 256 << 10;
 /// Directory handles kept open at once while a tree is removed; what lies deeper is moved up first.

@@ -177,6 +177,28 @@ fn temporary_roots_end_with_their_process() {
 }
 
 #[test]
+fn temporary_roots_that_are_released_keep_nothing() {
+    let (folder, store) = new_store();
+    let paths: Vec<_> =
+        ["a", "b", "c"].map(|name| store.add_text(name, b"x", &BTreeSet::new()).unwrap()).into();
+    let other = Store::open(folder.path(), OpenOptions::default()).unwrap();
+    drop(store);
+    let store = Store::open(folder.path(), OpenOptions::default()).unwrap();
+    other.add_temp_roots(&paths).unwrap();
+    // What was promised to nobody is nothing to release.
+    let stranger = StorePath::from_parts(&[1; 20], "thing").unwrap();
+    other.release_temp_roots([&paths[1], &stranger]).unwrap();
+    assert_eq!(store.gc(&GcOptions::default()).unwrap().removed, [paths[1].clone()]);
+    // One that is promised again is kept again.
+    other.release_temp_roots(&paths).unwrap();
+    assert_eq!(std::fs::read_dir(store.layout().temporary_roots()).unwrap().count(), 0);
+    other.add_temp_root(&paths[2]).unwrap();
+    assert_eq!(store.gc(&GcOptions::default()).unwrap().removed, [paths[0].clone()]);
+    drop(other);
+    assert_eq!(store.gc(&GcOptions::default()).unwrap().removed, [paths[2].clone()]);
+}
+
+#[test]
 fn one_at_a_time_makes_a_path() {
     let (folder, store) = new_store();
     let path = StorePath::from_parts(&[1; 20], "thing").unwrap();

@@ -17,7 +17,7 @@ use crate::error::Error;
 use crate::limits::{BUFFER_BYTES, REQUESTS_RETRY};
 use crate::narinfo::is_hash_part;
 use crate::push::{cache_info, signatures};
-use crate::realisation::Key;
+use crate::realisation::{Found, Key};
 
 /// A refusal: a status and a sentence for whoever asked.
 #[derive(Debug)]
@@ -64,12 +64,19 @@ impl From<Error> for Fault {
     fn from(error: Error) -> Fault {
         match error {
             Error::Store(error) => error.into(),
+            Error::Io { source, .. } if is_no_space(&source) => {
+                Fault::new(StatusCode::INSUFFICIENT_STORAGE, "the disk of this cache is full")
+            }
             Error::Io { .. } => Fault::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
             Error::TooLarge { .. } => Fault::new(StatusCode::PAYLOAD_TOO_LARGE, error.brief()),
             // Whatever else can be wrong is wrong with what was sent.
             _ => Fault::new(StatusCode::UNPROCESSABLE_ENTITY, error.brief()),
         }
     }
+}
+
+fn is_no_space(error: &std::io::Error) -> bool {
+    matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
 }
 
 pub(super) fn small(
@@ -163,20 +170,17 @@ fn narinfo(shared: &Shared, hash_part: &str) -> Result<Option<String>, Fault> {
 
 fn realisation(shared: &Shared, key: &Key) -> Result<Option<String>, Fault> {
     let id = match key {
-        Key::Hash(id) => id.clone(),
-        Key::Derivation(path, output) => match identify(shared, path, output)? {
-            Some(id) => id,
-            // Uploaded by somebody whose derivation is not here.
-            None => {
-                return Ok(std::fs::read_to_string(shared.folders.traces.join(trace_name(path, output))).ok());
-            }
-        },
+        Key::Hash(id) => Some(id.clone()),
+        Key::Derivation(path, output) => identify(shared, path, output)?,
     };
-    let Some(realisation) = shared.store.query_realisation(&id)? else { return Ok(None) };
+    let known = id.map_or(Ok(None), |id| shared.store.query_realisation(&id))?;
+    let Some(realisation) = known else { return Ok(trace(shared, key).map(|(text, _)| text)) };
     let Some(info) = shared.store.path_info(&realisation.path)? else { return Ok(None) };
     let mut signatures = match key {
         Key::Hash(_) => realisation.signatures,
-        Key::Derivation(..) => Vec::new(),
+        Key::Derivation(..) => trace(shared, key)
+            .filter(|(_, found)| found.path == realisation.path)
+            .map_or(Vec::new(), |(_, found)| found.signatures),
     };
     // Vouched for is what was built here; and uploads that were believed were signed as they came.
     if let Some(secret) = shared.config.key.as_ref().filter(|_| info.ultimate) {
@@ -189,6 +193,14 @@ fn realisation(shared: &Shared, key: &Key) -> Result<Option<String>, Fault> {
 
 pub(super) fn trace_name(path: &StorePath, output: &str) -> String {
     format!("{}^{output}.doi", path.basename())
+}
+
+/// What was uploaded about a derivation that was not here, or signed by others in this layout.
+pub(super) fn trace(shared: &Shared, key: &Key) -> Option<(String, Found)> {
+    let Key::Derivation(path, output) = key else { return None };
+    let text = std::fs::read_to_string(shared.folders.traces.join(trace_name(path, output))).ok()?;
+    let found = key.read(text.as_bytes()).ok()?;
+    Some((text, found))
 }
 
 /// The realisation of a derivation that is here.

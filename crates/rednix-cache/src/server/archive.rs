@@ -1,4 +1,5 @@
-//! Archives, packed while they are sent. A part can be asked for: what comes before it is packed and dropped.
+//! Archives, packed while they are sent. A part can be asked for: what comes before it is packed and dropped. Each has the
+//! name that its entry says here; and the one under which it was uploaded, for C++ Nix remembers its own entries.
 
 use std::collections::HashMap;
 use std::io::{self, Write};
@@ -9,31 +10,34 @@ use std::sync::{Arc, Mutex, PoisonError};
 use axum::body::Body;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::Response;
+use liblzma::write::XzEncoder;
+use rednix_events::Event;
 use rednix_store::hash::Hash;
+use rednix_store::path::StorePath;
 use rednix_store::{PathInfo, nar};
 
 use super::pieces::{Pieces, Turn, way};
 use super::{Counters, Fault, Shared, blocking};
 use crate::compression::Compression;
 use crate::encoders::ENCODERS;
-use crate::limits::{CLIENTS_MAX, ZSTD_LEVEL};
+use crate::limits::{CLIENTS_MAX, XZ_LEVEL, ZSTD_LEVEL};
 use crate::narinfo::is_hash_part;
 
 /// Sizes of packed archives, as far as they were seen.
 #[derive(Default)]
-pub struct Sizes(Mutex<HashMap<Hash, u64>>);
+pub struct Sizes(Mutex<HashMap<(Hash, Compression), u64>>);
 
 impl Sizes {
-    fn get(&self, hash: &Hash) -> Option<u64> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(hash).copied()
+    fn get(&self, hash: Hash, compression: Compression) -> Option<u64> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&(hash, compression)).copied()
     }
 
-    fn insert(&self, hash: Hash, size: u64) {
+    fn insert(&self, hash: Hash, compression: Compression, size: u64) {
         let mut sizes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if sizes.len() >= CLIENTS_MAX {
             sizes.clear();
         }
-        sizes.insert(hash, size);
+        sizes.insert((hash, compression), size);
     }
 }
 
@@ -47,16 +51,25 @@ pub(super) fn name(info: &PathInfo, compression: Compression) -> String {
 }
 
 fn find(shared: &Shared, asked: &str) -> Result<(PathInfo, Compression), Fault> {
-    let compression = match asked.strip_suffix(".nar") {
-        Some(_) => Compression::None,
-        None => Compression::Zstd,
+    let compression = match asked.rsplit_once(".nar").map(|(_, suffix)| suffix) {
+        Some("") => Compression::None,
+        Some(".zst") => Compression::Zstd,
+        Some(".xz") => Compression::Xz,
+        _ => return Err(Fault::absent()),
     };
-    let hash_part = asked.split('-').next().filter(|part| is_hash_part(part)).ok_or_else(Fault::absent)?;
-    let path = shared.store.path_from_hash_part(hash_part)?.ok_or_else(Fault::absent)?;
-    let info = shared.store.path_info(&path)?.ok_or_else(Fault::absent)?;
-    if name(&info, compression).strip_prefix("nar/") != Some(asked) {
-        return Err(Fault::absent());
+    let by_own_name = |path: &StorePath| -> Result<Option<PathInfo>, Fault> {
+        let info = shared.store.path_info(path)?;
+        Ok(info.filter(|info| name(info, compression).strip_prefix("nar/") == Some(asked)))
+    };
+    let hash_part = asked.split('-').next().filter(|part| is_hash_part(part));
+    if let Some(part) = hash_part.filter(|_| compression != Compression::Xz)
+        && let Some(path) = shared.store.path_from_hash_part(part)?
+        && let Some(info) = by_own_name(&path)?
+    {
+        return Ok((info, compression));
     }
+    let uploaded = shared.folders.uploaded_as(asked).ok_or_else(Fault::absent)?;
+    let info = shared.store.path_info(&uploaded)?.ok_or_else(Fault::absent)?;
     Ok((info, compression))
 }
 
@@ -73,6 +86,7 @@ pub(super) async fn serve(
     };
     let tag = match compression {
         Compression::None => format!("\"{}\"", info.nar_hash.to_nix32()),
+        Compression::Xz => format!("\"{}-x{XZ_LEVEL}\"", info.nar_hash.to_nix32()),
         // Another library may pack the same bytes otherwise.
         _ => format!("\"{}-z{ZSTD_LEVEL}-{}\"", info.nar_hash.to_nix32(), zstd::zstd_safe::version_number()),
     };
@@ -83,7 +97,7 @@ pub(super) async fn serve(
         .header("X-Content-Type-Options", "nosniff");
     let known = match compression {
         Compression::None => Some(info.nar_size),
-        _ => shared.sizes.get(&info.nar_hash),
+        _ => shared.sizes.get(info.nar_hash, compression),
     };
     if !with_body {
         if let Some(size) = known {
@@ -95,7 +109,7 @@ pub(super) async fn serve(
     let mut range = asked_range(headers, &tag);
     let mut size = known;
     if range.is_some() && size.is_none() {
-        let (found, again) = measure(shared, &info, turn).await?;
+        let (found, again) = measure(shared, &info, compression, turn).await?;
         (size, turn) = (Some(found), again);
     }
     if let (Some((start, _)), Some(size)) = (range, size)
@@ -138,14 +152,19 @@ fn asked_range(headers: &HeaderMap, tag: &str) -> Option<(u64, Option<u64>)> {
 }
 
 /// The size of a packed archive, found by packing it; nobody else has the turn meanwhile, and it ends when the client goes.
-async fn measure(shared: &Arc<Shared>, info: &PathInfo, turn: Turn) -> Result<(u64, Turn), Fault> {
+async fn measure(
+    shared: &Arc<Shared>,
+    info: &PathInfo,
+    compression: Compression,
+    turn: Turn,
+) -> Result<(u64, Turn), Fault> {
     let wanted = Wanted(Arc::new(AtomicBool::new(true)));
     let (shared, info, is_wanted) = (shared.clone(), info.clone(), wanted.0.clone());
     blocking(move || {
         let mut sink = Counted { count: 0, is_wanted: &is_wanted };
-        pack(&shared, &info, Compression::Zstd, &mut sink)
+        pack(&shared, &info, compression, &mut sink)
             .map_err(|error| Fault::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
-        shared.sizes.insert(info.nar_hash, sink.count);
+        shared.sizes.insert(info.nar_hash, compression, sink.count);
         Ok((sink.count, turn))
     })
     .await
@@ -165,6 +184,11 @@ fn pack(shared: &Shared, info: &PathInfo, compression: Compression, out: &mut dy
     let other = |error: rednix_store::Error| io::Error::other(error.to_string());
     match compression {
         Compression::None => nar::dump(from, out).map(drop).map_err(other),
+        Compression::Xz => {
+            let mut packer = XzEncoder::new(out, XZ_LEVEL);
+            nar::dump(from, &mut packer).map_err(other)?;
+            packer.finish().map(drop)
+        }
         _ => {
             let mut encoder = ENCODERS.take(ZSTD_LEVEL)?;
             // The size is told beforehand, so that every pass gives the same bytes.
@@ -192,8 +216,14 @@ fn stream(
         let (sending, _) = sending.into_parts();
         let (position, sent) = sending.position();
         shared.counters.bytes_sent.fetch_add(sent, Ordering::Relaxed);
-        if result.is_ok() && compression == Compression::Zstd {
-            shared.sizes.insert(info.nar_hash, position);
+        if result.is_ok() && compression != Compression::None {
+            shared.sizes.insert(info.nar_hash, compression, position);
+        }
+        if let Err(error) = &result
+            && !(sending.is_done() || sending.is_left())
+        {
+            let message = format!("`{}` could not be sent whole: {error}", info.path);
+            shared.events.emit(Event::Warning { message });
         }
         sending.end(result);
     });

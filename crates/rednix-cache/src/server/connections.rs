@@ -83,7 +83,8 @@ async fn converse(stream: TcpStream, client: SocketAddr, shared: Arc<Shared>, pl
     // Not waited for is what the kernel sends; what it keeps is little, so that a client that reads is seen to.
     let _ = stream.set_nodelay(true);
     let _ = socket2::SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT_BYTES);
-    let usage = Arc::new(Mutex::new(Usage { asked: 0, answering: 0, since: Instant::now() }));
+    let usage =
+        Arc::new(Mutex::new(Usage { asked: 0, answering: 0, is_sending: false, since: Instant::now() }));
     let service = service_fn(|request: hyper::Request<Incoming>| {
         let answering = Answering::new(&usage);
         let shared = shared.clone();
@@ -96,7 +97,7 @@ async fn converse(stream: TcpStream, client: SocketAddr, shared: Arc<Shared>, pl
     let mut builder = Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(patience.idle);
     builder.http2().timer(TokioTimer::new()).max_concurrent_streams(SERVED_STREAMS);
-    let stream = TokioIo::new(Watched::new(stream, patience));
+    let stream = TokioIo::new(Watched::new(stream, patience, usage.clone()));
     let mut connection = std::pin::pin!(builder.serve_connection(stream, service));
     let look = CONNECTION_LOOK.min(patience.head).min(patience.crowded);
     loop {
@@ -116,7 +117,9 @@ async fn converse(stream: TcpStream, client: SocketAddr, shared: Arc<Shared>, pl
 struct Usage {
     asked: u64,
     answering: u32,
-    /// When it was last answering, or began.
+    /// What was made is not taken yet. How long that may last is [`Watched`]'s business.
+    is_sending: bool,
+    /// When it was last answering or sending, or began.
     since: Instant,
 }
 
@@ -124,7 +127,7 @@ impl Usage {
     fn is_too_long(&self, patience: &Patience, is_crowded: bool) -> bool {
         let limit = if self.asked == 0 { patience.head } else { patience.idle };
         let limit = if is_crowded { limit.min(patience.crowded) } else { limit };
-        self.answering == 0 && self.since.elapsed() >= limit
+        self.answering == 0 && !self.is_sending && self.since.elapsed() >= limit
     }
 }
 
@@ -184,11 +187,17 @@ struct Watched {
     /// All such waiting, and the bytes that were taken in it.
     waited: Duration,
     taken: u64,
+    usage: Arc<Mutex<Usage>>,
 }
 
 impl Watched {
-    fn new(stream: TcpStream, patience: Patience) -> Watched {
-        Watched { stream, patience, waiting: None, waited: Duration::ZERO, taken: 0 }
+    fn new(stream: TcpStream, patience: Patience, usage: Arc<Mutex<Usage>>) -> Watched {
+        Watched { stream, patience, waiting: None, waited: Duration::ZERO, taken: 0, usage }
+    }
+
+    fn note(&self, is_sending: bool) {
+        let mut usage = self.usage.lock().unwrap_or_else(PoisonError::into_inner);
+        (usage.is_sending, usage.since) = (is_sending, Instant::now());
     }
 
     fn watch(
@@ -199,6 +208,9 @@ impl Watched {
         match &written {
             Poll::Pending => {
                 let silence = self.patience.silence;
+                if self.waiting.is_none() {
+                    self.note(true);
+                }
                 let (_, until) = self
                     .waiting
                     .get_or_insert_with(|| (Instant::now(), Box::pin(tokio::time::sleep(silence))));
@@ -209,6 +221,7 @@ impl Watched {
             }
             Poll::Ready(Ok(count)) => {
                 if let Some((since, _)) = self.waiting.take() {
+                    self.note(false);
                     self.waited += since.elapsed();
                     self.taken += *count as u64;
                     if self.waited >= self.patience.slow_after {

@@ -4,7 +4,9 @@
 mod answer;
 mod archive;
 mod connections;
+mod entering;
 mod flushes;
+mod incoming;
 mod page;
 mod pieces;
 mod quota;
@@ -78,7 +80,7 @@ pub(crate) struct Shared {
     pub rates: rate::Rates,
     pub quota: Arc<quota::Quota>,
     pub waiting: upload::Waiting,
-    pub entering: upload::Entering,
+    pub entering: entering::Entering,
     pub flushes: flushes::Flushes,
     /// Seconds since 1970.
     pub started_s: i64,

@@ -86,6 +86,8 @@ pub struct Sending {
     waited: Duration,
     taken: u64,
     is_whole: Arc<AtomicBool>,
+    /// The client took no more.
+    is_left: bool,
 }
 
 /// A way to a client from `start` to before `end`, and the body that comes out of it.
@@ -95,7 +97,11 @@ pub fn way(turn: Turn, patience: Patience, start: u64, end: Option<u64>) -> (Sen
     let (waited, taken) = Default::default();
     let is_whole = Arc::new(AtomicBool::new(false));
     let pieces = Pieces { receiver, is_whole: is_whole.clone(), is_ended: false };
-    (Sending { sender, turn, patience, skip: start, left, position: 0, waited, taken, is_whole }, pieces)
+    let (position, is_left) = (0, false);
+    (
+        Sending { sender, turn, patience, skip: start, left, position, waited, taken, is_whole, is_left },
+        pieces,
+    )
 }
 
 impl Sending {
@@ -106,6 +112,11 @@ impl Sending {
 
     pub fn is_done(&self) -> bool {
         self.left == 0
+    }
+
+    /// Whether it ended because of the client.
+    pub fn is_left(&self) -> bool {
+        self.is_left
     }
 
     /// Large writes only.
@@ -164,10 +175,13 @@ impl Write for Sending {
         let wanted = &bytes[skipped..];
         let count = usize::try_from(self.left).unwrap_or(usize::MAX).min(wanted.len());
         if count > 0 {
-            self.send(Bytes::copy_from_slice(&wanted[..count]))?;
+            let sent = self.send(Bytes::copy_from_slice(&wanted[..count]));
+            self.is_left = sent.is_err();
+            sent?;
             self.left -= count as u64;
         } else if self.sender.is_closed() {
             // What comes before the wanted part is made for nobody, too.
+            self.is_left = true;
             return Err(io::ErrorKind::BrokenPipe.into());
         }
         self.position += bytes.len() as u64;

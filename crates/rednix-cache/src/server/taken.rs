@@ -3,16 +3,17 @@
 
 use std::collections::BTreeSet;
 use std::fs::Metadata;
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use rednix_store::Store;
-use rednix_store::path::StorePath;
+use rednix_store::path::{StorePath, check_name};
 
 use super::Shared;
 use super::upload::Waiting;
-use crate::limits::{FILE_BYTES_MIN, PART_KEPT, REALISATION_BYTES, UPLOAD_KEPT};
+use crate::limits::{ARCHIVE_NAME_BYTES, FILE_BYTES_MIN, PART_KEPT, REALISATION_BYTES, UPLOAD_KEPT};
 use crate::realisation::Key;
 
 /// How files begin that have no name yet.
@@ -24,6 +25,8 @@ pub struct Folders {
     pub traces: PathBuf,
     /// Second names of the logs that were uploaded: built here or uploaded, logs lie in the same place.
     pub logs: PathBuf,
+    /// Links from the names of archives that were uploaded to the paths that were made of them.
+    pub names: PathBuf,
 }
 
 impl Folders {
@@ -33,15 +36,44 @@ impl Folders {
             uploads: own.join("uploads"),
             traces: own.join("build-trace-v2"),
             logs: own.join("uploaded-logs"),
+            names: own.join("uploaded-names"),
         }
     }
 
     pub fn create(&self) -> crate::Result<()> {
-        for folder in [&self.uploads, &self.traces, &self.logs] {
+        for folder in [&self.uploads, &self.traces, &self.logs, &self.names] {
             let created = std::fs::create_dir_all(folder);
             created.map_err(|error| crate::Error::io("create the folder", folder, error))?;
         }
         Ok(())
+    }
+
+    /// The path that was made of an archive of this name.
+    pub fn uploaded_as(&self, name: &str) -> Option<StorePath> {
+        let name = check_name(name).ok().map(|()| name)?;
+        StorePath::from_basename(std::fs::read_link(self.names.join(name)).ok()?.to_str()?).ok()
+    }
+
+    /// Remembers the name of an archive; false where it is remembered. The name of equal contents is as good.
+    pub fn remember(
+        &self,
+        name: &str,
+        path: &StorePath,
+        is_valid: impl Fn(&StorePath) -> bool,
+    ) -> io::Result<bool> {
+        let link = self.names.join(name);
+        if self.uploaded_as(name).is_some_and(|known| is_valid(&known)) {
+            return Ok(false);
+        }
+        match std::fs::remove_file(&link) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        match std::os::unix::fs::symlink(path.basename(), &link) {
+            // Somebody else did the same.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+            other => other.map(|()| true),
+        }
     }
 }
 
@@ -62,6 +94,7 @@ pub fn measure(store: &Store, folders: &Folders, waiting: &Waiting) -> crate::Re
         }
     }
     total = total.saturating_add(traces(store, &folders.traces)?);
+    total = total.saturating_add(names(store, folders)?);
     let roots =
         std::fs::read_dir(store.layout().roots().join("rednix/cache")).into_iter().flatten().flatten();
     let names = roots.filter_map(|entry| entry.file_name().into_string().ok());
@@ -105,6 +138,19 @@ fn archives(folder: &Path, waiting: &Waiting) -> u64 {
         }
     }
     total
+}
+
+/// The name of an archive goes with what was made of it.
+fn names(store: &Store, folders: &Folders) -> crate::Result<u64> {
+    let mut total = 0u64;
+    for entry in std::fs::read_dir(&folders.names).into_iter().flatten().flatten() {
+        let path = entry.file_name().to_str().and_then(|name| folders.uploaded_as(name));
+        let is_of_use = path.map_or(Ok(false), |path| store.is_valid(&path))?;
+        if is_of_use || std::fs::remove_file(entry.path()).is_err() {
+            total = total.saturating_add(ARCHIVE_NAME_BYTES);
+        }
+    }
+    Ok(total)
 }
 
 /// What a derivation is known to be goes with the path.

@@ -5,11 +5,8 @@ use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::path::Path;
-use std::pin::Pin;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::Request;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::Response;
@@ -19,13 +16,15 @@ use rednix_store::hash::Hasher;
 use rednix_store::path::{StorePath, check_name};
 use rednix_store::store::Realisation;
 
+use super::entering::Entered;
+use super::incoming::{Incoming, encoding, plain, unpack_fault};
 use super::quota::Reserved;
 use super::taken::{self, PART, file_room};
-use super::{Counters, Fault, Patience, Shared, answer, blocking, respond};
+use super::{Counters, Fault, Shared, answer, blocking, respond};
+use crate::compression::Compression;
 use crate::error::Error;
 use crate::limits::{
-    BUFFER_BYTES, DRAINED_BYTES_MAX, LOG_BYTES_MAX, NAR_BYTES_MAX, RATE_BYTES_MIN, REALISATION_BYTES,
-    SMALL_FILE_BYTES_MAX, UPLOAD_BYTES_MAX,
+    ARCHIVE_NAME_BYTES, BUFFER_BYTES, LOG_BYTES_MAX, NAR_BYTES_MAX, REALISATION_BYTES, UPLOAD_BYTES_MAX,
 };
 use crate::narinfo::{NarInfo, fingerprint};
 use crate::realisation::{Found, Key};
@@ -60,33 +59,6 @@ impl Waiting {
         let mut waiting = self.lock();
         waiting.remove(name);
         std::fs::remove_file(file).is_ok()
-    }
-}
-
-/// Paths that are being made of what was uploaded: two entries for one path come one after the other, so that room is
-/// taken once.
-#[derive(Debug, Default)]
-pub struct Entering {
-    paths: Mutex<BTreeSet<StorePath>>,
-    changed: Condvar,
-}
-
-struct Entered<'e>(&'e Entering, &'e StorePath);
-
-impl Entering {
-    fn wait<'e>(&'e self, path: &'e StorePath) -> Entered<'e> {
-        let mut paths = self.paths.lock().unwrap_or_else(PoisonError::into_inner);
-        while !paths.insert(path.clone()) {
-            paths = self.changed.wait(paths).unwrap_or_else(PoisonError::into_inner);
-        }
-        Entered(self, path)
-    }
-}
-
-impl Drop for Entered<'_> {
-    fn drop(&mut self) {
-        self.0.paths.lock().unwrap_or_else(PoisonError::into_inner).remove(self.1);
-        self.0.changed.notify_all();
     }
 }
 
@@ -126,12 +98,17 @@ async fn take(
     super::authorise(shared, headers)?;
     let _permit = shared.receiving.clone().acquire_owned().await.expect("it is never closed");
     body.begin();
-    let (shared, place) = (shared.clone(), place.to_owned());
+    let (shared, place, packed) = (shared.clone(), place.to_owned(), encoding(headers)?);
     if let Some(name) = place.strip_prefix("nar/") {
+        if packed != Compression::None {
+            let message = "an archive is sent as it is: its entry says how it is compressed";
+            return Err(refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
+        }
         archive(&shared, name, headers, body).await
     } else if let Some(hash_part) = place.strip_suffix(".narinfo") {
         let (text, hash_part) = (body.small().await?, hash_part.to_owned());
         blocking(move || {
+            let text = plain(text, packed)?;
             let response = entry(&shared, &hash_part, &text)?;
             flush(&shared).map(|()| response)
         })
@@ -139,6 +116,7 @@ async fn take(
     } else if let Some(key) = Key::parse(&place) {
         let text = body.small().await?;
         blocking(move || {
+            let text = plain(text, packed)?;
             let response = realisation(&shared, &key, &text)?;
             flush(&shared).map(|()| response)
         })
@@ -147,76 +125,18 @@ async fn take(
         let derivation = StorePath::from_basename(name).ok().filter(StorePath::is_derivation);
         let derivation =
             derivation.ok_or_else(|| refuse(StatusCode::BAD_REQUEST, "this is no derivation's name"))?;
-        log(&shared, derivation, body).await
+        match packed {
+            Compression::None => log(&shared, derivation, body).await,
+            packed => {
+                let bytes = body.small().await?;
+                blocking(move || packed_log(&shared, &derivation, &bytes, packed)).await
+            }
+        }
     } else if place == "nix-cache-info" {
         // It is what it is; whoever copies here first offers one.
         body.small().await.map(|_| done(false))
     } else {
         Err(refuse(StatusCode::NOT_FOUND, "nothing of this name can be uploaded"))
-    }
-}
-
-/// What a client sends, unless it is too long in coming.
-struct Incoming<'b> {
-    body: &'b mut Body,
-    patience: Patience,
-    since: Instant,
-    bytes: u64,
-}
-
-impl Incoming<'_> {
-    fn new(body: &mut Body, patience: Patience) -> Incoming<'_> {
-        Incoming { body, patience, since: Instant::now(), bytes: 0 }
-    }
-
-    /// From here on it is waited for.
-    fn begin(&mut self) {
-        self.since = Instant::now();
-    }
-
-    async fn piece(&mut self) -> Result<Option<Bytes>, Fault> {
-        let slow = |what: &str| refuse(StatusCode::REQUEST_TIMEOUT, format!("the upload {what}"));
-        let body = &mut *self.body;
-        let next = std::future::poll_fn(|context| Pin::new(&mut *body).poll_frame(context));
-        let piece = match tokio::time::timeout(self.patience.silence, next).await {
-            Err(_) => return Err(slow("stood still")),
-            Ok(None) => return Ok(None),
-            Ok(Some(Err(error))) => {
-                return Err(refuse(StatusCode::BAD_REQUEST, format!("the upload broke off: {error}")));
-            }
-            Ok(Some(Ok(frame))) => frame.into_data().unwrap_or_default(),
-        };
-        self.bytes += piece.len() as u64;
-        let time = self.since.elapsed();
-        if time >= self.patience.slow_after {
-            if self.bytes < RATE_BYTES_MIN * time.as_secs().max(1) {
-                return Err(slow("is too slow"));
-            }
-            (self.since, self.bytes) = (Instant::now(), 0);
-        }
-        Ok(Some(piece))
-    }
-
-    async fn drain(&mut self) {
-        let mut size = 0;
-        while let Ok(Some(piece)) = self.piece().await {
-            size += piece.len() as u64;
-            if size > DRAINED_BYTES_MAX {
-                return;
-            }
-        }
-    }
-
-    async fn small(&mut self) -> Result<Vec<u8>, Fault> {
-        let mut bytes = Vec::new();
-        while let Some(piece) = self.piece().await? {
-            bytes.extend_from_slice(&piece);
-            if bytes.len() as u64 > SMALL_FILE_BYTES_MAX {
-                let message = format!("at most {SMALL_FILE_BYTES_MAX} bytes");
-                return Err(refuse(StatusCode::PAYLOAD_TOO_LARGE, message));
-            }
-        }
-        Ok(bytes)
     }
 }
 
@@ -246,16 +166,49 @@ async fn log(
         })
         .await?;
     }
-    let Some((file, mut room)) = log else { return Ok(done(false)) };
+    let Some((file, room)) = log else { return Ok(done(false)) };
     let shared = shared.clone();
-    blocking(move || {
-        let Some((path, size)) = file.keep()? else { return Ok(done(false)) };
-        // So that it is known as uploaded later, too. Where there is no such link it counts until the server ends.
-        let _ = std::fs::hard_link(path, shared.folders.logs.join(derivation.basename()));
-        room.keep_only(file_room(size));
-        Ok(done(true))
-    })
-    .await
+    blocking(move || keep_log(&shared, &derivation, file, room)).await
+}
+
+/// A log that was compressed to little.
+fn packed_log(
+    shared: &Arc<Shared>,
+    derivation: &StorePath,
+    bytes: &[u8],
+    packed: Compression,
+) -> Result<Response, Fault> {
+    let mut room = reserve(shared, file_room(0))?;
+    let Some(mut file) = crate::log::Incoming::new(&shared.store, derivation)? else {
+        return Ok(done(false));
+    };
+    let mut text = packed.decoder(bytes, LOG_BYTES_MAX + 1).map_err(|error| unpack_fault(&error))?;
+    let (mut buffer, mut size) = (vec![0; BUFFER_BYTES], 0);
+    loop {
+        let count = text.read(&mut buffer).map_err(|error| unpack_fault(&error))?;
+        if count == 0 {
+            return keep_log(shared, derivation, file, room);
+        }
+        size += count as u64;
+        if size > LOG_BYTES_MAX {
+            return Err(refuse(StatusCode::PAYLOAD_TOO_LARGE, format!("at most {LOG_BYTES_MAX} bytes")));
+        }
+        room.more(count as u64)?;
+        file.write(&buffer[..count])?;
+    }
+}
+
+fn keep_log(
+    shared: &Arc<Shared>,
+    derivation: &StorePath,
+    file: crate::log::Incoming,
+    mut room: Reserved,
+) -> Result<Response, Fault> {
+    let Some((path, size)) = file.keep()? else { return Ok(done(false)) };
+    // So that it is known as uploaded later, too. Where there is no such link it counts until the server ends.
+    let _ = std::fs::hard_link(path, shared.folders.logs.join(derivation.basename()));
+    room.keep_only(file_room(size));
+    Ok(done(true))
 }
 
 /// One name, without a leading dot.
@@ -367,10 +320,10 @@ fn enter(shared: &Arc<Shared>, entry: &NarInfo, name: &str) -> Result<Response, 
         (Err(Error::Untrusted { .. }), true) => Belief::Vouched,
         (Err(error), _) => return Err(error.into()),
     };
-    let _turn = shared.entering.wait(&entry.path);
+    let mut turn = Entered::wait(shared, &entry.path)?;
     // What it refers to must stay while it is added. Only what is here becomes a root, for an entry may name what it likes.
     let here = shared.store.valid_among(&entry.references)?;
-    shared.store.add_temp_roots(&here)?;
+    turn.need(here.clone())?;
     let valid = shared.store.valid_among(&here)?;
     if let Some(absent) = entry.references.iter().find(|path| **path != entry.path && !valid.contains(*path))
     {
@@ -389,7 +342,12 @@ fn enter(shared: &Arc<Shared>, entry: &NarInfo, name: &str) -> Result<Response, 
         }
         // Nothing was unpacked, so only the archive's hash can be the proof: what is here may be older than checks are.
         let is_proven = entry.content_proof()?.is_some_and(|proof| proof.is_given_by(&info.nar_hash));
-        keep(shared, entry, belief == Belief::Contents && is_proven)?;
+        // Who vouches for other references does not vouch for what is here.
+        if entry.fingerprint() == fingerprint(&info) {
+            sign(shared, entry, belief == Belief::Contents && is_proven)?;
+        }
+        keep(shared, entry)?;
+        remember(shared, entry, name)?;
         return Ok(done(false));
     }
     let file = File::open(&upload).map_err(|error| match error.kind() {
@@ -400,7 +358,9 @@ fn enter(shared: &Arc<Shared>, entry: &NarInfo, name: &str) -> Result<Response, 
     check_file(entry, &file, name)?;
     unpack(&shared.store, entry, belief, file, &entry.url, &Cause::default())?;
     room.keep();
-    keep(shared, entry, belief == Belief::Contents)?;
+    sign(shared, entry, belief == Belief::Contents)?;
+    keep(shared, entry)?;
+    remember(shared, entry, name)?;
     Counters::add(&shared.counters.uploads);
     shared.events.emit(Event::Notice { message: format!("received {}", entry.path) });
     Ok(done(true))
@@ -411,8 +371,23 @@ fn kept_info(shared: &Shared, path: &StorePath) -> Result<Option<PathInfo>, Faul
     if !shared.store.is_valid(path)? {
         return Ok(None);
     }
-    shared.store.add_temp_root(path)?;
     Ok(shared.store.path_info(path)?)
+}
+
+/// The archive's name, for whoever remembers it as C++ Nix does of what it uploaded. Where there is no room for that, it
+/// is only asked for anew.
+fn remember(shared: &Arc<Shared>, entry: &NarInfo, name: &str) -> Result<(), Fault> {
+    let is_written = matches!(entry.compression, Compression::None | Compression::Xz | Compression::Zstd);
+    if !(is_written && name.ends_with(&format!(".nar{}", entry.compression.suffix()))) {
+        return Ok(());
+    }
+    let Ok(room) = reserve(shared, ARCHIVE_NAME_BYTES) else { return Ok(()) };
+    let is_valid = |path: &StorePath| shared.store.is_valid(path).unwrap_or(false);
+    let remembered = shared.folders.remember(name, &entry.path, is_valid);
+    if remembered.map_err(|error| Error::io("remember the name of", name, error))? {
+        room.keep();
+    }
+    Ok(())
 }
 
 /// The keys that make an upload believable, the server's own among them.
@@ -445,8 +420,8 @@ fn check_file(entry: &NarInfo, mut file: &File, name: &str) -> Result<(), Fault>
     Ok(())
 }
 
-/// Signs what is proven and what was taken on the token's word, adds signatures somebody trusted made, and makes a root.
-fn keep(shared: &Arc<Shared>, entry: &NarInfo, is_proven: bool) -> Result<(), Fault> {
+/// Signs what is proven and what was taken on the token's word, and adds signatures somebody trusted made.
+fn sign(shared: &Arc<Shared>, entry: &NarInfo, is_proven: bool) -> Result<(), Fault> {
     let mut signatures = entry.signatures.clone();
     if let Some(key) = shared.config.key.as_ref().filter(|_| shared.config.accept_unsigned || is_proven) {
         signatures.push(key.sign(&fingerprint(&entry.to_path_info())));
@@ -457,6 +432,10 @@ fn keep(shared: &Arc<Shared>, entry: &NarInfo, is_proven: bool) -> Result<(), Fa
     if !signatures.is_empty() {
         shared.store.add_signatures(&entry.path, &signatures)?;
     }
+    Ok(())
+}
+
+fn keep(shared: &Arc<Shared>, entry: &NarInfo) -> Result<(), Fault> {
     shared.store.add_root(&format!("cache/{}", entry.path.basename()), &entry.path)?;
     Ok(())
 }
@@ -482,17 +461,22 @@ fn realisation(shared: &Arc<Shared>, key: &Key, text: &[u8]) -> Result<Response,
         Key::Hash(id) => Some(id.clone()),
         Key::Derivation(path, output) => answer::identify(shared, path, output)?,
     };
-    let Some(id) = id else {
-        let Key::Derivation(path, output) = key else { unreachable!("a hash is its own name") };
-        return trace(shared, path, output, key, &found);
-    };
-    let known = shared.store.query_realisation(&id)?;
-    if let Some(known) = &known
-        && known.path != found.path
+    let known = id.as_ref().map_or(Ok(None), |id| shared.store.query_realisation(id))?;
+    let traced = answer::trace(shared, key).map(|(_, found)| found.path);
+    if let Some(known) = known.as_ref().map(|known| &known.path).or(traced.as_ref())
+        && *known != found.path
     {
-        let message = format!("`{id}` is known as `{}`, which stays", known.path);
+        let message = format!("`{}` is known as `{known}`, which stays", key.place());
         return Err(refuse(StatusCode::CONFLICT, message));
     }
+    let is_signed = !found.signatures.is_empty();
+    let created = match key {
+        Key::Derivation(path, output) if id.is_none() || is_signed => {
+            trace(shared, path, output, key, &found)?
+        }
+        _ => known.is_none(),
+    };
+    let Some(id) = id else { return Ok(done(created)) };
     let room = if known.is_none() { Some(reserve(shared, REALISATION_BYTES)?) } else { None };
     let signatures = if matches!(key, Key::Hash(_)) { found.signatures } else { Vec::new() };
     shared.store.register_realisations(&[Realisation { id, path: found.path, signatures }])?;
@@ -502,24 +486,20 @@ fn realisation(shared: &Arc<Shared>, key: &Key, text: &[u8]) -> Result<Response,
     Ok(done(known.is_none()))
 }
 
-/// A realisation of a derivation that is not here, in the newer layout.
+/// A realisation in the newer layout, beside the database: of a derivation that is not here, or with signatures, which
+/// are over this layout's text. Those that were there before stay. Says whether there was none.
 fn trace(
     shared: &Arc<Shared>,
     path: &StorePath,
     output: &str,
     key: &Key,
     found: &Found,
-) -> Result<Response, Fault> {
+) -> Result<bool, Fault> {
     let target = shared.folders.traces.join(answer::trace_name(path, output));
-    if let Ok(text) = std::fs::read(&target)
-        && let Ok(known) = key.read(&text)
-        && known.path != found.path
-    {
-        let message = format!("`{}` of `{path}` is known as `{}`, which stays", output, known.path);
-        return Err(refuse(StatusCode::CONFLICT, message));
-    }
     let fail = |error: std::io::Error| Fault::from(Error::io("write", &target, error));
-    let text = key.to_text(&found.path, &found.signatures);
+    let before = answer::trace(shared, key).map_or(Vec::new(), |(_, before)| before.signatures);
+    let signatures: BTreeSet<String> = before.into_iter().chain(found.signatures.iter().cloned()).collect();
+    let text = key.to_text(&found.path, &signatures.into_iter().collect::<Vec<_>>());
     let room = reserve(shared, file_room(text.len() as u64))?;
     let folder = &shared.folders.traces;
     let mut file = tempfile::Builder::new().prefix(PART).tempfile_in(folder).map_err(fail)?;
@@ -529,5 +509,5 @@ fn trace(
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(fail)?;
     room.keep();
     shared.quota.give_back(before.unwrap_or(0));
-    Ok(done(before.is_none()))
+    Ok(before.is_none())
 }

@@ -4,6 +4,7 @@
 use std::io::{self, Read};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -23,9 +24,9 @@ use crate::cache::Address;
 use crate::compression::Compression;
 use crate::error::{Error, Result, quoted};
 use crate::limits::{
-    BUSY_WAITED_ALL_MAX, BUSY_WAITED_MAX, CONNECT_TIMEOUT, LOG_BYTES_MAX, REDIRECTS_MAX, REFUSAL_BYTES_MAX,
-    REST, RETRIES_MAX, RETRY_PAUSE, S3_PART_BYTES_MIN, SILENCE_TIMEOUT, SLOW_AFTER, SMALL_FILE_BYTES_MAX,
-    SMALL_FILE_TIMEOUT,
+    BUSY_WAITED_ALL_MAX, BUSY_WAITED_MAX, CONNECT_TIMEOUT, INTERRUPT_LOOK, LOG_BYTES_MAX, REDIRECTS_MAX,
+    REFUSAL_BYTES_MAX, REST, RETRIES_MAX, RETRY_PAUSE, S3_PART_BYTES_MIN, SILENCE_TIMEOUT, SLOW_AFTER,
+    SMALL_FILE_BYTES_MAX, SMALL_FILE_TIMEOUT,
 };
 use crate::netrc::{Login, Netrc};
 use crate::streams::{Cause, Limited, Paced};
@@ -255,7 +256,7 @@ impl Http {
             if self.is_cancelled() {
                 return;
             }
-            std::thread::sleep(left.min(Duration::from_millis(100)));
+            std::thread::sleep(left.min(INTERRUPT_LOOK));
         }
     }
 
@@ -341,10 +342,23 @@ impl Http {
         })
     }
 
-    /// The answer to something written.
+    /// The answer to something written, which may take as long as the server likes to look at it: nobody who was
+    /// interrupted waits for that. The request ends by its own time-out, or with the process.
     pub(super) fn deliver(&self, url: &str, request: RequestBuilder) -> Result<Response> {
-        let response =
-            request.send().map_err(|error| describe(url, error, &self.connections.settings.patience))?;
+        let (answer, answered) = std::sync::mpsc::sync_channel(1);
+        std::thread::spawn(move || drop(answer.send(request.send())));
+        let sent = loop {
+            match answered.recv_timeout(INTERRUPT_LOOK) {
+                Ok(sent) => break sent,
+                Err(RecvTimeoutError::Timeout) if !self.is_cancelled() => {}
+                Err(RecvTimeoutError::Timeout) => return Err(Error::Cancelled),
+                Err(RecvTimeoutError::Disconnected) => {
+                    let reason = "sending it failed within rednix".to_owned();
+                    return Err(Error::Protocol { url: url.to_owned(), reason });
+                }
+            }
+        };
+        let response = sent.map_err(|error| describe(url, error, &self.connections.settings.patience))?;
         if response.status().is_success() { Ok(response) } else { Err(self.refusal(url, response)) }
     }
 

@@ -636,6 +636,7 @@ fn what_is_pushed_comes_after_what_it_needs() {
         events: &events,
         cancelled: &Default::default(),
         scratch: folder.path().to_owned(),
+        keep_going: false,
     };
     assert_eq!(push.run(&paths.iter().cloned().collect()).unwrap().paths, 30);
     let written = noting.written.into_inner().unwrap();

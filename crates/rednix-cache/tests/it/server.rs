@@ -35,8 +35,11 @@ pub fn config() -> ServerConfig {
 }
 
 pub fn serve(folder: &Path, config: ServerConfig) -> Running {
+    serve_telling(folder, config, Arc::new(rednix_events::Silent))
+}
+
+pub fn serve_telling(folder: &Path, config: ServerConfig, events: rednix_events::Events) -> Running {
     let store = Arc::new(store(folder));
-    let events: rednix_events::Events = Arc::new(rednix_events::Silent);
     let server = Server::bind(store.clone(), config, "127.0.0.1:0".parse().unwrap(), events).unwrap();
     let url = format!("http://{}", server.address().unwrap());
     let stop = Arc::new(AtomicBool::new(false));
@@ -217,6 +220,35 @@ fn others_paths_are_not_signed() {
     let id = realised(&server.store, &path);
     assert!(!server.get(&format!("{}.narinfo", path.hash_part())).1.contains("Sig: "));
     assert!(server.get(&format!("realisations/{id}.doi")).1.contains("\"signatures\":[]"));
+}
+
+/// Whoever runs the server is told what is wrong with it; whoever asks sees only that it breaks off.
+#[test]
+fn what_cannot_be_sent_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let recorder = Arc::new(rednix_events::Recorder::default());
+    let server = serve_telling(&folder.path().join("server"), config(), recorder.clone());
+    let path = built(&server.store, "path", "p", &[]);
+    let text = server.get(&format!("{}.narinfo", path.hash_part())).1;
+    let archive = rednix_cache::NarInfo::parse("x", text.as_bytes()).unwrap().url;
+    let told = || {
+        let warnings = recorder.events().into_iter().filter_map(|event| match event {
+            rednix_events::Event::Warning { message } => Some(message),
+            _ => None,
+        });
+        warnings.collect::<Vec<_>>().join("\n")
+    };
+    assert_eq!((server.get(&archive).0, told().as_str()), (200, ""));
+    server.store.contents().remove_tree(std::ffi::OsStr::new(path.basename())).unwrap();
+    server.get(&archive);
+    assert!(told().contains(&path.to_string()) && told().contains("could not be sent"), "{}", told());
+}
+
+#[test]
+fn a_full_disk_is_told_as_such() {
+    let full = std::io::Error::from_raw_os_error(rustix::io::Errno::NOSPC.raw_os_error());
+    let fault = rednix_cache::server::Fault::from(rednix_cache::Error::io("write", "an upload", full));
+    assert_eq!((fault.status.as_u16(), fault.message.as_str()), (507, "the disk of this cache is full"));
 }
 
 #[test]

@@ -259,3 +259,34 @@ fn long_logs_are_sent_whole() {
     assert!(log == text, "{} bytes, not {}", log.len(), text.len());
     assert_eq!(server.ask(&format!("HEAD /{place} HTTP/1.1"), b"").0, 200);
 }
+
+/// Where all connections are taken, those that are still being answered are not idle, however slowly they read what is
+/// on its way to them.
+#[test]
+fn a_slow_client_gets_its_answer_in_a_crowd() {
+    let folder = tempfile::tempdir().unwrap();
+    let patience = Patience { connections: 2, crowded: ms(150), ..Patience::default() };
+    let server = serve(&folder.path().join("server"), ServerConfig { patience, compress: false, ..config() });
+    let size = 3 << 20;
+    let path = built(&server.store, "path", &noise(size), &[]);
+    let place = archive(&server, &path);
+    // Little fits on the way, so that the end of the answer waits in the server.
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    socket.connect(&address(&server).into()).unwrap();
+    let mut slow = TcpStream::from(socket);
+    slow.write_all(request(&place).as_bytes()).unwrap();
+    let mut total = 0;
+    let mut buffer = vec![0; 64 << 10];
+    // Quickly at first, and slowly as soon as the server has made all of it.
+    loop {
+        if total > size - (1 << 20) {
+            std::thread::sleep(ms(40));
+        }
+        match slow.read(&mut buffer) {
+            Ok(0) | Err(_) => break,
+            Ok(count) => total += count,
+        }
+    }
+    assert!(total > size, "{total} of {size}");
+}

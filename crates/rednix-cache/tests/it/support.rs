@@ -76,6 +76,7 @@ pub fn push_with(
         events: &events,
         cancelled: &cancelled,
         scratch: scratch.path().to_owned(),
+        keep_going: false,
     };
     push.run(&paths.iter().map(|path| (*path).clone()).collect::<BTreeSet<_>>())
 }

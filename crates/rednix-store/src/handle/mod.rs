@@ -22,6 +22,7 @@ pub use remove::Removed;
 pub use walk::{Visit, Walk};
 
 use crate::error::{Error, Result};
+use crate::limits::LISTING_BUFFER_BYTES;
 
 /// What an entry of a directory is. Devices, sockets and pipes are one kind: nothing here handles them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -108,6 +109,11 @@ impl Dir {
 
     /// Opens a regular file for reading; anything else (a pipe could block for ever) is refused.
     pub fn open_file(&self, relative: impl AsRef<Path>) -> Result<File> {
+        Ok(self.open_file_examined(relative)?.0)
+    }
+
+    /// [`Dir::open_file`], with what is known about the file.
+    pub fn open_file_examined(&self, relative: impl AsRef<Path>) -> Result<(File, Stat)> {
         let relative = relative.as_ref();
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
         let fd = self.open_at("open", relative, flags, Mode::empty())?;
@@ -116,7 +122,7 @@ impl Dir {
             let reason = "it is not a regular file".to_owned();
             return Err(Error::Unstorable { path: self.path_of(relative), reason });
         }
-        Ok(File::from(fd))
+        Ok((File::from(fd), stat))
     }
 
     /// Creates a file that must not be there yet, open for writing and reading. `mode` is subject to the umask.
@@ -288,20 +294,37 @@ impl Dir {
         let mut entries = Vec::new();
         for entry in rustix::fs::Dir::read_from(&self.fd).map_err(fail)? {
             let entry = entry.map_err(fail)?;
-            let name = entry.file_name().to_bytes();
-            if name == b"." || name == b".." {
-                continue;
-            }
-            let name = OsStr::from_bytes(name).to_os_string();
-            // Some file systems do not say the kind while listing.
-            let kind = match entry.file_type() {
-                FileType::Unknown => self.kind(&name)?,
-                known => known.into(),
-            };
-            entries.push(Entry { name, kind });
+            entries.extend(self.listed(entry.file_name().to_bytes(), entry.file_type())?);
         }
         entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         Ok(entries)
+    }
+
+    /// Opens a directory in this one, with [`Dir::entries`] of it: through the very handle, which nobody else has yet.
+    pub fn open_dir_listed(&self, relative: impl AsRef<Path>) -> Result<(Dir, Vec<Entry>)> {
+        let dir = self.open_dir(relative)?;
+        let (mut entries, mut buffer) = (Vec::new(), Vec::with_capacity(LISTING_BUFFER_BYTES));
+        let mut listing = rustix::fs::RawDir::new(&dir.fd, buffer.spare_capacity_mut());
+        while let Some(entry) = listing.next() {
+            let entry = entry.map_err(|errno| dir.error("list the folder", "", errno))?;
+            entries.extend(dir.listed(entry.file_name().to_bytes(), entry.file_type())?);
+        }
+        entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        Ok((dir, entries))
+    }
+
+    /// An entry as it was listed; nothing for the directory itself and the one above.
+    fn listed(&self, name: &[u8], kind: FileType) -> Result<Option<Entry>> {
+        if name == b"." || name == b".." {
+            return Ok(None);
+        }
+        let name = OsStr::from_bytes(name).to_os_string();
+        // Some file systems do not say the kind while listing.
+        let kind = match kind {
+            FileType::Unknown => self.kind(&name)?,
+            known => known.into(),
+        };
+        Ok(Some(Entry { name, kind }))
     }
 
     /// The inodes of the directory's entries, as listing them tells: without a look at each.

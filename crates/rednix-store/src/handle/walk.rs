@@ -36,13 +36,12 @@ impl Dir {
             let relative = at.join(&entry.name);
             let next = visit(Visit { parent: dir, entry: &entry, relative: &relative })?;
             if entry.kind == Kind::Directory && next == Walk::Continue {
-                let deeper = dir.open_dir(&entry.name)?;
-                let entries = deeper.entries()?.into_iter();
+                let (deeper, entries) = dir.open_dir_listed(&entry.name)?;
                 if levels.len() >= WALK_DEPTH_MAX {
                     let reason = format!("folders are nested deeper than {WALK_DEPTH_MAX}");
                     return Err(Error::Unstorable { path: deeper.path().to_path_buf(), reason });
                 }
-                levels.push((deeper, relative, entries));
+                levels.push((deeper, relative, entries.into_iter()));
             }
         }
         Ok(())

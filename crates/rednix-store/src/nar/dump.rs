@@ -73,14 +73,13 @@ fn dump_opened(root: &Dir, accept: Accept<'_>, out: &mut (impl Write + ?Sized)) 
             dumper.leaf(dir, &entry, entry.name.as_bytes())?;
             continue;
         }
-        let deeper = dir.open_dir(&entry.name)?;
+        let (deeper, entries) = dir.open_dir_listed(&entry.name)?;
         if levels.len() >= NAR_DEPTH_MAX {
             let reason = format!("folders are nested {NAR_DEPTH_MAX} deep or deeper");
             return Err(Error::Unstorable { path: deeper.path().to_path_buf(), reason });
         }
         dumper.writer.enter_directory(entry.name.as_bytes())?;
-        let entries = deeper.entries()?.into_iter();
-        levels.push((deeper, relative, entries));
+        levels.push((deeper, relative, entries.into_iter()));
     }
     dumper.writer.finish()
 }
@@ -95,9 +94,7 @@ impl<W: Write + ?Sized> Dumper<'_, W> {
     fn leaf(&mut self, parent: &Dir, entry: &Entry, name: &[u8]) -> Result<()> {
         match entry.kind {
             Kind::File => {
-                let mut file = parent.open_file(&entry.name)?;
-                let stat =
-                    rustix::fs::fstat(&file).map_err(|errno| parent.error("examine", &entry.name, errno))?;
+                let (mut file, stat) = parent.open_file_examined(&entry.name)?;
                 let size = u64::try_from(stat.st_size).unwrap_or(0);
                 let executable = stat.st_mode & 0o100 != 0;
                 self.writer.file_from(name, executable, size, &mut file, &mut self.buffer).map_err(|error| {

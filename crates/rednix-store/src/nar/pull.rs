@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::Arc;
 use std::vec::IntoIter;
 
 use super::MAGIC;
@@ -19,7 +20,7 @@ const GATHERED_BYTES: usize = 32 << 10;
 /// Reads the archive of a file, symbolic link or folder. What cannot be archived is an error of reading.
 pub struct Archive {
     /// The open directories and what is left of them.
-    levels: Vec<(Dir, IntoIter<Entry>)>,
+    levels: Vec<(Arc<Dir>, IntoIter<Entry>)>,
     /// Bytes to be handed out, from `at` on.
     pending: Vec<u8>,
     at: usize,
@@ -56,14 +57,13 @@ impl Archive {
     fn node(&mut self, parent: &Dir, entry: &Entry) -> Result<()> {
         match entry.kind {
             Kind::Directory => {
-                let dir = parent.open_dir(&entry.name)?;
+                let (dir, entries) = parent.open_dir_listed(&entry.name)?;
                 if self.levels.len() >= NAR_DEPTH_MAX {
                     let reason = format!("folders are nested {NAR_DEPTH_MAX} deep or deeper");
                     return Err(Error::Unstorable { path: dir.path().to_path_buf(), reason });
                 }
                 self.strings(&[b"(", b"type", b"directory"]);
-                let entries = dir.entries()?.into_iter();
-                self.levels.push((dir, entries));
+                self.levels.push((Arc::new(dir), entries.into_iter()));
                 Ok(())
             }
             Kind::Symlink => {
@@ -82,8 +82,7 @@ impl Archive {
     }
 
     fn begin_file(&mut self, parent: &Dir, entry: &Entry) -> Result<()> {
-        let mut file = parent.open_file(&entry.name)?;
-        let stat = rustix::fs::fstat(&file).map_err(|errno| parent.error("examine", &entry.name, errno))?;
+        let (mut file, stat) = parent.open_file_examined(&entry.name)?;
         let size = u64::try_from(stat.st_size).unwrap_or(0);
         self.strings(&[b"(", b"type", b"regular"]);
         if stat.st_mode & 0o100 != 0 {
@@ -127,7 +126,7 @@ impl Archive {
                 self.end_node();
                 continue;
             };
-            let dir = dir.try_clone()?;
+            let dir = dir.clone();
             self.strings(&[b"entry", b"(", b"name", entry.name.as_bytes(), b"node"]);
             self.node(&dir, &entry)?;
         }

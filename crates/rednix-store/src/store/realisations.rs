@@ -1,7 +1,7 @@
 //! Realisations: what the floating outputs of derivations turned out to be. Trusts its caller about what was
 //! built.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
 
@@ -47,7 +47,8 @@ pub struct Realisation {
 
 impl Store {
     /// Remembers what outputs turned out to be, in one transaction. The paths must be valid. Where an output is
-    /// known already, the first answer stays (its users are built on it); the answers in force are returned.
+    /// known already, the first answer stays (its users are built on it), with the signatures of all who gave the same
+    /// one; the answers in force are returned.
     pub fn register_realisations(
         &self,
         realisations: &[Realisation],
@@ -58,8 +59,13 @@ impl Store {
             let mut in_force = BTreeMap::new();
             for realisation in realisations {
                 let id = &realisation.id;
-                if let Some(known) = self.realisation_in(transaction, id).map_err(fail)? {
-                    in_force.insert(id.clone(), stored_path(&known.0)?);
+                if let Some((path, signatures)) = self.realisation_in(transaction, id).map_err(fail)? {
+                    let path = stored_path(&path)?;
+                    if path == realisation.path {
+                        let known = signatures.unwrap_or_default();
+                        self.sign_realisation(transaction, realisation, &known).map_err(fail)?;
+                    }
+                    in_force.insert(id.clone(), path);
                     continue;
                 }
                 let path: Option<i64> = transaction
@@ -83,6 +89,30 @@ impl Store {
             }
             Ok(in_force)
         })
+    }
+
+    /// Adds signatures to those that are known.
+    fn sign_realisation(
+        &self,
+        transaction: &rusqlite::Transaction<'_>,
+        realisation: &Realisation,
+        known: &str,
+    ) -> rusqlite::Result<()> {
+        let mut signatures: BTreeSet<&str> = known.split_whitespace().collect();
+        let count = signatures.len();
+        signatures.extend(realisation.signatures.iter().map(String::as_str));
+        if signatures.len() == count {
+            return Ok(());
+        }
+        let text = signatures.into_iter().collect::<Vec<_>>().join(" ");
+        let (id, path) = (&realisation.id, realisation.path.to_string());
+        transaction
+            .prepare_cached(
+                "UPDATE Realisations SET signatures = ?1 WHERE drvPath = ?2 AND outputName = ?3 \
+                 AND outputPath = (SELECT id FROM ValidPaths WHERE path = ?4)",
+            )?
+            .execute(params![text, id.derivation_hash.to_prefixed_hex(), id.output, path])
+            .map(drop)
     }
 
     /// What an output turned out to be, where that is known and still valid.

@@ -63,29 +63,54 @@ impl Store {
         if new.is_empty() {
             return Ok(());
         }
-        let mut text = Vec::with_capacity(new.len() * 80);
-        for path in &new {
-            text.extend_from_slice(path.to_string().as_bytes());
-            text.push(0);
-        }
         let _guard = self.lock_against_collection()?;
-        if roots.file.is_none() {
-            let path = self.layout.temporary_roots().join(unique_name("rednix"));
-            let folder = self.layout.temporary_roots();
-            std::fs::create_dir_all(&folder)
-                .map_err(|error| Error::io("create the folder", &folder, error))?;
-            let file = locks::open_lock_file(&path)?;
-            locks::flock(&file, &path, FlockOperation::LockExclusive)?;
-            roots.file = Some((file, path));
+        match &mut roots.file {
+            None => roots.file = Some(self.begin_temp_roots(new.iter().copied())?),
+            Some((file, path)) => file
+                .write_all(&lines(new.iter().copied()))
+                .map_err(|error| Error::io("write", &*path, error))?,
         }
-        let (file, path) = roots.file.as_mut().expect("it was set just now");
-        file.write_all(&text).map_err(|error| Error::io("write", &*path, error))?;
         roots.known.extend(new.into_iter().cloned());
         Ok(())
     }
 
     pub fn add_temp_root(&self, path: &StorePath) -> Result<()> {
         self.add_temp_roots([path])
+    }
+
+    /// Ends what [`Store::add_temp_roots`] promised about some paths. For a process that goes on for long: whoever calls
+    /// it knows that nothing else done with this store relies on them.
+    pub fn release_temp_roots<'a>(&self, paths: impl IntoIterator<Item = &'a StorePath>) -> Result<()> {
+        let mut roots = self.temporary_roots.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let released: HashSet<&StorePath> =
+            paths.into_iter().filter(|path| roots.known.contains(*path)).collect();
+        if released.is_empty() {
+            return Ok(());
+        }
+        let kept: HashSet<StorePath> =
+            roots.known.iter().filter(|path| !released.contains(path)).cloned().collect();
+        // A new list takes the place of the old one, which counts until then, whatever fails.
+        let _guard = self.lock_against_collection()?;
+        let list = if kept.is_empty() { None } else { Some(self.begin_temp_roots(&kept)?) };
+        roots.known = kept;
+        match std::mem::replace(&mut roots.file, list) {
+            Some((_, path)) => std::fs::remove_file(&path).map_err(|error| Error::io("remove", &path, error)),
+            None => Ok(()),
+        }
+    }
+
+    /// A new list, locked as those of running processes are.
+    fn begin_temp_roots<'a>(
+        &self,
+        paths: impl IntoIterator<Item = &'a StorePath>,
+    ) -> Result<(File, PathBuf)> {
+        let path = self.layout.temporary_roots().join(unique_name("rednix"));
+        let folder = self.layout.temporary_roots();
+        std::fs::create_dir_all(&folder).map_err(|error| Error::io("create the folder", &folder, error))?;
+        let mut file = locks::open_lock_file(&path)?;
+        locks::flock(&file, &path, FlockOperation::LockExclusive)?;
+        file.write_all(&lines(paths)).map_err(|error| Error::io("write", &path, error))?;
+        Ok((file, path))
     }
 
     /// Makes `gcroots/rednix/<name>` a root for `path`, replacing what the name stood for.
@@ -273,6 +298,16 @@ impl Store {
         }
         Ok(())
     }
+}
+
+/// Paths as they stand in a list of temporary roots.
+fn lines<'a>(paths: impl IntoIterator<Item = &'a StorePath>) -> Vec<u8> {
+    let mut text = Vec::new();
+    for path in paths {
+        text.extend_from_slice(path.to_string().as_bytes());
+        text.push(0);
+    }
+    text
 }
 
 fn is_absent_or_no_link(code: i32) -> bool {

@@ -326,6 +326,9 @@ fn cache_and_the_peer_copy_both_ways() -> Outcome {
     // Twice is once.
     peer(&netrc, &upload)?;
     verify(&root("received"))?;
+    // It takes back what it brought, by the entries that it remembers.
+    let trusted = format!("trusted-public-keys = {server_public}");
+    peer(&trusted, &["copy", "--no-check-sigs", "--from", &receiving.url, "--to", &local("p3"), &image])?;
     let cold = Machine::new(&trusting(&receiving.url, &server_public));
     cold.image(&receiving.url, &[])?;
 

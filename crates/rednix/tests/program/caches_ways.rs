@@ -15,9 +15,14 @@ use crate::caches::{Machine, Server, count, keygen, says, text, trusting};
 use crate::recipes::git;
 use crate::support::{scratch, verify, write};
 
-pub const TESTS: [(&str, fn() -> Outcome); 4] = [
+pub const TESTS: [(&str, fn() -> Outcome); 6] = [
     ("cache_push_watches", cache_push_watches),
     ("cache_push_watching_waits_as_it_is_told", cache_push_watching_waits_as_it_is_told),
+    (
+        "cache_push_watching_goes_on_without_what_is_refused",
+        cache_push_watching_goes_on_without_what_is_refused,
+    ),
+    ("cache_push_ends_when_it_is_interrupted", cache_push_ends_when_it_is_interrupted),
     ("cache_behind_an_own_certificate", cache_behind_an_own_certificate),
     ("cache_has_git_trees_whose_mirrors_are_gone", cache_has_git_trees_whose_mirrors_are_gone),
 ];
@@ -65,11 +70,15 @@ impl Watching {
     }
 
     /// Ctrl-C, which ends it well.
-    fn end(mut self) -> Result<(), String> {
+    fn end(self) -> Result<(), String> {
+        self.end_with(0)
+    }
+
+    fn end_with(mut self, expected: i32) -> Result<(), String> {
         let id = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(id, rustix::process::Signal::INT).map_err(|e| e.to_string())?;
         let status = self.child.wait().map_err(|e| e.to_string())?;
-        match status.success() {
+        match status.code() == Some(expected) {
             true => Ok(()),
             false => {
                 Err(format!("the watch ends with {status}: {}", self.said.lock().expect("nobody panicked")))
@@ -92,6 +101,68 @@ fn add(machine: &Machine, name: &str) -> Result<String, String> {
     let added = machine.call(&["store", "add", text(&file)?]);
     added.expect(0, &[])?;
     Ok(added.stdout.trim().to_owned())
+}
+
+/// What a cache takes no more of is told, what comes after it is pushed, and in the end it is no success. What was
+/// pushed may be collected while it goes on.
+fn cache_push_watching_goes_on_without_what_is_refused() -> Outcome {
+    let folder = scratch();
+    let token = folder.path().join("token");
+    write(&token, "token-of-the-test");
+    let received = folder.path().join("received");
+    let server = Server::start(Some(&received), &["--token", text(&token)?, "--max-uploads", "100K"])?;
+    let machine = Machine::new("");
+    let watching = Watching::start(&machine, &[&server.url, "--token", text(&token)?])?;
+    let large = machine.folder().join("large");
+    write(&large, &"0123456789abcdef".repeat(20_000));
+    let added = machine.call(&["store", "add", text(&large)?]);
+    added.expect(0, &[])?;
+    let large = added.stdout.trim().to_owned();
+    wait_for("the refusal", || watching.says(&format!("`{large}` is not pushed: ")))?;
+    let small = add(&machine, "small")?;
+    wait_for("the small path", || is_valid(&received, &small))?;
+    wait_for("a collection", || {
+        machine.call(&["gc"]).expect(0, &[]).is_ok() && !is_valid(&machine.store(), &small)
+    })?;
+    let told = watching.said.clone();
+    watching.end_with(1)?;
+    let told = told.lock().expect("nobody panicked").clone();
+    match told.matches("is not pushed").count() {
+        1 if told.contains("1 paths were not pushed") => Ok(None),
+        _ => Err(told),
+    }
+}
+
+/// A server that takes what is sent and says nothing is not waited for by somebody who does not want to any more.
+fn cache_push_ends_when_it_is_interrupted() -> Outcome {
+    let listener = TcpListener::bind("127.0.0.1:0").map_err(|e| e.to_string())?;
+    let url = format!("http://{}", listener.local_addr().map_err(|e| e.to_string())?);
+    let (asked, stuck) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let asked = asked.clone();
+            std::thread::spawn(move || -> std::io::Result<()> {
+                let line = request(&mut &stream)?;
+                if line.starts_with("PUT /nar/") {
+                    let _ = asked.send(());
+                    std::thread::sleep(PATIENCE);
+                }
+                let head = if line.starts_with("PUT") { "200 Good" } else { "404 Absent" };
+                write!(&stream, "HTTP/1.1 {head}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+            });
+        }
+    });
+    let machine = Machine::new("");
+    let watching = Watching::start(&machine, &[&url])?;
+    add(&machine, "some")?;
+    stuck.recv_timeout(PATIENCE).map_err(|e| e.to_string())?;
+    let started = Instant::now();
+    watching.end()?;
+    // It would be waited for as long as a large upload may take to be looked at.
+    match started.elapsed() < Duration::from_secs(30) {
+        true => Ok(None),
+        false => Err(format!("it took {:?}", started.elapsed())),
+    }
 }
 
 fn is_valid(store: &Path, path: &str) -> bool {

@@ -146,20 +146,23 @@ fn read_only_stores() -> Outcome {
     let path = output(&root, &["store", "add", &sample(folder.path())])?.trim().to_owned();
     let script = r#"mount --bind "$1" "$1" && mount -o remount,bind,ro "$1" || { echo cannot mount >&2; exit 77; }
         store=$1; shift; exec "$@" --store "$store""#;
-    let inside = |arguments: &[&str]| {
+    let command = |arguments: &[&str]| {
         let mut command = std::process::Command::new("unshare");
         command.args(["--user", "--map-root-user", "--mount", "sh", "-c", script, "sh"]).arg(&root);
         let program = call(arguments);
         command.arg(program.get_program()).args(program.get_args());
         command.envs(program.get_envs().filter_map(|(name, value)| Some((name, value?))));
-        run(&mut command)
+        command
     };
+    let inside = |arguments: &[&str]| run(&mut command(arguments));
     let first = inside(&["store", "path-info", &path]);
     if first.status == Some(77) || first.stderr.contains("unshare failed") {
         return Ok(Some(format!("no read-only mounts here: {}", first.stderr.trim())));
     }
     let tool = format!("{path}/bin/tool");
-    let reading: [(&[&str], &str); 7] = [
+    let cache = format!("file://{}", folder.path().join("cache").display());
+    let reading: [(&[&str], &str); 8] = [
+        (&["cache", "push", &cache, &path], "1 paths pushed"),
         (&["store", "path-info", &path], &path),
         (&["store", "ls", &path], "bin"),
         (&["store", "cat", &tool], "#!/bin/sh"),
@@ -174,6 +177,30 @@ fn read_only_stores() -> Outcome {
         if !result.stdout.contains(words) {
             return Err(format!("{arguments:?}: {}", result.stdout));
         }
+    }
+    let mut serving = command(&["cache", "serve", "--listen", "127.0.0.1:0"]);
+    let mut serving =
+        serving.stdout(std::process::Stdio::piped()).spawn().map_err(|e| format!("the server: {e}"))?;
+    let mut url = String::new();
+    let told = serving
+        .stdout
+        .take()
+        .map(|out| std::io::BufRead::read_line(&mut std::io::BufReader::new(out), &mut url));
+    let entry =
+        format!("{}.narinfo", path.trim_start_matches("/nix/store/").split('-').next().unwrap_or_default());
+    let answer = url.trim().strip_prefix("http://").map(|address| -> std::io::Result<String> {
+        use std::io::{Read, Write};
+        let mut stream = std::net::TcpStream::connect(address)?;
+        write!(stream, "GET /{entry} HTTP/1.0\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
+    });
+    let _ = serving.kill();
+    let _ = serving.wait();
+    match &answer {
+        Some(Ok(text)) if text.contains(&path) => {}
+        other => return Err(format!("the server says {url:?} ({told:?}) and {other:?}")),
     }
     for arguments in
         [&["store", "add", "/etc/hostname"][..], &["gc"], &["store", "optimise"], &["store", "archive"]]

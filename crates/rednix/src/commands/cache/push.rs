@@ -14,7 +14,7 @@ use rednix_cache::transport::{self, Connections};
 use rednix_events::Event;
 use rednix_store::derivation::DerivationHashes;
 use rednix_store::path::StorePath;
-use rednix_store::store::Store;
+use rednix_store::store::{ScratchDir, Store};
 
 use crate::cli::CachePushArgs;
 use crate::evaluation::{self, Target};
@@ -50,8 +50,7 @@ pub fn run(session: &Session, arguments: &CachePushArgs) -> Result<(), Failure> 
     })?;
     let cancelled = interrupt::flag();
     interrupt::handle()?;
-    // Beside the store, where there is room for large archives.
-    let scratch = store.scratch_dir("push")?;
+    let scratch = Scratch::new(&store)?;
     let push = Push {
         store: &store,
         transport: &*transport,
@@ -59,19 +58,62 @@ pub fn run(session: &Session, arguments: &CachePushArgs) -> Result<(), Failure> 
         events: session.events(),
         cancelled: &cancelled,
         scratch: scratch.path().to_owned(),
+        keep_going: arguments.watch,
     };
     let paths = match arguments.all {
         true => store.all_valid_paths()?.into_iter().filter(|path| !path.is_derivation()).collect(),
         false => named(session, arguments, &store)?,
     };
+    let mut refused = BTreeSet::new();
     if !paths.is_empty() {
-        tell(session, &push.run(&paths).map_err(|error| told(&error))?)?;
+        tell(session, &push.run(&paths).map_err(|error| told(&error))?, &mut refused)?;
     }
     if arguments.watch {
-        watch(session, &push, seen, &told)?;
+        watch(session, &push, seen, &told, &mut refused)?;
     }
     scratch.close()?;
-    Ok(())
+    if refused.is_empty() {
+        return Ok(());
+    }
+    let details: String = refused.iter().map(|path| format!("{path}\n")).collect();
+    Err(Failure::failed(format!("{} paths were not pushed, and everything else was", refused.len()))
+        .details(details)
+        .hint("why was said when it happened; whoever runs the cache may know more"))
+}
+
+/// A folder for archives on their way: beside the store, where there is room for large ones; else where temporary files
+/// are.
+enum Scratch {
+    OfStore(ScratchDir),
+    Elsewhere(tempfile::TempDir),
+}
+
+impl Scratch {
+    fn new(store: &Store) -> Result<Scratch, Failure> {
+        if !store.is_read_only() {
+            return Ok(Scratch::OfStore(store.scratch_dir("push")?));
+        }
+        let folder = std::env::temp_dir();
+        let made = tempfile::Builder::new().prefix("rednix-push-").tempdir_in(&folder).map_err(|error| {
+            Failure::failed(format!("cannot make a folder in `{}`: {error}", folder.display()))
+                .hint("`TMPDIR` names another place for archives on their way")
+        });
+        Ok(Scratch::Elsewhere(made?))
+    }
+
+    fn path(&self) -> &Path {
+        match self {
+            Scratch::OfStore(folder) => folder.path(),
+            Scratch::Elsewhere(folder) => folder.path(),
+        }
+    }
+
+    fn close(self) -> Result<(), Failure> {
+        match self {
+            Scratch::OfStore(folder) => Ok(folder.close()?),
+            Scratch::Elsewhere(folder) => Ok(folder.close()?),
+        }
+    }
 }
 
 /// What went wrong, with what whoever pushes can do: no build goes on without this cache.
@@ -94,9 +136,15 @@ fn failed(error: &rednix_cache::Error, arguments: &CachePushArgs) -> Failure {
     }
 }
 
-fn tell(session: &Session, pushed: &Pushed) -> Result<(), Failure> {
+fn tell(session: &Session, pushed: &Pushed, refused: &mut BTreeSet<StorePath>) -> Result<(), Failure> {
     session.view.finish();
-    let Pushed { paths, present, nar_bytes, file_bytes, realisations } = pushed;
+    let Pushed { paths, present, nar_bytes, file_bytes, realisations, refused: now } = pushed;
+    for (path, reason) in now {
+        // What is looked at again is told once.
+        if refused.insert(path.clone()) {
+            session.events().emit(Event::Warning { message: format!("`{path}` is not pushed: {reason}") });
+        }
+    }
     print(&format!(
         "{paths} paths pushed ({nar_bytes} bytes as {file_bytes}), {present} were there, {realisations} realisations\n"
     ))
@@ -169,6 +217,7 @@ fn watch(
     push: &Push<'_>,
     mut seen: rednix_store::store::Seen,
     told: &dyn Fn(&rednix_cache::Error) -> Failure,
+    refused: &mut BTreeSet<StorePath>,
 ) -> Result<(), Failure> {
     let notice = |message: String| session.events().emit(Event::Notice { message });
     notice("watching the store; Ctrl-C ends".to_owned());
@@ -178,16 +227,19 @@ fn watch(
         let (paths, realisations, now) = push.store.registered_since(seen)?;
         let mut new: BTreeSet<StorePath> = paths.into_iter().filter(|path| !path.is_derivation()).collect();
         new.extend(realisations.into_iter().map(|realisation| realisation.path));
-        // What a collection took meanwhile is nobody's loss.
-        let new = push.store.valid_among(&new)?;
-        if new.is_empty() {
+        // What a collection took meanwhile is nobody's loss; what is there now stays until it is pushed, and no longer.
+        push.store.add_temp_roots(&new)?;
+        let valid = push.store.valid_among(&new)?;
+        if valid.is_empty() {
+            push.store.release_temp_roots(&new)?;
             seen = now;
             continue;
         }
-        match push.run(&new) {
+        match push.run(&valid) {
             Ok(pushed) => {
+                push.store.release_temp_roots(&new)?;
                 (seen, pause) = (now, WATCH_PAUSE);
-                tell(session, &pushed)?;
+                tell(session, &pushed, refused)?;
             }
             Err(rednix_cache::Error::Cancelled) => break,
             Err(error) if error.is_passing() => {

@@ -23,7 +23,9 @@ pub fn run(session: &Session, arguments: &CacheServeArgs) -> Result<(), Failure>
     };
     let is_open = config.token.is_some() && !arguments.listen.ip().is_loopback();
     let public = config.key.as_ref().map(|key| key.public().to_string());
-    let server = Server::bind(session.store()?, config, arguments.listen, session.events().clone())
+    // Where nothing is taken, nothing needs to be written.
+    let store = if config.token.is_some() { session.store()? } else { session.store_to_read()? };
+    let server = Server::bind(store, config, arguments.listen, session.events().clone())
         .map_err(|error| substituting::told(&error).hint("`--listen 127.0.0.1:0` takes a free port"))?;
     let notice = |message: String| session.events().emit(Event::Notice { message });
     if is_open {
