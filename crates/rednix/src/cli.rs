@@ -359,7 +359,7 @@ pub struct RunArgs {
     /// Print the command that would run the machine, what it needs before and what is sent to it, and end
     #[arg(long)]
     pub dry_run: bool,
-    /// Let `rednix push` put packages into the machine, through its console and network
+    /// Let `rednix push` put packages into the machine, through its console and a disk for files
     #[arg(long, conflicts_with = "dry_run")]
     pub push: bool,
 }
@@ -512,7 +512,7 @@ pub struct CargoArgs {
     #[arg(long, value_name = "auto|kvm|tcg")]
     pub accel: Option<String>,
     /// End a test program after this many seconds
-    #[arg(long, value_name = "SECONDS", default_value_t = 600)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 600, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub limit: u64,
     /// Multiply every time-out, for a slow machine
     #[arg(long, value_name = "N", default_value_t = 1)]
