@@ -1,7 +1,7 @@
 //! Cloud Hypervisor as a runner: a direct start, or firmware of its own kind; modern virtio over PCI, a serial port, an
 //! interface over a socket. It needs KVM.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::Command as Process;
@@ -16,9 +16,9 @@ use crate::exit::Exit;
 use crate::kvm_only;
 use crate::layer::{Layer, LayerKind};
 use crate::limits::SMOKE_TIMEOUT_KVM_ONLY;
-use crate::runner::{Command, Config, Program, Runner, Wiring};
+use crate::runner::{Command, Config, Program, Reset, Runner, Wiring};
 use crate::smoke;
-use crate::spec::{Disk, Firmware, MachineSpec, Network};
+use crate::spec::{Firmware, MachineSpec, Network};
 use crate::state::{self, LAYER};
 
 const PROGRAM: &str = "cloud-hypervisor";
@@ -63,7 +63,7 @@ impl Runner for CloudHypervisor {
             "x86_64 only, by KVM only",
             "no display, USB or audio",
             "network by an interface that is there already",
-            "no exit device: a guest ends by powering off",
+            "no exit device: a guest ends by powering off, and one that resets is started again",
             "no debugger in its usual builds",
         ]
     }
@@ -80,10 +80,20 @@ impl Runner for CloudHypervisor {
         true
     }
 
+    fn reset(&self) -> Reset {
+        Reset::Restarts
+    }
+
     fn check(&self, spec: &MachineSpec) -> Result<()> {
         let bios =
             (spec.firmware == Firmware::Bios, "has no BIOS: use `direct`, or `uefi` with its own firmware");
-        kvm_only::check(self.name(), spec, &[&[bios][..], &kvm_only::modern(spec)].concat())?;
+        kvm_only::check(self, spec, &[&[bios][..], &kvm_only::modern(spec)].concat())?;
+        let words = [
+            ("its layer", spec.persist.as_deref().map(Path::as_os_str)),
+            ("its saved state", spec.restore.as_deref().map(Path::as_os_str)),
+            ("its network", spec.network.interface().map(OsStr::new)),
+        ];
+        kvm_only::check_words(self, spec, &[',', '"', '[', ']'], &words)?;
         if self.is_direct(spec) {
             spec.check_direct()?;
         }
@@ -160,7 +170,7 @@ fn describe(
     } else {
         arguments.extend(["--firmware".into(), firmware(config)?.into()]);
     }
-    if spec.disk != Some(Disk::None) && (spec.disk.is_some() || !is_direct) {
+    if CloudHypervisor.has_disk(spec) {
         // By a relative name, so that a saved state finds it in whichever folder it is restored.
         let (file, name) = match &spec.persist {
             Some(file) => (file.clone(), file.clone().into_os_string()),

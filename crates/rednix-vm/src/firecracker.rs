@@ -16,7 +16,7 @@ use crate::exit::Exit;
 use crate::kvm_only;
 use crate::layer::{Layer, LayerKind};
 use crate::limits::SMOKE_TIMEOUT_KVM_ONLY;
-use crate::runner::{Command, Config, Program, Runner, Wiring};
+use crate::runner::{Command, Config, Program, Reset, Runner, Wiring};
 use crate::smoke;
 use crate::spec::{Disk, Firmware, MachineSpec, Network};
 use crate::state::{self, LAYER};
@@ -66,13 +66,21 @@ impl Runner for Firecracker {
         true
     }
 
+    fn reset(&self) -> Reset {
+        Reset::EndsAsOff
+    }
+
+    fn has_reset_button(&self) -> bool {
+        false
+    }
+
     fn check(&self, spec: &MachineSpec) -> Result<()> {
         let own = [
             (spec.firmware == Firmware::Bios, "has no firmware: use `direct`"),
             (!spec.shares.is_empty(), "shares no folders; use `qemu` or `cloud-hypervisor`"),
             (spec.cpus > 32, "has at most 32 processors"),
         ];
-        kvm_only::check(self.name(), spec, &[&own[..], &kvm_only::modern(spec)].concat())?;
+        kvm_only::check(self, spec, &[&own[..], &kvm_only::modern(spec)].concat())?;
         spec.check_direct().map(drop)
     }
 

@@ -1,7 +1,7 @@
 //! kvmtool (`lkvm`) as a runner: a direct start of what looks like a Linux kernel, virtio over PCI, a serial port. It
 //! needs KVM.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::Command as Process;
@@ -13,7 +13,7 @@ use crate::kvm_only;
 use crate::layer::{Layer, LayerKind};
 use crate::limits::{CONTROL_TIMEOUT, SMOKE_TIMEOUT_KVM_ONLY};
 use crate::process::{self, Waited};
-use crate::runner::{Command, Config, Program, Runner, Stop, Wiring};
+use crate::runner::{Command, Config, Program, Reset, Runner, Stop, Wiring};
 use crate::smoke;
 use crate::spec::{Card, Disk, Firmware, MachineSpec, Network};
 
@@ -67,6 +67,18 @@ impl Runner for Kvmtool {
         true
     }
 
+    fn reset(&self) -> Reset {
+        Reset::EndsAsOff
+    }
+
+    fn has_reset_button(&self) -> bool {
+        false
+    }
+
+    fn has_power_button(&self) -> bool {
+        false
+    }
+
     fn check(&self, spec: &MachineSpec) -> Result<()> {
         let own = [
             (spec.firmware == Firmware::Bios, "has no firmware: use `direct`"),
@@ -91,7 +103,14 @@ impl Runner for Kvmtool {
                 "has one kind of virtio for all: give disk and card the same",
             ),
         ];
-        kvm_only::check(self.name(), spec, &own)?;
+        kvm_only::check(self, spec, &own)?;
+        let disk = self.has_disk(spec).then_some(spec.persist.as_deref().unwrap_or(&spec.image));
+        let mut words = vec![
+            ("its disk", disk.map(Path::as_os_str)),
+            ("its network", spec.network.interface().map(OsStr::new)),
+        ];
+        words.extend(spec.shares.iter().map(|share| ("a shared folder", Some(share.folder.as_os_str()))));
+        kvm_only::check_words(self, spec, &[','], &words)?;
         spec.check_direct().map(drop)
     }
 

@@ -40,6 +40,12 @@ pub struct Extras<'a> {
     pub terminal: bool,
 }
 
+/// Refuses a machine before its image is built: what its monitor cannot do, and a monitor that is not there.
+pub fn check_plan(runner: &dyn Runner, spec: &MachineSpec, config: &Config) -> Result<()> {
+    runner.check(spec)?;
+    runner.find(spec, config).map(drop)
+}
+
 /// The command that [`crate::run`] would start, as shell text. Starts no machine (but may run the KVM smoke test).
 pub fn dry_run(runner: &dyn Runner, spec: &MachineSpec, config: &Config, events: &Events) -> Result<String> {
     runner.check(spec)?;

@@ -60,6 +60,8 @@ impl Layer {
             let file = match opened {
                 Ok(file) => file,
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound && !make => return Ok(None),
+                // The name of the part says nobody anything.
+                Err(error) if make => return Err(Error::io("make the layer", &self.file)(error)),
                 Err(error) => return Err(Error::io("open", path)(error)),
             };
             let found = file.metadata().map_err(Error::io("look at", path))?;
@@ -304,6 +306,16 @@ mod tests {
             assert_eq!(length(&lock), std::fs::metadata(&layer.file).unwrap().len());
             assert_eq!(length(&lock), if kind == LayerKind::Copy { 1 << 20 } else { 4 * CLUSTER });
         }
+    }
+
+    #[test]
+    fn a_layer_that_cannot_be_made_is_called_by_its_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut layer = layer(folder.path(), LayerKind::Qcow2);
+        std::fs::write(&layer.image, "x").unwrap();
+        layer.file = folder.path().join("no/such/layer");
+        let error = layer.prepare(&Stop::default()).unwrap_err().to_string();
+        assert!(error.starts_with(&format!("cannot make the layer `{}`: ", layer.file.display())), "{error}");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! [`runner::Runner`] is what a monitor must answer; each has a module. The crate builds no images, reads
 //! no environment variables and prints nothing; everything to see is an event.
 
+mod ability;
 pub mod acceleration;
 pub mod cloud_hypervisor;
 mod console;
@@ -37,7 +38,7 @@ pub mod testing;
 pub use console::Plain;
 pub use error::{Error, Result};
 pub use exit::{Exit, ExitKind};
-pub use launch::{Extras, PrivateCard, dry_run};
+pub use launch::{Extras, PrivateCard, check_plan, dry_run};
 pub use machine::Machine;
 pub use runner::{Config, Program, Runner, Stop, by_name};
 pub use spec::MachineSpec;

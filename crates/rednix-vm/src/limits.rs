@@ -60,6 +60,8 @@ pub const SCREEN_POLL: Duration = Duration::from_millis(300);
 /// Width and height of a screen in pixels.
 pub const RESOLUTION_MIN: u32 = 320;
 pub const RESOLUTION_MAX: u32 = 8192;
+/// Bytes in the name of a network interface of the host.
+pub const INTERFACE_MAX: usize = 15;
 /// Bytes in the tag of a shared folder, as virtio-fs has room for.
 pub const SHARE_TAG_MAX: usize = 36;
 
@@ -79,6 +81,8 @@ pub const CONSOLE_TAIL_WIDTH: usize = 160;
 pub const COMMAND_MAX: usize = 2000;
 /// The longest time-out of one step, in seconds.
 pub const STEP_TIMEOUT_MAX_S: u64 = 24 * 3600;
+/// The longest time-out of a whole test, in seconds.
+pub const TEST_TIMEOUT_MAX_S: u64 = 7 * 24 * 3600;
 /// Machines in one test.
 pub const TEST_MACHINES_MAX: usize = 32;
 /// How long a login waits for a prompt before it tries the shell without having seen one.

@@ -188,7 +188,11 @@ impl<'a> Machine<'a> {
     /// Saves the state of a machine that stands still to a folder, from which `restore` of a specification goes on.
     pub fn save(&mut self, folder: &Path) -> Result<()> {
         check_saving(self.runner, self.spec, folder)?;
-        self.ask(&Request::Save(folder))
+        self.ask(&Request::Save(folder, self.spec))
+    }
+
+    pub(crate) fn saves_state(&self) -> bool {
+        self.runner.saves_state()
     }
 
     fn ask(&mut self, request: &Request<'_>) -> Result<()> {

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::control::Control;
 use crate::error::{Error, Result};
 use crate::layer::Layer;
-use crate::spec::{Firmware, MachineSpec};
+use crate::spec::{Disk, Firmware, MachineSpec};
 
 /// Set from outside (a signal handler) to end whatever runs.
 #[derive(Clone, Debug, Default)]
@@ -207,6 +207,17 @@ pub(crate) fn quote(word: &OsStr) -> String {
     }
 }
 
+/// What becomes of a monitor whose guest resets the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reset {
+    /// It restarts the machine or ends, as it is told to, and a reset is told from a power-off.
+    AsTold,
+    /// It ends, as it does for a guest that is done: there is no other end.
+    EndsAsOff,
+    /// It restarts the machine, and says nothing.
+    Restarts,
+}
+
 /// A virtual machine monitor.
 pub trait Runner {
     /// As users write it.
@@ -247,6 +258,37 @@ pub trait Runner {
     /// Whether it saves the state of a machine, and goes on from there.
     fn saves_state(&self) -> bool {
         false
+    }
+
+    /// What a reset by the guest does.
+    fn reset(&self) -> Reset {
+        Reset::AsTold
+    }
+
+    /// Whether such a machine has its image on a disk, and not in memory alone.
+    fn has_disk(&self, spec: &MachineSpec) -> bool {
+        match spec.disk {
+            None => !self.is_direct(spec),
+            Some(disk) => disk != Disk::None,
+        }
+    }
+
+    /// Whether such a machine has a keyboard whose keys can be pressed from outside.
+    fn has_keyboard(&self, _spec: &MachineSpec) -> bool {
+        false
+    }
+
+    /// Whether its guest can end it with a status.
+    fn has_exit_device(&self, _spec: &MachineSpec) -> bool {
+        false
+    }
+
+    fn has_reset_button(&self) -> bool {
+        true
+    }
+
+    fn has_power_button(&self) -> bool {
+        true
     }
 
     /// What to do about a machine that did not come about; `said` are the monitor's own words.

@@ -62,9 +62,12 @@ fn sweep(parent: &Path) {
         if ![MACHINE, SMOKE_TEST].iter().any(|prefix| name.starts_with(prefix)) {
             continue;
         }
-        // Without a lock its owner died while it made the folder: whoever makes one now waits for us.
-        let is_held = File::open(item.path().join(LOCK))
-            .is_ok_and(|lock| flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err());
+        let is_held = match File::open(item.path().join(LOCK)) {
+            Ok(lock) => flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err(),
+            // Without a lock its owner died while it made the folder: whoever makes one now waits for us. Of one that
+            // cannot be opened nothing is known.
+            Err(error) => error.kind() != std::io::ErrorKind::NotFound,
+        };
         if !is_held {
             let _ = std::fs::remove_dir_all(item.path());
         }
@@ -79,6 +82,10 @@ mod tests {
     fn what_a_killed_process_left_goes_and_what_is_used_stays() {
         let parent = tempfile::tempdir().unwrap();
         let used = Scratch::for_smoke_test(parent.path()).unwrap();
+        // Its lock cannot be opened, which says nothing of who has it: a link that leads to itself.
+        let odd = parent.path().join("rednix-machine-odd");
+        std::fs::create_dir(&odd).unwrap();
+        std::os::unix::fs::symlink(LOCK, odd.join(LOCK)).unwrap();
         for name in ["rednix-machine-left", "rednix-smoke-left", "rednix-machine-young", "else"] {
             let folder = parent.path().join(name);
             std::fs::create_dir(&folder).unwrap();
@@ -90,11 +97,12 @@ mod tests {
         let mut left: Vec<_> =
             std::fs::read_dir(parent.path()).unwrap().map(|item| item.unwrap().path()).collect();
         left.sort();
-        let mut expected = vec![used.path().to_owned(), new.path().to_owned(), parent.path().join("else")];
+        let mut expected =
+            vec![used.path().to_owned(), new.path().to_owned(), parent.path().join("else"), odd];
         expected.sort();
         assert_eq!(left, expected);
         drop((used, new));
-        assert_eq!(std::fs::read_dir(parent.path()).unwrap().count(), 1);
+        assert_eq!(std::fs::read_dir(parent.path()).unwrap().count(), 2);
     }
 
     #[test]

@@ -7,14 +7,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 use crate::limits::{
-    CPUS_MAX, DIRECT_SPARE_MIB, MEMORY_MAX_MIB, MEMORY_MIN_MIB, RESOLUTION_MAX, RESOLUTION_MIN, SHARE_TAG_MAX,
+    CPUS_MAX, DIRECT_SPARE_MIB, INTERFACE_MAX, MEMORY_MAX_MIB, MEMORY_MIN_MIB, RESOLUTION_MAX,
+    RESOLUTION_MIN, SHARE_TAG_MAX,
 };
 
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct MachineSpec {
     pub name: String,
-    /// The raw disk image. It is never written to: writes go to the machine's own layer over it.
+    /// The raw disk image. It is never written to: writes go to the machine's own layer over it. Empty: still to be built.
     pub image: PathBuf,
     #[serde(default)]
     pub architecture: Architecture,
@@ -156,6 +157,14 @@ pub enum Network {
 }
 
 impl Network {
+    /// The host's interface or bridge that it is.
+    pub fn interface(&self) -> Option<&str> {
+        match self {
+            Network::Tap { interface: name, .. } | Network::Bridge { name, .. } => Some(name),
+            Network::None | Network::User { .. } => None,
+        }
+    }
+
     /// The card that is asked for.
     pub fn card(&self) -> Option<Card> {
         match self {
@@ -355,15 +364,32 @@ impl MachineSpec {
         if let Some(share) = self.shares.iter().find(|share| !share.folder.is_dir()) {
             return Err(self.refuse(format!("there is no folder `{}` to share", share.folder.display())));
         }
+        if let Network::Tap { interface: name, .. } | Network::Bridge { name, .. } = &self.network
+            && (name.is_empty()
+                || name.len() > INTERFACE_MAX
+                || name.contains(|c: char| "/:".contains(c) || c.is_whitespace() || c.is_control()))
+        {
+            return Err(self.refuse(format!(
+                "{name:?} is no name of an interface: 1 to {INTERFACE_MAX} characters, no `/`, `:` or space"
+            )));
+        }
         crate::host_ports::check(self)?;
-        if !self.image.is_file() {
+        if !self.is_planned() && !self.image.is_file() {
             return Err(self.refuse(format!("there is no image `{}`", self.image.display())));
         }
         Ok(())
     }
 
+    /// Whether its image is still to be built: then all can be checked but what is a file's.
+    pub fn is_planned(&self) -> bool {
+        self.image.as_os_str().is_empty()
+    }
+
     /// What a direct start needs: the loader, and memory for the image beside the system.
     pub(crate) fn check_direct(&self) -> Result<&std::path::Path, Error> {
+        if self.is_planned() {
+            return Ok(self.loader.as_deref().unwrap_or(&self.image));
+        }
         let loader = self.loader.as_deref().ok_or_else(|| self.refuse("a direct start needs a `loader`"))?;
         if !loader.is_file() {
             return Err(self.refuse(format!("there is no loader `{}`", loader.display())));

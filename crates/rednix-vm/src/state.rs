@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::error::{Error, Result};
 use crate::locked::Locked;
@@ -25,8 +26,12 @@ const MARK_BYTES: usize = 256;
 const VERSION: u32 = 1;
 /// Where a state lies until it is whole.
 const UNFINISHED: &str = "unfinished";
+/// What the saved machine is like, beside what its monitor keeps of it.
+const MACHINE: &str = "machine.json";
 /// All names that states have had.
-const NAMES: [&str; 6] = ["config.json", "state.json", "memory-ranges", "state", "memory", LAYER];
+const NAMES: [&str; 7] = ["config.json", "state.json", "memory-ranges", "state", "memory", LAYER, MACHINE];
+/// What may be another one when a machine goes on: where things are, and what its start alone needs.
+const OF_A_START: [&str; 6] = ["image", "loader", "restore", "persist", "acceleration", "gdb"];
 
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Mark {
@@ -68,7 +73,37 @@ pub fn check_saving(runner: &dyn Runner, spec: &MachineSpec, folder: &Path) -> R
              `--persist` or `--snapshot` out",
         ));
     }
-    look(folder, runner.name())
+    let is_there = look(folder, runner.name())?;
+    if is_there && let Some(difference) = difference(folder, spec)? {
+        return Err(Error::State {
+            folder: folder.to_owned(),
+            reason: format!(
+                "the machine there goes on as it was saved, and {difference}; ask for it as it was"
+            ),
+        });
+    }
+    Ok(is_there)
+}
+
+/// In what the saved machine is another one than is asked for, as words.
+fn difference(folder: &Path, spec: &MachineSpec) -> Result<Option<String>> {
+    let path = folder.join(MACHINE);
+    let text = match std::fs::read(&path) {
+        Ok(text) => text,
+        // Saved by a version that kept nothing of it.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(Error::io("read", &path)(error)),
+    };
+    let (Ok(Value::Object(saved)), Ok(Value::Object(wanted))) =
+        (serde_json::from_slice(&text), serde_json::to_value(spec))
+    else {
+        return Ok(Some(format!("`{}` does not say how that was", path.display())));
+    };
+    let differs = wanted
+        .iter()
+        .filter(|(key, _)| !OF_A_START.contains(&key.as_str()))
+        .find(|(key, value)| saved.get(*key).is_some_and(|known| known != *value));
+    Ok(differs.map(|(key, value)| format!("its `{key}` was {}, not {value}", saved[key])))
 }
 
 /// Whether there is a state of that monitor. A folder that holds anything else is refused.
@@ -149,8 +184,11 @@ impl Saving {
         &self.unfinished
     }
 
-    /// What the machine wrote to its disk belongs to its state.
-    pub fn keep_layer(&self, scratch: &Path) -> Result<()> {
+    /// What the machine is like belongs to its state, and what it wrote to its disk.
+    pub fn keep(&self, spec: &MachineSpec, scratch: &Path) -> Result<()> {
+        let path = self.unfinished.join(MACHINE);
+        let text = serde_json::to_vec_pretty(spec).unwrap_or_default();
+        std::fs::write(&path, text).map_err(Error::io("write", &path))?;
         let layer = scratch.join(LAYER);
         if !layer.exists() {
             return Ok(());
@@ -173,6 +211,9 @@ impl Saving {
             let to = self.folder.join(entry.file_name());
             std::fs::rename(entry.path(), &to).map_err(Error::io("put a part of a state to", &to))?;
         }
+        // A mark on the disk must not say more than there is beside it.
+        let flushed = File::open(&self.folder).and_then(|folder| Ok(rustix::fs::syncfs(folder)?));
+        flushed.map_err(Error::io("flush", &self.folder))?;
         mark(true)
     }
 }
@@ -199,6 +240,7 @@ fn remove(path: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::spec::{Disk, Network};
 
     fn save(folder: &Path, text: &str) -> Result<()> {
         let saving = Saving::begin(folder, "one")?;
@@ -280,11 +322,43 @@ mod tests {
         layer.set_len(64 << 20).unwrap();
         layer.write_all_at(b"middle", 32 << 20).unwrap();
         let saving = Saving::begin(folder.path(), "one").unwrap();
-        saving.keep_layer(scratch.path()).unwrap();
+        saving.keep(&MachineSpec::new("x", "x".into()), scratch.path()).unwrap();
         saving.finish().unwrap();
         let kept = std::fs::metadata(folder.path().join(LAYER)).unwrap();
         assert_eq!(kept.len(), 64 << 20);
         assert!(kept.blocks() < 1 << 13, "the holes are holes");
+    }
+
+    #[test]
+    fn only_the_machine_that_was_saved_goes_on() {
+        let (folder, scratch) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let runner = crate::by_name("firecracker").unwrap();
+        let spec = MachineSpec::new("probe", "/old".into());
+        let saving = Saving::begin(folder.path(), runner.name()).unwrap();
+        saving.keep(&spec, scratch.path()).unwrap();
+        saving.finish().unwrap();
+        let goes_on = |change: &dyn Fn(&mut MachineSpec)| {
+            let mut wanted =
+                MachineSpec { image: "/new".into(), loader: Some("/new".into()), ..spec.clone() };
+            change(&mut wanted);
+            check_saving(runner.as_ref(), &wanted, folder.path()).map_err(|error| error.to_string())
+        };
+        assert_eq!(goes_on(&|_| {}), Ok(true));
+        let tap = || Network::Tap { interface: "tap0".into(), card: None };
+        let cases: [(&dyn Fn(&mut MachineSpec), &str); 5] = [
+            (&|spec| spec.memory_mib = 512, "its `memoryMib` was 1024, not 512"),
+            (&|spec| spec.cpus = 4, "its `cpus` was 2, not 4"),
+            (&|spec| spec.name = "minimal".into(), "its `name` was \"probe\", not \"minimal\""),
+            (&|spec| spec.disk = Some(Disk::VirtioModern), "`disk` was null"),
+            (&|spec| spec.network = tap(), "`network` was \"none\""),
+        ];
+        for (change, expected) in cases {
+            let error = goes_on(change).unwrap_err();
+            assert!(error.contains(expected) && error.contains("hint: "), "{error}");
+        }
+        // One of before this was kept.
+        std::fs::remove_file(folder.path().join(MACHINE)).unwrap();
+        assert_eq!(goes_on(&|spec| spec.cpus = 4), Ok(true));
     }
 
     #[test]

@@ -339,7 +339,11 @@ impl<'a> Attached<'a> {
 
     fn save(&mut self, machine: &mut Machine<'_>) -> Result<String> {
         let Some(folder) = &self.keyboard.save_folder else {
-            return Ok("there is no folder for the machine's state: give one with --snapshot".into());
+            return Ok(if machine.saves_state() {
+                "there is no folder for the machine's state: give one with --snapshot".into()
+            } else {
+                "this monitor saves no state: `--vmm cloud-hypervisor` and `--vmm firecracker` do".into()
+            });
         };
         if !self.paused {
             machine.pause()?;
@@ -349,7 +353,8 @@ impl<'a> Attached<'a> {
             machine.resume()?;
         }
         result?;
-        Ok(format!("the machine's state is in `{}`; the machine goes on", folder.display()))
+        let then = if self.paused { "still paused" } else { "the machine goes on" };
+        Ok(format!("the machine's state is in `{}`; {then}", folder.display()))
     }
 }
 

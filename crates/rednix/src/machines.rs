@@ -121,6 +121,13 @@ pub fn apply(arguments: &MachineArgs, spec: &mut MachineSpec) -> Result<(), Fail
         spec.disk = Some(word("--disk", text, "none, virtio, virtioModern, nvme, ahci, ide or usb")?);
     }
     network(arguments, spec)?;
+    if let Network::User { forwards, .. } = &spec.network
+        && forwards.iter().any(|forward| forward.host == 0)
+    {
+        return Err(Failure::usage(
+            "a forwarded port of the host is 0, which takes any in a test alone: choose one",
+        ));
+    }
     for text in &arguments.share {
         spec.shares.push(share(text)?);
     }
@@ -130,6 +137,11 @@ pub fn apply(arguments: &MachineArgs, spec: &mut MachineSpec) -> Result<(), Fail
     if let Some(text) = &arguments.resolution {
         let resolution = text.parse().map_err(|e| Failure::usage(format!("`--resolution {text}`: {e}")))?;
         spec.resolution = Some(resolution);
+        if spec.display == Display::None {
+            return Err(Failure::usage(format!(
+                "`--resolution {text}` is of a screen, and this machine has none: add `--graphics`"
+            )));
+        }
     }
     if let Some(text) = &arguments.audio {
         let (card, output) = text.split_once('=').unwrap_or((text, "none"));
@@ -271,8 +283,16 @@ mod tests {
     }
 
     #[test]
+    fn any_port_is_of_tests_alone() {
+        let mut spec = MachineSpec::new("x", "/x".into());
+        spec.network = Network::User { forwards: vec![Forward { host: 0, guest: 22 }], card: None };
+        let failure = apply(&MachineArgs::default(), &mut spec).unwrap_err();
+        assert!(failure.status == 2 && failure.message.contains("choose one"), "{failure}");
+    }
+
+    #[test]
     fn wrong_options_say_what_they_take() {
-        let cases: [(&dyn Fn(&mut MachineArgs), &str); 9] = [
+        let cases: [(&dyn Fn(&mut MachineArgs), &str); 11] = [
             (&|a| a.disk = Some("floppy".into()), "virtioModern"),
             (&|a| a.net = Some("tap".into()), "tap=INTERFACE"),
             (&|a| a.forward = vec!["8022".into()], "two ports"),
@@ -287,7 +307,9 @@ mod tests {
             (&|a| a.card = Some("e1000".into()), "needs a network"),
             (&|a| a.graphics = Some("x11".into()), "vnc=PORT"),
             (&|a| a.resolution = Some("800".into()), "1280x800"),
+            (&|a| a.resolution = Some("800x600".into()), "add `--graphics`"),
             (&|a| a.share = vec!["/a".into()], "FOLDER=TAG"),
+            (&|a| a.net = Some("tap=".into()), "tap=INTERFACE"),
         ];
         for (change, expected) in cases {
             let message = applied(|arguments| change(arguments)).unwrap_err();

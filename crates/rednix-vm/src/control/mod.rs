@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, Weak};
 pub use qmp::Qmp;
 
 use crate::error::{Error, Result};
+use crate::spec::MachineSpec;
 
 /// One wish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,8 +26,8 @@ pub enum Request<'a> {
     Press(&'a [String]),
     /// The screen to a PNG file of the host.
     Screenshot(&'a Path),
-    /// The state of a machine that stands still to a folder.
-    Save(&'a Path),
+    /// The state of a machine that stands still to a folder, with what it is like.
+    Save(&'a Path, &'a MachineSpec),
     /// Bytes of the guest's memory, by physical address, to a file of the host.
     Memory {
         address: u64,
@@ -45,7 +46,7 @@ impl std::fmt::Display for Request<'_> {
             Request::Resume => "let it go on",
             Request::Press(_) => "press keys",
             Request::Screenshot(_) => "take a screenshot",
-            Request::Save(_) => "save its state",
+            Request::Save(..) => "save its state",
             Request::Memory { .. } => "read its memory",
         })
     }
@@ -140,7 +141,7 @@ pub(crate) fn cannot(monitor: &str, request: &Request<'_>) -> Error {
     let how = match request {
         Request::PowerButton => "power it off in the guest, or end it at the terminal (Ctrl-A X)",
         Request::Reset => "restart it in the guest, or end it (Ctrl-A X) and start it again",
-        Request::Save(_) => "use `--vmm cloud-hypervisor` or `--vmm firecracker`",
+        Request::Save(..) => "use `--vmm cloud-hypervisor` or `--vmm firecracker`",
         Request::Press(_) | Request::Screenshot(_) | Request::Memory { .. } => {
             "use `--vmm qemu`, with `--graphics=headless` where nobody looks at the screen"
         }
@@ -156,12 +157,13 @@ mod tests {
     #[test]
     fn what_a_monitor_cannot_do_names_machine_operation_and_way_out() {
         let file = Path::new("/x");
+        let spec = MachineSpec::new("x", "x".into());
         let memory = Request::Memory { address: 0, length: 1, file };
         let requests = [
             (Request::Screenshot(file), "take a screenshot", "--vmm qemu"),
             (Request::Press(&[]), "press keys", "--vmm qemu"),
             (memory, "read its memory", "--vmm qemu"),
-            (Request::Save(file), "save its state", "--vmm firecracker"),
+            (Request::Save(file, &spec), "save its state", "--vmm firecracker"),
             (Request::Reset, "press its reset button", "restart it in the guest"),
             (Request::PowerButton, "press its power button", "power it off in the guest"),
         ];

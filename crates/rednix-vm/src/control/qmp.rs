@@ -111,7 +111,7 @@ impl Control for Qmp {
             Request::Memory { address, length, file } => {
                 ("pmemsave", json!({ "val": address, "size": length, "filename": file }))
             }
-            Request::Save(_) => return Err(super::cannot("QEMU", request)),
+            Request::Save(..) => return Err(super::cannot("QEMU", request)),
         };
         self.command(name, arguments).map(|_| ())
     }

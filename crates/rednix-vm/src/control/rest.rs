@@ -51,11 +51,11 @@ impl Control for CloudHypervisor {
             Request::Reset => call("vm.reboot"),
             Request::Pause => call("vm.pause"),
             Request::Resume => call("vm.resume"),
-            Request::Save(folder) => {
+            Request::Save(folder, spec) => {
                 let saving = Saving::begin(folder, CLOUD_HYPERVISOR)?;
                 let body = json!({ "destination_url": format!("file://{}", saving.target().display()) });
                 self.send("PUT", "/api/v1/vm.snapshot", &body)?;
-                saving.keep_layer(&self.scratch)?;
+                saving.keep(spec, &self.scratch)?;
                 saving.finish()
             }
             Request::Press(_) | Request::Screenshot(_) | Request::Memory { .. } => {
@@ -89,7 +89,7 @@ impl Control for Firecracker {
             }
             Request::Pause => state("Paused"),
             Request::Resume => state("Resumed"),
-            Request::Save(folder) => {
+            Request::Save(folder, spec) => {
                 let saving = Saving::begin(folder, FIRECRACKER)?;
                 let body = json!({
                     "snapshot_type": "Full",
@@ -97,7 +97,7 @@ impl Control for Firecracker {
                     "mem_file_path": saving.target().join(FIRECRACKER_MEMORY),
                 });
                 self.send("PUT", "/snapshot/create", &body)?;
-                saving.keep_layer(&self.scratch)?;
+                saving.keep(spec, &self.scratch)?;
                 saving.finish()
             }
             Request::Quit

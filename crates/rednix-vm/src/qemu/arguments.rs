@@ -14,7 +14,7 @@ fn push(arguments: &mut Vec<OsString>, words: &[&str]) {
     arguments.extend(words.iter().map(OsString::from));
 }
 
-fn is_pc(spec: &MachineSpec) -> bool {
+pub fn is_pc(spec: &MachineSpec) -> bool {
     matches!(spec.architecture, Architecture::X86_64 | Architecture::I586)
 }
 
@@ -190,11 +190,15 @@ pub fn private_card(arguments: &mut Vec<OsString>, number: usize, card: &CardSoc
     push(arguments, &["-netdev", &backend, "-device", &device]);
 }
 
-pub fn devices(arguments: &mut Vec<OsString>, spec: &MachineSpec) {
-    display(arguments, spec);
+pub fn has_usb(spec: &MachineSpec) -> bool {
     // A board without a PC's keyboard has no other way to be typed at.
     let is_shown = matches!(spec.display, Display::Gtk | Display::Sdl | Display::Vnc { .. });
-    if spec.usb.unwrap_or(is_shown || (spec.display == Display::Headless && !is_pc(spec))) {
+    spec.usb.unwrap_or(is_shown || (spec.display == Display::Headless && !is_pc(spec)))
+}
+
+pub fn devices(arguments: &mut Vec<OsString>, spec: &MachineSpec) {
+    display(arguments, spec);
+    if has_usb(spec) {
         push(arguments, &["-device", "qemu-xhci", "-device", "usb-kbd", "-device", "usb-tablet"]);
     }
     if let Some(audio) = &spec.audio {

@@ -12,6 +12,7 @@ use std::ffi::OsString;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
+use crate::ability;
 use crate::control::{Control, Qmp};
 use crate::error::{Error, Result};
 use crate::exit::{Exit, ExitKind};
@@ -73,7 +74,7 @@ impl Runner for Qemu {
                 "x86_64 only",
                 "no firmware",
                 "no PCI: disk and card are memory-mapped virtio",
-                "no display, USB or audio",
+                "no display, USB, audio or shared folders",
                 "saves no state",
             ],
         }
@@ -83,8 +84,16 @@ impl Runner for Qemu {
         *self == Qemu::Microvm || spec.firmware == Firmware::Direct
     }
 
+    fn has_keyboard(&self, spec: &MachineSpec) -> bool {
+        *self == Qemu::Pc && (arguments::is_pc(spec) || arguments::has_usb(spec))
+    }
+
+    fn has_exit_device(&self, spec: &MachineSpec) -> bool {
+        spec.exit_device && arguments::is_pc(spec)
+    }
+
     fn check(&self, spec: &MachineSpec) -> Result<()> {
-        spec.check()?;
+        ability::check(self, spec)?;
         if self.is_direct(spec) {
             spec.check_direct()?;
             if spec.architecture != Architecture::X86_64 {
@@ -92,7 +101,7 @@ impl Runner for Qemu {
             }
         }
         let architecture = spec.architecture;
-        let is_pc = matches!(architecture, Architecture::X86_64 | Architecture::I586);
+        let is_pc = arguments::is_pc(spec);
         let microvm = *self == Qemu::Microvm;
         let card = spec.network.card();
         let refused = [
@@ -107,6 +116,11 @@ impl Runner for Qemu {
             ),
             (microvm && spec.firmware == Firmware::Bios, "microvm has no firmware; use `qemu`"),
             (microvm && spec.display != Display::None, "microvm has no display; use `qemu`"),
+            (
+                !is_pc && spec.display != Display::None && spec.resolution.is_some(),
+                "firmware alone chooses the size of this board's screen: leave `resolution` out",
+            ),
+            (microvm && !spec.shares.is_empty(), "microvm shares no folders; use `qemu`"),
             (
                 microvm && (spec.usb == Some(true) || spec.audio.is_some()),
                 "microvm has neither USB nor audio; use `qemu`",
@@ -160,7 +174,7 @@ impl Runner for Qemu {
             // That for BIOS is built in.
             firmware::find(spec.architecture, program, config)?.add_to(&mut command);
         }
-        if spec.disk != Some(Disk::None) && (spec.disk.is_some() || !self.is_direct(spec)) {
+        if self.has_disk(spec) {
             arguments::disk(&mut command, microvm, self.is_direct(spec), spec);
         }
         if let Some(file) = wiring.exchange {

@@ -128,6 +128,10 @@ impl<'a> Guest<'a> {
         self.around.config
     }
 
+    pub(super) fn runner(&self) -> &dyn Runner {
+        self.runner
+    }
+
     pub fn spec(&self) -> &MachineSpec {
         self.spec
     }

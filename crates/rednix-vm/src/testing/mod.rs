@@ -3,7 +3,7 @@
 
 mod base64;
 mod guest;
-mod keyboard;
+pub(crate) mod keyboard;
 pub mod network;
 mod pattern;
 mod ports;

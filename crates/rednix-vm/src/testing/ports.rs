@@ -5,9 +5,20 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 
 use crate::limits::PORT_PATIENCE;
 
-/// A port that nobody has now. Somebody else may take it before it is used.
-pub fn free() -> std::io::Result<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+/// Ports that nobody has, each another one. Somebody else may take one after this is gone.
+#[derive(Debug, Default)]
+pub struct Free {
+    /// Held, so that none is given twice.
+    given: Vec<TcpListener>,
+}
+
+impl Free {
+    pub fn next(&mut self) -> std::io::Result<u16> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        let port = listener.local_addr()?.port();
+        self.given.push(listener);
+        Ok(port)
+    }
 }
 
 /// Whether a forward leads to somebody who listens. A monitor takes every connection and closes those that the guest

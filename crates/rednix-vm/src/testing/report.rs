@@ -30,8 +30,10 @@ pub struct TestReport {
     /// The last lines of the console that the failed step was about.
     pub console_tail: Vec<String>,
     /// The first console, raw; none when no machine was started.
+    #[serde(serialize_with = "words_of_one")]
     pub console_log: Option<PathBuf>,
     /// Everything that was kept: consoles, screenshots, files of the guest, the network's record.
+    #[serde(serialize_with = "words_of_all")]
     pub files: Vec<PathBuf>,
 }
 
@@ -47,6 +49,15 @@ pub struct StepReport {
     pub answer: Option<Answer>,
     #[serde(rename = "seconds", serialize_with = "seconds")]
     pub duration: Duration,
+}
+
+/// JSON has no place for the names that are no text, and no reason to fail for them.
+fn words_of_one<S: serde::Serializer>(path: &Option<PathBuf>, serializer: S) -> Result<S::Ok, S::Error> {
+    path.as_ref().map(|path| path.to_string_lossy()).serialize(serializer)
+}
+
+fn words_of_all<S: serde::Serializer>(paths: &[PathBuf], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(paths.iter().map(|path| path.to_string_lossy()))
 }
 
 fn seconds<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
@@ -66,6 +77,16 @@ impl TestReport {
             console_tail: Vec::new(),
             console_log: None,
             files: Vec::new(),
+        }
+    }
+}
+
+impl TestReport {
+    /// Takes out what controls a terminal: whoever wrote the test need not be whoever looks at the report.
+    pub(crate) fn make_plain(&mut self) {
+        let words = self.steps.iter_mut().map(|step| &mut step.action);
+        for text in words.chain(&mut self.skipped_steps).chain([&mut self.message]) {
+            text.retain(is_plain);
         }
     }
 }
@@ -173,6 +194,21 @@ mod tests {
     }
 
     #[test]
+    fn reports_control_no_terminal() {
+        let odd = "a\u{1b}[2J\u{202e}b\n";
+        let step =
+            StepReport { step: 1, action: odd.into(), machine: None, answer: None, duration: Duration::ZERO };
+        let mut report = TestReport {
+            message: odd.into(),
+            skipped_steps: vec![odd.into()],
+            steps: vec![step],
+            ..TestReport::new("odd")
+        };
+        report.make_plain();
+        assert_eq!([&report.message, &report.skipped_steps[0], &report.steps[0].action], ["a[2Jb\n"; 3]);
+    }
+
+    #[test]
     fn junit_says_it_all() {
         let expected = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>
 <testsuites>
@@ -204,5 +240,13 @@ and &lt;more&gt;
         assert_eq!(value["tests"][0]["seconds"], json!(1.5));
         assert_eq!(value["tests"][1]["failedStep"], json!(1));
         assert_eq!(value["tests"][2]["outcome"], json!("skipped"));
+        // Files have names that are no text.
+        use std::os::unix::ffi::OsStringExt;
+        let odd = PathBuf::from(std::ffi::OsString::from_vec(b"/r/\xff".to_vec()));
+        let report =
+            TestReport { console_log: Some(odd.clone()), files: vec![odd], ..TestReport::new("odd") };
+        let value = to_json(&[report]);
+        assert_eq!(value["tests"][0]["files"], json!(["/r/\u{fffd}"]));
+        assert_eq!(value["tests"][0]["consoleLog"], json!("/r/\u{fffd}"));
     }
 }

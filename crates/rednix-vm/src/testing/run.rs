@@ -14,11 +14,12 @@ use super::shell::Answer;
 use super::spec::{TestSpec, place};
 use super::step::{Action, Run, Step};
 use super::{ports, screen, transfer};
+use crate::ability;
 use crate::console::Look;
 use crate::error::{Error, Result};
 use crate::exit::{Exit, ExitKind};
 use crate::limits::{CONSOLE_TAIL_LINES, CONSOLE_TAIL_WIDTH, OUTPUT_SHOWN, STEP_TIMEOUT, TEST_TIMEOUT};
-use crate::runner::{Config, NAMES, Runner, by_name};
+use crate::runner::{Config, NAMES, Reset, Runner, by_name};
 use crate::scratch::Scratch;
 use crate::spec::{Display, MachineSpec, Network};
 
@@ -67,6 +68,7 @@ fn conclude(
         }
     }
     report.duration = started.elapsed();
+    report.make_plain();
     events.emit(Event::TestDone {
         name: report.name.clone(),
         outcome: report.outcome,
@@ -161,19 +163,28 @@ fn shortened(line: &str) -> String {
 /// Refuses a test that no run of it could do, before anything is started: monitors that there are not, and machines
 /// beyond their monitors. What the host lacks is no matter here.
 pub fn check(spec: &TestSpec) -> Result<()> {
-    for machine in completed(spec, Path::new("/"), &mut || Ok(1))?.iter().zip(&spec.machines) {
+    for machine in completed(spec, Path::new("/"), &mut || Ok(0))?.iter().zip(&spec.machines) {
         let (machine, wanted) = machine;
         let runner = by_name(&wanted.vmm).map_err(|_| {
             machine.refuse(format!("`vmm` is one of {}, not `{}`", NAMES.join(", "), wanted.vmm))
         })?;
         runner.check(machine)?;
+        let is_its =
+            |step: &Step| spec.machine_of(step).is_ok_and(|at| spec.machines[at].name() == wanted.name());
+        for (index, step) in spec.steps.iter().enumerate().filter(|(_, step)| is_its(step)) {
+            ability::check_step(runner.as_ref(), wanted, &step.action).map_err(|reason| {
+                let message = format!("{} ({}): {reason}", place(index, step), step.action);
+                Error::Test { test: spec.name.clone(), message }
+            })?;
+        }
     }
     Ok(())
 }
 
 /// The machines' specifications, completed: layers where a disk has to outlive its machine, ports that are free.
 fn machine_specs(spec: &TestSpec, layers: &Path) -> Result<Vec<MachineSpec>> {
-    completed(spec, layers, &mut || ports::free().map_err(Error::io("find a free port for", layers)))
+    let mut taken = ports::Free::default();
+    completed(spec, layers, &mut || taken.next().map_err(Error::io("find a free port for", layers)))
 }
 
 fn completed(
@@ -184,7 +195,8 @@ fn completed(
     let mut specs = Vec::new();
     for (at, wanted) in spec.machines.iter().enumerate() {
         let mut machine = wanted.machine.clone();
-        if spec.keeps_disk(at) && machine.persist.is_none() {
+        let has_disk = by_name(&wanted.vmm).is_ok_and(|runner| runner.has_disk(&machine));
+        if spec.keeps_disk(at) && has_disk && machine.persist.is_none() {
             machine.persist = Some(layers.join(format!("{at}.layer")));
         }
         if let Network::User { forwards, .. } = &mut machine.network {
@@ -449,11 +461,18 @@ fn reboot(one: &mut Guest<'_>, command: Option<&str>, deadline: Instant) -> Done
         Some(command) => one.send_line(command)?,
         None => one.machine()?.reset()?,
     }
+    let reset = one.runner().reset();
+    if reset == Reset::Restarts {
+        // It was, and goes on in the same process.
+        return Ok(());
+    }
     match one.ended(deadline)? {
         None => guest("the machine was not reset"),
         // A guest's reset, or one from outside, which a monitor that ends at resets tells as being switched off.
         Some(Exit { kind: ExitKind::Reset, .. }) => one.start(),
-        Some(Exit { kind: ExitKind::PoweredOff, .. }) if command.is_none() => one.start(),
+        Some(Exit { kind: ExitKind::PoweredOff, .. }) if command.is_none() || reset == Reset::EndsAsOff => {
+            one.start()
+        }
         Some(exit) => guest(format!("{exit}, and was to restart")),
     }
 }

@@ -15,7 +15,8 @@ use serde_json::{Map, Value};
 use super::pattern::Pattern;
 use super::shell::Shell;
 use super::step::Step;
-use crate::limits::{STEPS_MAX, TEST_MACHINES_MAX};
+use crate::console::is_plain;
+use crate::limits::{STEPS_MAX, TEST_MACHINES_MAX, TEST_TIMEOUT_MAX_S};
 use crate::spec::MachineSpec;
 
 /// The monitor whose machines can be on a test's network.
@@ -148,16 +149,19 @@ impl TryFrom<Value> for TestSpec {
 impl TestSpec {
     /// Refuses what cannot be run, before anything starts.
     fn check(&self) -> Result<(), String> {
-        let is_name =
-            |name: &str| !name.is_empty() && !name.contains(['/', '\0', '\n']) && !name.starts_with('.');
+        let is_good = |one: char| one != '/' && is_plain(one) && !one.is_control();
+        let is_name = |name: &str| !name.is_empty() && name.chars().all(is_good) && !name.starts_with('.');
         if !is_name(&self.name) {
             return Err("the name is no file name".into());
+        }
+        if self.timeout.is_some_and(|seconds| seconds == 0 || seconds > TEST_TIMEOUT_MAX_S) {
+            return Err(format!("`timeout` is 1 to {TEST_TIMEOUT_MAX_S} seconds"));
         }
         if self.machines.is_empty() || self.machines.len() > TEST_MACHINES_MAX {
             return Err(format!("there must be 1 to {TEST_MACHINES_MAX} machines"));
         }
         if let Some(bad) = self.machines.iter().find(|machine| !is_name(machine.name())) {
-            return Err(format!("`{}` is no name for a machine", bad.name()));
+            return Err(format!("{:?} is no name for a machine", bad.name()));
         }
         if self.steps.is_empty() || self.steps.len() > STEPS_MAX {
             return Err(format!("there must be 1 to {STEPS_MAX} steps"));
@@ -244,6 +248,22 @@ mod tests {
         let one = |steps: Value| json!({ "name": "t", "machine": { "image": "/i" }, "steps": steps });
         let cases = [
             (one(json!([])), "1 to"),
+            (
+                json!({ "name": "t", "machine": { "image": "/i" }, "steps": [{ "send": "x" }], "timeout": 0 }),
+                "`timeout` is 1 to",
+            ),
+            (
+                json!({ "name": "t", "machine": { "image": "/i" }, "steps": [{ "send": "x" }], "timeout": i64::MAX }),
+                "`timeout` is 1 to",
+            ),
+            (
+                json!({ "name": "t\u{1b}[2J", "machine": { "image": "/i" }, "steps": [{ "send": "x" }] }),
+                "no file name",
+            ),
+            (
+                json!({ "name": "t", "machines": { "a\u{202e}": { "image": "/i" } }, "steps": [{ "send": "x" }] }),
+                "is no name for a machine",
+            ),
             (one(json!([{ "expect": "x" }, { "expect": "" }])), "step 2: an empty text"),
             (
                 one(json!([{ "expect": { "regex": "(" }, "position": "t.nix:7" }])),

@@ -6,6 +6,7 @@
 //! its end. Whoever may connect can write files in the guest: the folder is its owner's alone.
 
 use std::cell::{Cell, RefCell};
+use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -15,6 +16,7 @@ use std::time::{Duration, Instant};
 use rednix_vm::testing::{self, Done, Guest, Meanwhile, Place, Problem, Shell, Surroundings, transfer};
 use rednix_vm::{Attached, Config, Error, Exit, Keyboard, Machine, MachineSpec, Runner, Turn};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
 use crate::failure::Failure;
@@ -141,6 +143,9 @@ impl Door {
         };
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
         std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700)).map_err(failed)?;
+        // One machine at a time looks for a name: a socket between its making and its listening answers nobody.
+        let whole = File::open(folder).map_err(failed)?;
+        flock(&whole, FlockOperation::LockExclusive).map_err(|error| failed(error.into()))?;
         for number in 1..100 {
             let file = if number == 1 { format!("{name}.sock") } else { format!("{name}-{number}.sock") };
             let path = folder.join(file);
@@ -188,6 +193,8 @@ fn serve(guest: &mut Guest<'_>, stream: UnixStream, desk: &Desk<'_>) -> Result<(
     let copies = stream.set_nonblocking(false).and_then(|()| Ok((stream.try_clone()?, stream.try_clone()?)));
     let Ok((mut out, client)) = copies else { return Ok(()) };
     let _ = stream.set_read_timeout(Some(REQUEST_TIMEOUT));
+    // Somebody who does not read must not keep the machine's user from the keys.
+    let _ = out.set_write_timeout(Some(REQUEST_TIMEOUT));
     let mut line = String::new();
     let mut limited = std::io::Read::take(BufReader::new(stream), REQUEST_MAX);
     let answer = match limited.read_line(&mut line).map(|_| serde_json::from_str::<Request>(&line)) {
@@ -259,5 +266,31 @@ fn greet(guest: &mut Guest<'_>, request: &Request) -> Result<(), Problem> {
             "the machine's console answers no command; leave it at a shell's prompt or at the login".into(),
         )),
         Err(other) => Err(other),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn machines_that_start_at_once_have_doors_of_their_own() {
+        let folder = tempfile::tempdir().unwrap();
+        // What a killed one left.
+        drop(UnixListener::bind(folder.path().join("probe.sock")).unwrap());
+        for _ in 0..20 {
+            let doors: Vec<Door> = std::thread::scope(|scope| {
+                let open = || Door::open(folder.path(), "probe").unwrap();
+                let threads: Vec<_> = (0..4).map(|_| scope.spawn(open)).collect();
+                threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+            });
+            let mut paths: Vec<_> = doors.iter().map(|door| door.path.clone()).collect();
+            paths.sort();
+            paths.dedup();
+            assert_eq!(paths.len(), 4, "{paths:?}");
+            assert!(doors.iter().all(|door| UnixStream::connect(&door.path).is_ok()));
+            drop(doors);
+            assert_eq!(folder.path().read_dir().unwrap().count(), 0);
+        }
     }
 }

@@ -361,7 +361,7 @@ fn check(
         return Ok(());
     }
     let Loaded { evaluator, world, .. } = loaded;
-    let found = test::of_handles(session, evaluator, world, machine_tests)?;
+    let found = test::of_handles(session, evaluator, world, machine_tests, options)?;
     let tree = TreeArgs { target: crate::cli::DEFAULT_TARGET.to_owned(), ..TreeArgs::default() };
     let project = Project::find(&session.config, &tree)?;
     test::execute(session, &project, found, options)

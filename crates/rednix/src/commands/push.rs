@@ -1,9 +1,11 @@
 //! `rednix push`: a rebuilt package into a running machine, without a new image. It builds, and asks the program that
 //! runs the machine (`rednix run --push`) to put the files in.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use rednix_events::Event;
 
@@ -12,6 +14,7 @@ use super::print;
 use crate::cli::PushArgs;
 use crate::evaluation::{self, Target};
 use crate::failure::Failure;
+use crate::interrupt;
 use crate::project::Project;
 use crate::relock;
 use crate::session::Session;
@@ -42,8 +45,12 @@ pub fn run(session: &Session, arguments: &PushArgs) -> Result<(), Failure> {
     stream
         .write_all(line.as_bytes())
         .map_err(|e| Failure::failed(format!("the machine does not listen: {e}")))?;
-    for line in BufReader::new(stream).lines() {
-        match serde_json::from_str(&line?)? {
+    // From here on the machine's program works, and it ends a push whose asker is gone.
+    interrupt::handle()?;
+    stream.set_read_timeout(Some(INTERRUPT_POLL))?;
+    let mut lines = BufReader::new(stream);
+    while let Some(answer) = next(&mut lines)? {
+        match answer {
             Answer::Say(text) => session.events().emit(Event::Step { what: text }),
             Answer::Done(text) => {
                 session.view.finish();
@@ -53,6 +60,26 @@ pub fn run(session: &Session, arguments: &PushArgs) -> Result<(), Failure> {
         }
     }
     Err(Failure::failed("the machine ended before the package was in it"))
+}
+
+/// How often a wait for an answer looks whether somebody has interrupted it.
+const INTERRUPT_POLL: Duration = Duration::from_millis(100);
+
+/// The next answer; none where no more come.
+fn next(lines: &mut BufReader<UnixStream>) -> Result<Option<Answer>, Failure> {
+    let mut line = Vec::new();
+    loop {
+        if interrupt::flag().load(Ordering::SeqCst) {
+            return Err(Failure::interrupted());
+        }
+        match lines.read_until(b'\n', &mut line) {
+            Ok(_) if line.is_empty() => return Ok(None),
+            Ok(_) => return Ok(Some(serde_json::from_slice(&line)?)),
+            // What has come of the line stays in it.
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
+            Err(error) => return Err(Failure::failed(format!("the machine does not answer: {error}"))),
+        }
+    }
 }
 
 /// The socket of the machine of that name, or of the only one.

@@ -28,6 +28,7 @@ pub fn run(session: &Session, arguments: &RunArgs) -> Result<u8, Failure> {
         }
     }
     let config = machines::config(session)?;
+    rednix_vm::check_plan(runner.as_ref(), &spec, &config)?;
     let is_direct = runner.is_direct(&spec) && spec.loader.is_none();
     let (folder, loaders) =
         image::build_to_start(session, project, &arguments.system, arguments.tree.locked, is_direct)?;

@@ -110,8 +110,16 @@ fn goes_on(vmm: &str, arguments: &[&str]) -> Outcome {
     if answer == 1 {
         return Ok(Some("this KVM does not tell the whole state of a processor".to_owned()));
     }
+    // One that stands still is saved as well, and goes on standing still.
+    terminal.write(b"\x01p")?;
+    terminal.wait_for("paused")?;
+    terminal.write(b"\x01w")?;
+    terminal.wait_for("`; still paused")?;
     terminal.write(b"\x01x")?;
     terminal.end()?;
+    // No option changes what it is like.
+    let other: Vec<&str> = options.iter().map(|&word| if word == "256" { "512" } else { word }).collect();
+    run(&mut call(&other)).expect(2, &[&saved, "its `memoryMib` was 256, not 512"])?;
     let mut terminal = Terminal::start(&options)?;
     terminal.wait_until_raw()?;
     // The rest of a line that was begun before.

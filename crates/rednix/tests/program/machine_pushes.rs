@@ -1,7 +1,8 @@
 //! `rednix run --push` and `rednix push`, with the made-up QEMU of the machine tests. Whatever becomes of a push, the
 //! terminal is served and the machine ends as any other.
 
-use std::io::Read;
+use std::io::{BufRead, BufReader, Read};
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::{Child, Stdio};
 
@@ -12,13 +13,14 @@ use crate::machine_endings::{Process, Terminal, descendants, is_alive};
 use crate::machine_tests::{called, entry, environment, in_scene, tree, until, write_system};
 use crate::support::{Run, run, scratch, write};
 
-pub const TESTS: [(&str, fn() -> Outcome); 7] = [
+pub const TESTS: [(&str, fn() -> Outcome); 8] = [
     ("packages_are_pushed_into_a_running_machine", || in_scene(pushed)),
     ("pushing_without_a_machine_says_so", pushed_to_nobody),
     ("a_machine_that_takes_pushes_ends_as_others", || in_scene(endings)),
     ("keys_are_heard_during_a_push", || in_scene(keys_during_a_push)),
     ("a_machine_that_ends_during_a_push_is_told", || in_scene(ended_during_a_push)),
     ("a_push_ends_with_who_asked_for_it", || in_scene(client_gone)),
+    ("a_push_that_waits_ends_when_it_is_interrupted", || in_scene(interrupted)),
     ("a_machine_that_does_not_start_leaves_no_socket", || in_scene(failed_start)),
 ];
 
@@ -204,6 +206,37 @@ fn client_gone(folder: &Path) -> Result<(), String> {
     run(&mut called(folder, &["push", &package(folder)])).expect(0, &[])?;
     machine.terminal.write(b"\x01x")?;
     machine.end(Some(0))?;
+    Ok(())
+}
+
+/// A machine that takes the request and never answers it.
+fn interrupted(folder: &Path) -> Result<(), String> {
+    let sockets = folder.join("state/rednix/machines");
+    std::fs::create_dir_all(&sockets).map_err(|e| e.to_string())?;
+    let listener = UnixListener::bind(sockets.join("silent.sock")).map_err(|e| e.to_string())?;
+    let mut push = called(folder, &["push", &package(folder)])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(|e| e.to_string())?;
+    // The first connection only looks whether somebody listens.
+    let mut held = Vec::new();
+    let mut line = String::new();
+    while line.is_empty() {
+        let (stream, _) = listener.accept().map_err(|e| e.to_string())?;
+        let copy = stream.try_clone().map_err(|e| e.to_string())?;
+        BufReader::new(copy).read_line(&mut line).map_err(|e| e.to_string())?;
+        held.push(stream);
+    }
+    kill_process(Pid::from_child(&push), Signal::INT).map_err(|e| e.to_string())?;
+    let ended = until("the push has ended", || push.try_wait().is_ok_and(|status| status.is_some()));
+    if ended.is_err() {
+        let _ = push.kill();
+    }
+    let result = Run::from(push.wait_with_output().map_err(|e| e.to_string())?);
+    ended?;
+    result.expect(130, &["interrupted"])?;
     Ok(())
 }
 

@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 use crate::Outcome;
 use crate::support::{Run, call, run, scratch};
 
-pub const TESTS: [(&str, fn() -> Outcome); 5] = [
+pub const TESTS: [(&str, fn() -> Outcome); 6] = [
     ("wrong_machines_are_wrong_usage", wrong_usage),
+    ("what_cannot_run_is_refused_before_anything_is_built", before_building),
     ("a_folder_of_somebody_else_takes_no_state", foreign_folder),
     ("half_a_layer_is_no_layer", half_a_layer),
     ("what_qemu_cannot_have_has_a_way_out", beyond_qemu),
@@ -26,7 +27,19 @@ fn wrong_usage() -> Outcome {
     let path = |name: &str| folder.path().join(name).display().to_string();
     let (state, layer) = (path("state"), path("layer"));
     let saved = ["--snapshot", &state];
-    let cases: [(&[&str], &[&str], &[&str]); 8] = [
+    let kept = ["--persist", &layer];
+    let cases: [(&[&str], &[&str], &[&str]); 19] = [
+        (&["--vmm", "firecracker"], &kept, &["machine `probe`", "firecracker", "this machine has none"]),
+        (&["--vmm", "microvm"], &kept, &["microvm", "this machine has none"]),
+        (&["--vmm", "kvmtool"], &kept, &["kvmtool", "this machine has none"]),
+        (&["--vmm", "cloud-hypervisor", "--firmware", "direct"], &kept, &["this machine has none"]),
+        (&["--firmware", "direct"], &kept, &["this machine has none"]),
+        (&["--disk", "none"], &kept, &["this machine has none"]),
+        (&["--vmm", "microvm", "--share", "/tmp=t"], &[], &["microvm shares no folders"]),
+        (&["--resolution", "800x600"], &[], &["`--resolution 800x600`", "add `--graphics`"]),
+        (&["--vmm", "kvmtool", "--share", "/tmp=t,ro"], &[], &["kvmtool shares folders for writing only"]),
+        (&["--vmm", "kvmtool", "--net", "tap=a,b"], &[], &["kvmtool takes no name with `,`", "`a,b`"]),
+        (&["--net", "tap=a/../../b"], &[], &["no name of an interface"]),
         (&["--vmm", "xen"], &[], &["there is no monitor `xen`", "`firecracker`"]),
         (&["--memory", "1"], &[], &["machine `probe`", "16 to"]),
         (&[], &saved, &["machine `probe`: qemu saves no state", "--vmm firecracker"]),
@@ -45,6 +58,26 @@ fn wrong_usage() -> Outcome {
         Ok(0) => Ok(None),
         other => Err(format!("something was made: {other:?}")),
     }
+}
+
+/// In a store without anything in it, where building would take long and needs the network.
+fn before_building() -> Outcome {
+    let folder = scratch();
+    let store = folder.path().join("store");
+    let cases: [(&[&str], i32, &str); 4] = [
+        (&["--vmm", "firecracker", "--graphics"], 2, "firecracker has no display"),
+        (&["--vmm", "microvm", "--disk", "nvme"], 2, "microvm's disk is `virtioModern`"),
+        (&["--memory", "1"], 2, "`memoryMib` must be"),
+        (&[], 1, "`qemu-system-x86_64` was not found"),
+    ];
+    let tools = folder.path().join("tools");
+    std::fs::create_dir(&tools).map_err(|error| error.to_string())?;
+    for (options, status, expected) in cases {
+        let mut command = call(&["run", "probe"]);
+        command.args(options).env("REDNIX_STORE", &store).env("PATH", &tools);
+        ended(command)?.expect(status, &[expected])?;
+    }
+    Ok(None)
 }
 
 fn foreign_folder() -> Outcome {

@@ -273,16 +273,56 @@ fn impossible_ones(folder: &Path) -> Result<(), String> {
         ("memoryMib = 1;", "machine `box`: `memoryMib` must be"),
         ("restore = ./image;", "machine `box`: QEMU's state is not saved or restored"),
         ("shares = [ { folder = \"no/such\"; tag = \"t\"; } ];", "there is no folder"),
+        ("persist = \"layer\"; disk = \"none\";", "`persist` keeps what is written to the disk"),
     ];
     for (attribute, expected) in cases {
         write(&folder.join("t.nix"), &test(attribute));
         tests_of(folder, &[]).expect(2, &["the test `t` is wrong", expected])?;
     }
+    let endless = test("").replacen("machines.box", "timeout = 9223372036854775807; machines.box", 1);
+    write(&folder.join("t.nix"), &endless);
+    tests_of(folder, &[]).expect(2, &["the test `t` is wrong", "`timeout` is 1 to"])?;
+    let steps = [
+        ("{ waitForPort = 22; }", "step 1 at", "nothing leads to port 22"),
+        ("{ screenshot = \"x\"; }", "step 1 at", "the machine has no screen"),
+        ("{ copyIn = { from = ./absent; to = \"x\"; }; }", "step 1 at", "there is no file"),
+        ("{ run = \"a\\nb\"; }", "step 1 at", "one line"),
+    ];
+    for (step, place, expected) in steps {
+        let text = format!("{{ t = {{ machines.box = {{ {MACHINE} }}; steps = [ {step} ]; }}; }}\n");
+        write(&folder.join("t.nix"), &text);
+        tests_of(folder, &[]).expect(2, &[&format!("the test `t` is wrong: {place}"), expected])?;
+    }
+    // In a store without anything in it, where building takes long and needs the network.
+    let text = format!(
+        "{{ t = {{ system = \"probe\"; machine = {{ {} vmm = \"xen\"; }}; steps = [ {{ waitFor = \"# \"; }} ]; }}; }}\n",
+        MACHINE.replace("image = ./image;", "")
+    );
+    write(&folder.join("t.nix"), &text);
+    let mut unbuilt = called(folder, &["test", &folder.join("t.nix").display().to_string()]);
+    run(unbuilt.env("REDNIX_STORE", folder.join("store"))).expect(2, &["`vmm` is one of"])?;
+    let tests = folder.join("t.nix").display().to_string();
+    let places = [
+        ("--results", tests.clone(), "is no folder"),
+        ("--junit", format!("{tests}/x.xml"), "there is no folder"),
+        ("--junit", folder.join("no/such/x.xml").display().to_string(), "there is no folder"),
+        ("--junit", folder.display().to_string(), "it is a folder"),
+    ];
+    write(&folder.join("t.nix"), &test(""));
+    for (option, place, expected) in &places {
+        let result = run(&mut called(folder, &["test", &tests, option, place]));
+        result.expect(2, &[option, place, expected, "name another place"])?;
+    }
     if folder.join("bin/arguments").exists() || folder.join("results").exists() {
         return Err("something was started for a test that is wrong".into());
     }
     // Paths are those of whoever calls, though the monitor works elsewhere.
-    write(&folder.join("t.nix"), &test("persist = \"layer\";"));
+    write(
+        &folder.join("t.nix"),
+        &test(
+            "persist = \"layer\"; network.user.forwards = [ { host = 0; guest = 22; } { host = 0; guest = 80; } ];",
+        ),
+    );
     let file = folder.join("t.nix").display().to_string();
     let results = folder.join("results").display().to_string();
     let result = run(called(folder, &["test", &file, "--results", &results]).current_dir(folder));
@@ -290,6 +330,14 @@ fn impossible_ones(folder: &Path) -> Result<(), String> {
     let arguments = std::fs::read_to_string(folder.join("bin/arguments")).map_err(|e| e.to_string())?;
     if !arguments.contains(&format!("file={}/layer", folder.display())) {
         return Err(format!("the monitor got another layer: {arguments}"));
+    }
+    // Each forward that takes any port has one of its own.
+    let mut ports: Vec<_> =
+        arguments.split("hostfwd=tcp:127.0.0.1:").skip(1).map(|rest| rest.split('-').next()).collect();
+    ports.sort_unstable();
+    ports.dedup();
+    if ports.len() != 2 || ports.contains(&Some("0")) {
+        return Err(format!("the ports are other ones: {ports:?} in {arguments}"));
     }
     Ok(())
 }
@@ -434,5 +482,7 @@ fn cargo_without_crate() -> Outcome {
     run_in(folder.path()).expect(2, &["there is no Cargo.toml in"])?;
     write(&folder.path().join("Cargo.toml"), "[package]\nname = \"x\"\n");
     run_in(folder.path()).expect(2, &["has no Cargo.lock", "cargo generate-lockfile"])?;
+    let endless = u64::MAX.to_string();
+    run(&mut call(&["cargo", "test", "--limit", &endless])).expect(2, &["--limit", "86400"])?;
     Ok(None)
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use rednix_store::path::StorePath;
 use serde_json::Value;
 
-use crate::cli::{LockFlags, TestArgs};
+use crate::cli::{LockFlags, TestArgs, TestOptions};
 use crate::evaluation::{self, Target};
 use crate::failure::Failure;
 use crate::flake::Installable;
@@ -17,7 +17,6 @@ use crate::session::{Session, Wanted};
 /// A test whose images are built.
 #[derive(Debug)]
 pub struct Found {
-    pub name: String,
     /// The test as the library gives it.
     pub data: Value,
     /// Folders with `disk.img`, in the order of the machines.
@@ -105,7 +104,7 @@ pub fn tests(session: &Session, project: &Project, arguments: &TestArgs) -> Resu
     let mut all = Vec::new();
     for (source, names) in sources(project, arguments) {
         if let Source::Flake(text) = &source {
-            all.extend(of_flake(session, text)?);
+            all.extend(of_flake(session, text, &arguments.options)?);
             continue;
         }
         let known = known(session, project, &source, arguments.system.as_deref())?;
@@ -116,7 +115,7 @@ pub fn tests(session: &Session, project: &Project, arguments: &TestArgs) -> Resu
         let chosen = if names.is_empty() { known } else { names };
         let found = relock::building(session, project.clone(), arguments.tree.locked, |project| {
             let tests = expression(project, &source, arguments.system.as_deref());
-            of_library(session, &tests, &chosen)
+            of_library(session, &tests, &chosen, &arguments.options)
         })?;
         all.extend(found);
     }
@@ -124,7 +123,12 @@ pub fn tests(session: &Session, project: &Project, arguments: &TestArgs) -> Resu
 }
 
 /// Tests of an expression by name, in that order.
-fn of_library(session: &Session, tests: &str, names: &[String]) -> Result<Vec<Found>, Failure> {
+fn of_library(
+    session: &Session,
+    tests: &str,
+    names: &[String],
+    options: &TestOptions,
+) -> Result<Vec<Found>, Failure> {
     let list: Vec<String> = names.iter().map(|name| project::quote(name)).collect();
     let chosen = format!("let tests = {tests}; in map (name: tests.${{name}}) [ {} ]", list.join(" "));
     let data = format!("map (test: {{ inherit (test) data sources; }}) ({chosen})");
@@ -133,6 +137,7 @@ fn of_library(session: &Session, tests: &str, names: &[String]) -> Result<Vec<Fo
         "builtins.filter (image: image ? drvPath) (builtins.concatMap (test: test.images) ({chosen}))"
     );
     let prepared = read(data)?;
+    check_plans(session, options, &prepared, false)?;
     let wanted = if prepared.iter().any(|(_, sources)| sources.iter().any(|one| is_derivation(one))) {
         evaluation::wanted(session, &[Target::internal("images of tests", images)])?
     } else {
@@ -142,7 +147,7 @@ fn of_library(session: &Session, tests: &str, names: &[String]) -> Result<Vec<Fo
 }
 
 /// One test of a flake, or a set of them.
-fn of_flake(session: &Session, text: &str) -> Result<Vec<Found>, Failure> {
+fn of_flake(session: &Session, text: &str, options: &TestOptions) -> Result<Vec<Found>, Failure> {
     let installable = Installable::parse(text, &LockFlags::default())?;
     let (mut evaluator, world, handle) = installable.evaluate(session, "checks")?;
     let made = evaluator.attribute_of(handle, "machineTest");
@@ -162,7 +167,7 @@ fn of_flake(session: &Session, text: &str) -> Result<Vec<Found>, Failure> {
         return Err(Failure::usage(format!("`{}` is no machine test", installable.show()))
             .hint("make it with the library's `machineTest NAME { … }`"));
     }
-    of_handles(session, evaluator, world, tests)
+    of_handles(session, evaluator, world, tests, options)
 }
 
 /// Values of a flake's `machineTest` attributes.
@@ -171,6 +176,7 @@ pub fn of_handles(
     mut evaluator: rednix_eval::Evaluator,
     world: crate::world::StoreWorld,
     tests: Vec<rednix_eval::Handle>,
+    options: &TestOptions,
 ) -> Result<Vec<Found>, Failure> {
     let mut prepared = Vec::new();
     let mut wanted = Vec::new();
@@ -188,6 +194,7 @@ pub fn of_handles(
         prepared.extend(read(Value::Array(vec![Value::Object(json)]))?);
     }
     world.flush()?;
+    check_plans(session, options, &prepared, true)?;
     with_images(session, prepared, &wanted, true)
 }
 
@@ -205,6 +212,16 @@ fn read(value: Value) -> Result<Vec<(Value, Vec<String>)>, Failure> {
     let all: Vec<One> = serde_json::from_value(value)
         .map_err(|e| Failure::usage(format!("a test is not what the library makes: {e}")))?;
     Ok(all.into_iter().map(|one| (one.data, one.sources)).collect())
+}
+
+/// What is wrong with tests is told before images are built for them.
+fn check_plans(
+    session: &Session,
+    options: &TestOptions,
+    prepared: &[(Value, Vec<String>)],
+    of_flake: bool,
+) -> Result<(), Failure> {
+    prepared.iter().try_for_each(|(data, _)| super::check_plan(session, options, data, of_flake))
 }
 
 fn with_images(
@@ -235,7 +252,7 @@ fn with_images(
             store.add_root(&format!("test-{}-{number}", name.replace('/', "-")), path)?;
             images.push(store.real_path(path));
         }
-        all.push(Found { name, data, images, of_flake });
+        all.push(Found { data, images, of_flake });
     }
     Ok(all)
 }

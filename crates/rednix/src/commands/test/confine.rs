@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use rednix_vm::TestSpec;
-use rednix_vm::spec::Network;
+use rednix_vm::spec::{Display, Network};
 use rednix_vm::testing::{Action, TestMachine};
 
 use crate::failure::Failure;
@@ -53,13 +53,28 @@ fn reach(machine: &TestMachine, store: &Path) -> Option<(&'static str, String)> 
     if !spec.extra_arguments.is_empty() {
         return Some(("extraArguments", "can have the monitor do anything".into()));
     }
-    let interface = match &spec.network {
-        Network::Tap { interface, .. } => Some(interface),
-        Network::Bridge { name, .. } => Some(name),
-        Network::None | Network::User { .. } => None,
-    };
-    if let Some(interface) = interface {
+    if let Some(interface) = spec.network.interface() {
         return Some(("network", format!("is the host's own `{interface}`")));
+    }
+    // Whoever is on this machine can connect there, and a port that is chosen may be waited for by somebody.
+    if let Some(gdb) = spec.gdb {
+        return Some(("gdb", format!("is port {} of this machine", gdb.port)));
+    }
+    if let Network::User { forwards, .. } = &spec.network
+        && let Some(forward) = forwards.iter().find(|forward| forward.host != 0)
+    {
+        let port = forward.host;
+        return Some((
+            "network",
+            format!("forwards port {port} of this machine (`host = 0` takes a free one)"),
+        ));
+    }
+    match spec.display {
+        Display::None | Display::Headless => {}
+        Display::Vnc { port } => return Some(("display", format!("is port {port} of this machine"))),
+        Display::Gtk | Display::Sdl => {
+            return Some(("display", "is a window on this machine's screen".into()));
+        }
     }
     // Such a word goes to the monitor as it is, and some of its outputs are files.
     if let Some(audio) = spec.audio.as_ref().filter(|audio| audio.output != "none") {
@@ -76,7 +91,7 @@ fn reach(machine: &TestMachine, store: &Path) -> Option<(&'static str, String)> 
         return Some(("shares", format!("has `{}`, which would be written", share.folder.display())));
     }
     let files: [(&'static str, Option<&PathBuf>); 2] =
-        [("image", Some(&spec.image)), ("loader", spec.loader.as_ref())];
+        [("image", Some(&spec.image).filter(|_| !spec.is_planned())), ("loader", spec.loader.as_ref())];
     let shares = spec.shares.iter().map(|share| ("shares", Some(&share.folder)));
     files.into_iter().chain(shares).find_map(|(attribute, file)| Some((attribute, outside(file?, store)?)))
 }
@@ -145,6 +160,16 @@ mod unit_tests {
                 "machine `box`: `network` is the host's",
             ),
             ("network", json!({ "bridge": { "name": "br0" } }), "`network` is the host's own `br0`"),
+            (
+                "network",
+                json!({ "user": { "forwards": [{ "host": 8080, "guest": 80 }] } }),
+                "`network` forwards port 8080 of this machine",
+            ),
+            ("network", json!({ "user": { "forwards": [{ "host": 0, "guest": 80 }] } }), ""),
+            ("gdb", json!({ "port": 1234 }), "`gdb` is port 1234"),
+            ("display", json!({ "vnc": { "port": 5900 } }), "`display` is port 5900"),
+            ("display", json!("gtk"), "`display` is a window"),
+            ("display", json!("headless"), ""),
             ("audio", json!({ "output": "wav,path=/x" }), "`audio.output` is the host's own"),
             ("persist", at("home/layer"), "`persist` is"),
             ("persist", at("nix/store/tree/layer"), "`persist` is"),

@@ -4,12 +4,12 @@ mod collect;
 mod confine;
 mod interactive;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rednix_events::Outcome;
 use rednix_vm::testing::schedule::{self, Budget};
 use rednix_vm::testing::{self, Guest, OnFailure, run_test_by_name};
-use rednix_vm::{Config, MachineSpec, TestReport, TestSpec};
+use rednix_vm::{Config, TestReport, TestSpec};
 use serde_json::{Value, json};
 
 use crate::cli::{TestArgs, TestOptions};
@@ -29,6 +29,7 @@ pub fn run(session: &Session, arguments: &TestArgs) -> Result<(), Failure> {
         session.view.finish();
         return names.iter().try_for_each(|name| print(&format!("{name}\n")));
     }
+    check_places(&arguments.options)?;
     let found = collect::tests(session, &project, arguments)?;
     execute(session, &project, found, &arguments.options)
 }
@@ -67,25 +68,90 @@ fn test_config(session: &Session, options: &TestOptions) -> Result<Config, Failu
     Ok(config)
 }
 
-/// The test as the machine room takes it.
+/// Refuses places for results that cannot be, before anything is built or run for nothing.
+fn check_places(options: &TestOptions) -> Result<(), Failure> {
+    let refused = |option: &str, file: &Path, why: String| {
+        Err(Failure::usage(format!("`{option} {}`: {why}", file.display())).hint("name another place"))
+    };
+    if let Some(results) = &options.results {
+        let whole = machines::whole(results)?;
+        if let Some(there) = whole.ancestors().find(|there| there.exists()).filter(|there| !there.is_dir()) {
+            return refused("--results", results, format!("`{}` is no folder", there.display()));
+        }
+    }
+    if let Some(junit) = &options.junit {
+        let whole = machines::whole(junit)?;
+        if whole.is_dir() {
+            return refused("--junit", junit, "it is a folder".into());
+        }
+        if let Some(folder) = whole.parent().filter(|folder| !folder.is_dir()) {
+            return refused("--junit", junit, format!("there is no folder `{}`", folder.display()));
+        }
+    }
+    Ok(())
+}
+
+/// The test as the machine room takes it, its images and loaders built.
 fn specification(
     session: &Session,
     project: &Project,
     options: &TestOptions,
     found: Found,
 ) -> Result<TestSpec, Failure> {
-    let wrong = |reason: String| Failure::usage(format!("the test `{}` is wrong: {reason}", found.name));
-    let mut data = found.data;
+    let mut spec = planned(session, options, &found.data, &found.images, found.of_flake)?;
+    for test_machine in &mut spec.machines {
+        let Ok(runner) = rednix_vm::by_name(&test_machine.vmm) else { continue };
+        machines::add_loader(session, project, runner.as_ref(), &mut test_machine.machine)?;
+    }
+    check(&spec)?;
+    Ok(spec)
+}
+
+/// Refuses a test before anything is built for it.
+pub fn check_plan(
+    session: &Session,
+    options: &TestOptions,
+    data: &Value,
+    of_flake: bool,
+) -> Result<(), Failure> {
+    check(&planned(session, options, data, &[], of_flake)?)
+}
+
+fn wrong(test: &str, reason: &str) -> Failure {
+    Failure::usage(format!("the test `{test}` is wrong: {reason}"))
+}
+
+/// Whether there can be such a test, of a name that is good then.
+fn check(spec: &TestSpec) -> Result<(), Failure> {
+    testing::check(spec).map_err(|error| match error {
+        // The test is named already.
+        rednix_vm::Error::Test { message, .. } => wrong(&spec.name, &message),
+        other => wrong(&spec.name, &other.to_string()),
+    })
+}
+
+/// The test as the library gives it, for this machine. Without images it is one that is not built yet.
+fn planned(
+    session: &Session,
+    options: &TestOptions,
+    data: &Value,
+    images: &[PathBuf],
+    of_flake: bool,
+) -> Result<TestSpec, Failure> {
+    let mut data = data.clone();
+    let name: String = data["name"].as_str().unwrap_or_default().escape_debug().collect();
+    let wrong = |reason: &str| wrong(&name, reason);
     if let Some(steps) = data["steps"].as_array_mut() {
         steps.iter_mut().for_each(|step| step_in_store(&session.config.store, step));
     }
-    let machines = data["machines"].as_object_mut().ok_or_else(|| wrong("`machines` is no set".into()))?;
-    for ((_, machine), image) in machines.iter_mut().zip(&found.images) {
+    let machines = data["machines"].as_object_mut().ok_or_else(|| wrong("`machines` is no set"))?;
+    for (number, (_, machine)) in machines.iter_mut().enumerate() {
         machine_in_store(&session.config.store, machine);
-        let fields = machine.as_object_mut().ok_or_else(|| wrong("a machine is no set".into()))?;
-        fields.insert("image".to_owned(), json!(image.join("disk.img")));
+        let fields = machine.as_object_mut().ok_or_else(|| wrong("a machine is no set"))?;
+        let image = images.get(number).map(|image| image.join("disk.img")).unwrap_or_default();
+        fields.insert("image".to_owned(), json!(image));
     }
-    let mut spec: TestSpec = serde_json::from_value(data).map_err(|error| wrong(error.to_string()))?;
+    let mut spec: TestSpec = serde_json::from_value(data).map_err(|error| wrong(&error.to_string()))?;
     for test_machine in &mut spec.machines {
         // The monitor works in a folder of its own.
         let machine = &mut test_machine.machine;
@@ -95,21 +161,13 @@ fn specification(
         for share in &mut machine.shares {
             share.folder = machines::whole(&share.folder)?;
         }
-    }
-    if found.of_flake && !options.trust_machines {
-        confine::check(&spec, &session.config.store)?;
-    }
-    for test_machine in &mut spec.machines {
-        let Ok(runner) = rednix_vm::by_name(&test_machine.vmm) else { continue };
-        machines::add_loader(session, project, runner.as_ref(), &mut test_machine.machine)?;
         if let Some(word) = &options.accel {
-            test_machine.machine = MachineSpec {
-                acceleration: machines::word("--accel", word, "auto, kvm or tcg")?,
-                ..test_machine.machine.clone()
-            };
+            machine.acceleration = machines::word("--accel", word, "auto, kvm or tcg")?;
         }
     }
-    testing::check(&spec).map_err(|error| wrong(error.to_string()))?;
+    if of_flake && !options.trust_machines {
+        confine::check(&spec, &session.config.store)?;
+    }
     Ok(spec)
 }
 
@@ -197,10 +255,6 @@ fn free_memory_mib() -> u64 {
 
 fn tell(config: &Config, reports: &[TestReport], options: &TestOptions) -> Result<(), Failure> {
     let (passed, failed, skipped) = testing::counts(reports);
-    if let Some(file) = &options.junit {
-        std::fs::write(file, testing::to_junit("rednix test", reports))
-            .map_err(|e| Failure::failed(format!("cannot write the results to `{}`: {e}", file.display())))?;
-    }
     if options.json {
         print(&format!("{:#}\n", testing::to_json(reports)))?;
     } else {
@@ -213,6 +267,11 @@ fn tell(config: &Config, reports: &[TestReport], options: &TestOptions) -> Resul
         if reports.iter().any(|report| !report.files.is_empty()) {
             print(&format!("consoles and screenshots are in {}\n", config.log_folder.display()))?;
         }
+    }
+    // Last, so that what it did not take has been told.
+    if let Some(file) = &options.junit {
+        std::fs::write(file, testing::to_junit("rednix test", reports))
+            .map_err(|e| Failure::failed(format!("cannot write the results to `{}`: {e}", file.display())))?;
     }
     if failed == 0 {
         return Ok(());
