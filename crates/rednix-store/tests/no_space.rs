@@ -166,3 +166,29 @@ fn a_store_that_does_not_fit() {
     let store = Store::open(&root, OpenOptions::default()).unwrap();
     assert_usable(&store, "opened");
 }
+
+/// A list of temporary roots that could not grow is as it was, and grows again where there is room.
+#[test]
+fn temporary_roots_that_do_not_fit() {
+    let Some(folder) = small_file_system("temporary_roots_that_do_not_fit", 6) else { return };
+    let root = folder.join("root");
+    let store = Store::open(&root, OpenOptions::default()).unwrap();
+    let [first, second] = ["a", "b"].map(|name| store.add_text(name, b"x", &BTreeSet::new()).unwrap());
+    drop(store);
+    let store = Store::open(&root, OpenOptions::default()).unwrap();
+    store.add_temp_root(&first).unwrap();
+    let filler = folder.join("filler");
+    std::fs::write(&filler, noise(6 << 20)).unwrap_err();
+    let many: Vec<_> = (0..20_000u32)
+        .map(|number| {
+            let digest = Hash::sha256(&number.to_le_bytes());
+            StorePath::from_parts(digest.digest()[..20].try_into().unwrap(), "thing").unwrap()
+        })
+        .collect();
+    assert_no_space(&root, store.add_temp_roots(&many));
+    std::fs::remove_file(&filler).unwrap();
+    store.add_temp_root(&second).unwrap();
+    let other = Store::open(&root, OpenOptions::default()).unwrap();
+    let kept: BTreeSet<_> = other.roots().unwrap().into_iter().map(|root| root.path).collect();
+    assert_eq!(kept, BTreeSet::from([first, second]));
+}

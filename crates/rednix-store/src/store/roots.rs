@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::FlockOperation;
@@ -66,9 +66,10 @@ impl Store {
         let _guard = self.lock_against_collection()?;
         match &mut roots.file {
             None => roots.file = Some(self.begin_temp_roots(new.iter().copied())?),
-            Some((file, path)) => file
-                .write_all(&lines(new.iter().copied()))
-                .map_err(|error| Error::io("write", &*path, error))?,
+            Some((file, path)) => {
+                append(file, &lines(new.iter().copied()))
+                    .map_err(|error| Error::io("write", &*path, error))?;
+            }
         }
         roots.known.extend(new.into_iter().cloned());
         Ok(())
@@ -298,6 +299,14 @@ impl Store {
         }
         Ok(())
     }
+}
+
+/// All or nothing: half a line would spoil the next one.
+fn append(file: &mut File, text: &[u8]) -> std::io::Result<()> {
+    let length = file.metadata()?.len();
+    file.write_all(text).inspect_err(|_| {
+        let _ = file.set_len(length).and_then(|()| file.seek(SeekFrom::Start(length)));
+    })
 }
 
 /// Paths as they stand in a list of temporary roots.

@@ -90,7 +90,7 @@ pub struct TestArgs {
     /// The system for files whose tests are about any: a configuration's name, or a Nix file
     #[arg(long, value_name = "SYSTEM")]
     pub system: Option<String>,
-    /// Say which tests there are, and end
+    /// Say which tests there are, or which of the named ones, and end
     #[arg(long)]
     pub list: bool,
     #[command(flatten)]

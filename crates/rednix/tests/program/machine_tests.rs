@@ -118,10 +118,18 @@ fn of_a_file(folder: &Path) -> Result<(), String> {
     if !result.stdout.contains("1 passed, 0 failed, 0 skipped") {
         return Err(format!("another summary: {}", result.stdout));
     }
-    tests_of(folder, &["--list"])
-        .expect(0, &[])
-        .map(|result| result.stdout.clone())
-        .and_then(|names| if names == "bad\ngood\n" { Ok(()) } else { Err(format!("other names: {names}")) })
+    let list = |test: &str| run(&mut called(folder, &["test", "--list", test]));
+    let named = |name: &str| list(&format!("{}#{name}", folder.join("t.nix").display()));
+    for (result, expected) in
+        [(list(&folder.join("t.nix").display().to_string()), "bad\ngood\n"), (named("good"), "good\n")]
+    {
+        result.expect(0, &[])?;
+        if result.stdout != expected {
+            return Err(format!("other names: {}", result.stdout));
+        }
+    }
+    named("ugly").expect(2, &["no test is named `ugly`; there are: bad, good"])?;
+    Ok(())
 }
 
 fn wrong_ones(folder: &Path) -> Result<(), String> {

@@ -76,13 +76,29 @@ fn expression(project: &Project, source: &Source, system: Option<&str>) -> Strin
     }
 }
 
-/// The names of all tests of the sources.
+/// The names of the tests asked for.
 pub fn names(session: &Session, project: &Project, arguments: &TestArgs) -> Result<Vec<String>, Failure> {
     let mut all = Vec::new();
-    for (source, _) in sources(project, arguments) {
-        all.extend(known(session, project, &source, arguments.system.as_deref())?);
+    for (source, names) in sources(project, arguments) {
+        all.extend(chosen(session, project, &source, names, arguments)?);
     }
     Ok(all)
+}
+
+/// Names that there are; all of the source where none is asked for.
+fn chosen(
+    session: &Session,
+    project: &Project,
+    source: &Source,
+    names: Vec<String>,
+    arguments: &TestArgs,
+) -> Result<Vec<String>, Failure> {
+    let known = known(session, project, source, arguments.system.as_deref())?;
+    if let Some(unknown) = names.iter().find(|name| !known.contains(name)) {
+        let known = known.join(", ");
+        return Err(Failure::usage(format!("no test is named `{unknown}`; there are: {known}")));
+    }
+    Ok(if names.is_empty() { known } else { names })
 }
 
 fn known(
@@ -107,12 +123,7 @@ pub fn tests(session: &Session, project: &Project, arguments: &TestArgs) -> Resu
             all.extend(of_flake(session, text, &arguments.options)?);
             continue;
         }
-        let known = known(session, project, &source, arguments.system.as_deref())?;
-        if let Some(unknown) = names.iter().find(|name| !known.contains(name)) {
-            let known = known.join(", ");
-            return Err(Failure::usage(format!("no test is named `{unknown}`; there are: {known}")));
-        }
-        let chosen = if names.is_empty() { known } else { names };
+        let chosen = chosen(session, project, &source, names, arguments)?;
         let found = relock::building(session, project.clone(), arguments.tree.locked, |project| {
             let tests = expression(project, &source, arguments.system.as_deref());
             of_library(session, &tests, &chosen, &arguments.options)
