@@ -47,6 +47,13 @@ pub enum Error {
     )]
     NoSpace { operation: &'static str, path: PathBuf },
 
+    /// Apart from `Io`, for the same reason.
+    #[error(
+        "cannot {operation} `{}`: it lies on another file system than the rest of the store\n\nhint: keep `nix/store` and `nix/var` of a store on one file system: paths are made beside it and moved into it whole",
+        path.display()
+    )]
+    Apart { operation: &'static str, path: PathBuf },
+
     #[error("cannot {operation} in the store's database `{}`: {source}", path.display())]
     Database { operation: &'static str, path: PathBuf, source: rusqlite::Error },
 
@@ -122,6 +129,7 @@ impl Error {
         let path = path.as_ref().to_path_buf();
         match source.raw_os_error() {
             Some(code) if is_no_space(code) => Error::NoSpace { operation, path },
+            Some(code) if code == rustix::io::Errno::XDEV.raw_os_error() => Error::Apart { operation, path },
             _ => Error::Io { operation, path, source },
         }
     }
@@ -131,6 +139,7 @@ impl Error {
         match self {
             Error::Io { source, .. } => source.raw_os_error(),
             Error::NoSpace { .. } => Some(rustix::io::Errno::NOSPC.raw_os_error()),
+            Error::Apart { .. } => Some(rustix::io::Errno::XDEV.raw_os_error()),
             _ => None,
         }
     }

@@ -192,3 +192,18 @@ fn temporary_roots_that_do_not_fit() {
     let kept: BTreeSet<_> = other.roots().unwrap().into_iter().map(|root| root.path).collect();
     assert_eq!(kept, BTreeSet::from([first, second]));
 }
+
+/// Contents on a file system of their own: nothing can be moved into them.
+#[test]
+fn a_store_in_two_parts() {
+    let Some(folder) = small_file_system("a_store_in_two_parts", 6) else { return };
+    let root = folder.join("root");
+    let contents = root.join("nix/store");
+    std::fs::create_dir_all(&contents).unwrap();
+    let mounted = Command::new("mount").args(["-t", "tmpfs", "apart"]).arg(&contents).status().unwrap();
+    assert!(mounted.success());
+    let store = Store::open(&root, OpenOptions::default()).unwrap();
+    let message = store.add_text("a", b"x", &BTreeSet::new()).unwrap_err().to_string();
+    assert!(message.contains("another file system") && message.contains("hint: "), "{message}");
+    assert!(scratch_is_empty(store.root()) && store.all_valid_paths().unwrap().is_empty());
+}

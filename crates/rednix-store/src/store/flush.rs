@@ -5,7 +5,6 @@
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Write;
-use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 use rusqlite::OptionalExtension;
@@ -104,15 +103,7 @@ impl Flushing for Power<'_> {
 
     async fn flush_contents(&mut self) -> Result<()> {
         let contents = &self.store.contents;
-        rustix::fs::syncfs(contents).map_err(|errno| contents.error("flush", "", errno))?;
-        // Rows may lie on another file system, where the contents have one of their own.
-        let folder = self.store.layout.database_folder();
-        let failed = |error| Error::io("flush", &folder, error);
-        let database = File::open(&folder).map_err(failed)?;
-        if database.metadata().map_err(failed)?.dev() != contents.metadata("")?.st_dev {
-            rustix::fs::syncfs(&database).map_err(|errno| failed(errno.into()))?;
-        }
-        Ok(())
+        rustix::fs::syncfs(contents).map_err(|errno| contents.error("flush", "", errno))
     }
 
     async fn mark(&mut self, row: i64) -> Result<()> {
