@@ -25,10 +25,11 @@ pub const TESTS: [(&str, fn() -> Outcome); 9] = [
     ("cargo_without_a_crate_says_so", cargo_without_crate),
 ];
 
+/// The prompt is said twice, for a shell that `script` starts in between may drop it, and that of ordinary users is another.
 const QEMU: &str = r#"#!/bin/sh
 case "$*" in *--version*) echo "QEMU emulator version 7.2.0"; exit 0 ;; esac
 export PS1='# '
-exec script -qfec "sh -i" /dev/null
+exec script -qfec "PS1='$PS1' exec sh -i" /dev/null
 "#;
 
 /// What tests need of a machine so that the made-up QEMU does.
@@ -458,7 +459,7 @@ fn output_gone(folder: &Path) -> Result<(), String> {
     for guest in ["exec sleep 100000", "while echo more; do sleep 0.2; done"] {
         let text = QEMU
             .replace("export PS1='# '", "echo ready")
-            .replace("exec script -qfec \"sh -i\" /dev/null", guest);
+            .replace("exec script -qfec \"PS1='$PS1' exec sh -i\" /dev/null", guest);
         write_program(&folder.join("bin/qemu-system-x86_64"), &text);
         let mut child = called(folder, &["run", &system])
             .stdout(Stdio::piped())
