@@ -73,7 +73,7 @@ fn damaged_paths_come_back_from_the_archive() {
     overwrite(&store, &path, "file", b"wrong");
     assert_eq!(store.repair().unwrap().restored, std::slice::from_ref(&path));
     assert_clean(&store);
-    std::fs::remove_dir_all(store.real_path(&path)).unwrap();
+    store.contents().remove_tree(path.basename()).unwrap();
     assert_eq!(store.repair().unwrap().restored, [path]);
     assert_clean(&store);
 }
