@@ -6,6 +6,18 @@ use rednix_vm::runner::{Engine, NAMES, Wiring};
 use rednix_vm::spec::{Audio, Card, Disk, Display, Firmware, Forward, Gdb, Network, Share};
 use rednix_vm::{Config, MachineSpec, Program, by_name};
 
+/// A machine alone, on KVM.
+fn wiring() -> Wiring<'static> {
+    Wiring {
+        engine: Engine::Kvm,
+        control: None,
+        cards: &[],
+        exchange: None,
+        scratch: Path::new("/scratch/x"),
+        end_on_reset: false,
+    }
+}
+
 struct Scene {
     folder: tempfile::TempDir,
     config: Config,
@@ -42,16 +54,7 @@ impl Scene {
         let runner = by_name(vmm).unwrap();
         runner.check(spec).unwrap();
         let program = Program { path: Path::new("/bin").join(vmm), identity: String::new() };
-        let scratch = Path::new("/scratch/x");
-        let wiring = Wiring {
-            engine: Engine::Kvm,
-            control: None,
-            cards: &[],
-            exchange: None,
-            scratch,
-            end_on_reset: false,
-        };
-        let command = runner.command(&program, spec, &self.config, &wiring).unwrap();
+        let command = runner.command(&program, spec, &self.config, &wiring()).unwrap();
         command.shell_text().replace(&self.folder.path().display().to_string(), "F")
     }
 
@@ -99,16 +102,7 @@ fn a_saved_machine_is_restored_with_its_disk() {
     for vmm in ["cloud-hypervisor", "firecracker"] {
         let runner = by_name(vmm).unwrap();
         let program = Program { path: "/bin/x".into(), identity: String::new() };
-        let scratch = Path::new("/scratch/x");
-        let wiring = Wiring {
-            engine: Engine::Kvm,
-            control: None,
-            cards: &[],
-            exchange: None,
-            scratch,
-            end_on_reset: false,
-        };
-        let error = runner.command(&program, &spec, &scene.config, &wiring).unwrap_err();
+        let error = runner.command(&program, &spec, &scene.config, &wiring()).unwrap_err();
         assert!(error.to_string().contains("save one there first"), "{error}");
     }
     for name in ["config.json", "state", "memory", "disk.layer"] {

@@ -183,7 +183,7 @@ pub enum Command {
     Log(LogArgs),
     /// Put a recipe's source into a folder to work in; builds then use it, incrementally, until `--done`
     #[command(after_help = "Examples:\n  \
-        rednix work kernel --tree ~/redox         makes ./work/kernel, a git repository, and ./work/kernel.build\n  \
+        rednix work kernel --tree ~/redox         makes the git repository `kernel` in the folder `work`\n  \
         rednix run minimal --tree ~/redox         builds what changed in it, and boots\n  \
         rednix work --diff kernel > fix.patch     the changes, as a patch for the recipe\n  \
         rednix work --done kernel                 back to the pinned source; the folder stays\n  \
