@@ -96,8 +96,8 @@ pub enum FlakeCommand {
         /// Only evaluate the checks
         #[arg(long)]
         no_build: bool,
-        /// Let the flake's machine tests have what reaches this machine: files outside the store, interfaces and
-        /// bridges, arguments of monitors
+        /// Let the flake's machine tests have what reaches this machine: files outside the store, interfaces,
+        /// bridges and ports, windows, arguments of monitors
         #[arg(long)]
         trust_machines: bool,
         #[command(flatten)]

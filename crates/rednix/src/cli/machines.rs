@@ -179,8 +179,8 @@ pub struct TestOptions {
     /// Also write the results to this file, in JUnit's form
     #[arg(long, value_name = "FILE")]
     pub junit: Option<PathBuf>,
-    /// Let tests of flakes have what reaches this machine: files outside the store, interfaces and bridges, arguments of
-    /// monitors
+    /// Let tests of flakes have what reaches this machine: files outside the store, interfaces, bridges and
+    /// ports, windows, arguments of monitors
     #[arg(long)]
     pub trust_machines: bool,
     /// Keep consoles, screenshots and files of guests in this folder [default: one in the cache]
